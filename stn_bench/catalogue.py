@@ -1,0 +1,357 @@
+"""The catalogue: ablations and studies as people write them, read and checked.
+
+Files are looked for under the root (`ablations/NAME.toml`, `studies/NAME.toml`) and then among those that
+stn-bench brings along.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from stn_bench.config import Config, Group, check_path, explain, override
+from stn_bench.errors import CatalogueError, ConfigError, StnBenchError, did_you_mean
+from stn_bench.metrics import METRICS
+
+NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
+BASE = "base"
+Kind = Literal["ablations", "studies"]
+
+
+class Range(Group):
+    """The values that tuning may try for one setting: an interval, or a list of choices."""
+
+    low: float | None = None
+    """Smallest value."""
+    high: float | None = None
+    """Largest value."""
+    log: bool = False
+    """Draw evenly on a logarithmic scale; `low` must then be above 0."""
+    choices: tuple[float | int | str | bool, ...] = ()
+    """Values to choose from, instead of an interval."""
+
+    @field_validator("choices", mode="before")
+    @classmethod
+    def _tuple(cls, value: Any) -> Any:
+        return tuple(value) if isinstance(value, list) else value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.choices) == (self.low is not None or self.high is not None):
+            raise ValueError("a range needs either `low` and `high`, or `choices`")
+        if not self.choices and (self.low is None or self.high is None or self.low >= self.high):
+            raise ValueError(f"`low` must be below `high`, got low={self.low} and high={self.high}")
+        if self.log and (self.low is None or self.low <= 0):
+            raise ValueError(f"`log` needs an interval with `low` above 0, got low={self.low}")
+        return self
+
+
+class Arm(Group):
+    """One arm: what it changes, and what somebody published for it."""
+
+    name: str
+    set: dict[str, Any] = {}
+    """Overrides of the base, by dotted path."""
+    published: dict[str, float] = {}
+    """Numbers published elsewhere, by metric (for example accuracy); shown beside ours, never tested against."""
+    search: dict[str, Range] = {}
+    """Further settings to tune, that only this arm has."""
+    tuned: bool = True
+    """False keeps the arm as it is written: no tuning, and its verdict says so."""
+
+
+class Ablation(Group):
+    """One question about a model, and the arms that answer it."""
+
+    name: str
+    title: str = Field(min_length=1)
+    """Heading of the question's section."""
+    question: str = Field(min_length=1)
+    """The question in one sentence."""
+    source: str = ""
+    """Where the question comes from."""
+    base: dict[str, Any] = {}
+    """Overrides that the question needs in every arm, the base included."""
+    published: dict[str, float] = {}
+    """Numbers published elsewhere for the base."""
+    arms: tuple[Arm, ...] = ()
+    factors: dict[str, tuple[Any, ...]] = {}
+    """Settings and their values, whose product makes the arms."""
+
+
+class Tuning(Group):
+    """The search for hyperparameters before the verdict, the same for every arm."""
+
+    trials: int = Field(0, ge=0)
+    """Configurations tried per arm; 0 takes the settings as they are."""
+    seed: int = Field(1000, ge=0, lt=2**31)
+    """Seed that the trials train on; never one of the verdict's seeds."""
+    search: dict[str, Range] = {}
+    """Settings to search, by dotted path."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.trials) != bool(self.search):
+            raise ValueError(
+                f"`tuning.trials` and `tuning.search` belong together, got {self.trials} trials over {len(self.search)} settings"
+            )
+        return self
+
+
+class Study(Group):
+    """Which ablations, on which base, with which seeds and which tuning budget."""
+
+    name: str
+    title: str = Field(min_length=1)
+    """Heading of the report."""
+    ablations: tuple[str, ...] = Field(min_length=1)
+    """Names of the ablations, in the order of the report."""
+    seeds: tuple[int, ...] = Field(min_length=1)
+    """Seeds of the verdict; each arm is trained once on each."""
+    metric: str = "test.accuracy"
+    """The primary metric."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+    """Which way the primary metric is better."""
+    margin: float = Field(0.005, gt=0)
+    """Differences smaller than this count as equivalent, in units of the metric."""
+    base: dict[str, Any] = {}
+    """Overrides of the defaults, for every arm."""
+    tuning: Tuning = Tuning()
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if repeated:
+            raise ValueError(f"`seeds` must differ from one another, got {repeated[0]} more than once")
+        if any(not 0 <= seed < 2**31 for seed in seeds):
+            raise ValueError(f"`seeds` must lie between 0 and 2^31 - 1, got {list(seeds)}")
+        return seeds
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.tuning.seed in self.seeds:
+            raise ValueError(f"`tuning.seed` must not be one of `seeds`, got {self.tuning.seed} in both")
+        if self.metric not in METRICS:
+            raise ValueError(f"`metric`: no metric `{self.metric}`.{did_you_mean(self.metric, METRICS)}")
+        return self
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All ablations and studies that can be found from a root folder."""
+
+    root: Path
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """Return the names of all ablations or studies, sorted."""
+        return tuple(sorted({path.stem for folder in self._folders(kind) for path in folder.glob("*.toml")}))
+
+    def path(self, kind: Kind, name: str) -> Path:
+        """Return the file of an ablation or study.
+
+        Raises:
+            CatalogueError: if there is none of that name.
+        """
+        for folder in self._folders(kind):
+            if (folder / f"{name}.toml").is_file():
+                return folder / f"{name}.toml"
+        known = self.names(kind)
+        raise CatalogueError(
+            f"{self.root / kind}: no {kind.removesuffix('s').replace('studie', 'study')} `{name}`."
+            f"{did_you_mean(name, known) or ' Known: ' + (', '.join(known) or 'none') + '.'}"
+        )
+
+    def ablation(self, name: str) -> Ablation:
+        """Return an ablation, checked against the default configuration.
+
+        Raises:
+            CatalogueError: if the file is missing or cannot be used.
+        """
+        path = self.path("ablations", name)
+        tree = read_toml(path)
+        for table in ("base", "factors"):
+            tree[table] = _settings(tree.get(table, {}), f"{path}: [{table}]")
+        arms = tree.get("arms", {})
+        if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+            raise CatalogueError(f"{path}: `arms`: expected tables [arms.NAME], got {arms!r}")
+        tree["arms"] = tuple(_arm(name, arm, path) for name, arm in arms.items())
+        tree["factors"] = {setting: _levels(levels, setting, path) for setting, levels in tree["factors"].items()}
+        ablation = _validate(Ablation, {**tree, "name": _named(path)}, path)
+        return _with_factor_arms(ablation, path)
+
+    def study(self, name: str) -> Study:
+        """Return a study, what it extends merged in.
+
+        Raises:
+            CatalogueError: if a file is missing or cannot be used.
+        """
+        path = self.path("studies", name)
+        tree = self._extended(path, ())
+        tree["base"] = _settings(tree.get("base", {}), f"{path}: [base]")
+        tuning = tree.get("tuning", {})
+        if isinstance(tuning, dict) and "search" in tuning:
+            tree["tuning"] = {**tuning, "search": _settings(tuning["search"], f"{path}: [tuning.search]", leaf=_is_range)}
+        study = _validate(Study, {**tree, "name": _named(path)}, path)
+        for ablation in study.ablations:
+            self._check_reference(ablation, path)
+        return study
+
+    def _check_reference(self, ablation: str, path: Path) -> None:
+        try:
+            self.path("ablations", ablation)
+        except CatalogueError as error:
+            raise CatalogueError(f"{path}: `ablations`: {error}") from None
+
+    def _extended(self, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+        if path in seen:
+            raise CatalogueError(f"{path}: `extends` comes back to itself through {seen[-1].name}")
+        tree = read_toml(path)
+        parent = tree.pop("extends", None)
+        if parent is None:
+            return tree
+        return _merge(self._extended(self.path("studies", str(parent)), (*seen, path)), tree)
+
+    def _folders(self, kind: Kind) -> tuple[Path, ...]:
+        return tuple(dict.fromkeys((self.root / kind, bundled_root() / kind)))
+
+
+@functools.cache
+def bundled_root() -> Path:
+    """Return the folder whose ablations and studies come with stn-bench: in the wheel, or the checkout."""
+    package = Path(__file__).parent
+    bundled = package / "bundled"
+    return bundled if bundled.is_dir() else package.parent
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file as a dict.
+
+    Raises:
+        CatalogueError: if it cannot be read, or is not TOML; the message tells the line.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise CatalogueError(f"{path}: cannot be read ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise CatalogueError(f"{path}: not valid TOML: {error}") from None
+
+
+def _named(path: Path) -> str:
+    if not NAME.fullmatch(path.stem):
+        raise CatalogueError(f"{path}: expected a file name of small letters, digits and _, got `{path.stem}`")
+    return path.stem
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, dict) and bool(set(value) & set(Range.model_fields))
+
+
+def _settings(table: Any, where: str, leaf: Any = lambda value: False) -> dict[str, Any]:
+    """Return a table by dotted paths, whether it was written with quoted or with bare keys."""
+    if not isinstance(table, dict):
+        raise CatalogueError(f"{where}: expected a table, got {table!r}")
+    flat: dict[str, Any] = {}
+    for path, value in _walk(table, leaf):
+        try:
+            flat[check_path(path, where=where)] = value
+        except ConfigError as error:
+            raise CatalogueError(str(error)) from None
+    return flat
+
+
+def _walk(table: Mapping[str, Any], leaf: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict) and not leaf(value):
+            yield from _walk(value, leaf, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _arm(name: str, table: dict[str, Any], path: Path) -> Arm:
+    where = f"{path}: [arms.{name}]"
+    if name == BASE or not NAME.fullmatch(name):
+        raise CatalogueError(f"{where}: expected a name of small letters, digits and _ other than `{BASE}`")
+    tree = dict(table)
+    tree["set"] = _settings(tree.get("set", {}), where)
+    tree["search"] = _settings(tree.get("search", {}), f"{where} search", leaf=_is_range)
+    return _validate(Arm, {**tree, "name": name}, where)
+
+
+def _levels(levels: Any, setting: str, path: Path) -> tuple[Any, ...]:
+    if not isinstance(levels, list) or len(levels) < 2:
+        raise CatalogueError(f"{path}: [factors] `{setting}`: expected a list of two or more values, got {levels!r}")
+    return tuple(levels)
+
+
+def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
+    """Return the ablation with one arm for each combination of factor levels but the base's own."""
+    base = _checked(ablation.base, f"{path}: [base]").resolved().flat()
+    combinations = itertools.product(*ablation.factors.values()) if ablation.factors else ()
+    settings = [dict(zip(ablation.factors, levels, strict=True)) for levels in combinations]
+    made = tuple(
+        Arm(name=_level_name(overrides), set=overrides)
+        for overrides in settings
+        if any(base[setting] != level for setting, level in overrides.items())
+    )
+    arms = (*ablation.arms, *made)
+    if not arms:
+        raise CatalogueError(f"{path}: expected at least one [arms.NAME], or [factors], got neither")
+    for arm in arms:
+        _checked({**ablation.base, **arm.set}, f"{path}: [arms.{arm.name}]")
+    return ablation.model_copy(update={"arms": arms})
+
+
+def _level_name(overrides: Mapping[str, Any]) -> str:
+    return "_".join(re.sub(r"[^a-z0-9]+", "_", str(level).lower()).strip("_") for level in overrides.values())
+
+
+def _checked(overrides: Mapping[str, Any], where: str) -> Config:
+    try:
+        return override(Config(), overrides, where=where)
+    except ConfigError as error:
+        raise CatalogueError(str(error)) from None
+
+
+Model = TypeVar("Model", bound=Group)
+
+
+def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
+    unknown = sorted(set(tree) - set(model.model_fields))
+    if unknown:
+        raise CatalogueError(f"{where}: unknown key `{unknown[0]}`.{did_you_mean(unknown[0], model.model_fields)}")
+    try:
+        return model.model_validate({key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()})
+    except ValidationError as error:
+        raise CatalogueError(f"{where}: {explain(error)}") from None
+
+
+def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(parent)
+    for key, value in child.items():
+        both = isinstance(value, dict) and isinstance(parent.get(key), dict)
+        merged[key] = _merge(parent[key], value) if both else value
+    return merged
+
+
+def load(root: Path, study: str) -> tuple[Study, tuple[Ablation, ...]]:
+    """Return a study and its ablations.
+
+    Raises:
+        StnBenchError: if a file is missing or cannot be used.
+    """
+    catalogue = Catalogue(root)
+    found = catalogue.study(study)
+    return found, tuple(catalogue.ablation(name) for name in found.ablations)
+
+
+__all__ = ["BASE", "Ablation", "Arm", "Catalogue", "Range", "StnBenchError", "Study", "Tuning", "load", "read_toml"]

@@ -1,0 +1,194 @@
+"""One cell, from its first epoch to its finished MLflow run: the place where training meets tracking."""
+
+from __future__ import annotations
+
+import datetime
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stn_bench.data.dataset import Dataset
+from stn_bench.data.pictures import side_by_side, write_picture
+from stn_bench.identity import Identity
+from stn_bench.machine import describe_machine, package_version
+from stn_bench.nn.cost import count_flops, count_parameters
+from stn_bench.nn.model_file import save_model
+from stn_bench.nn.rectify import rectify
+from stn_bench.nn.train import EpochEnd, Job, Training, TrainingInterrupted, train
+from stn_bench.nn.transformer import find_transformer
+from stn_bench.plan import RunSpec
+from stn_bench.record import LayerCost, RunOutcome, RunRecord, run_tags
+from stn_bench.tracking import DatasetNote, Tracking
+
+GALLERY = 8  # pictures that each run with a transformer keeps, before and after
+SERVED_WITH = ("keras", "tensorflow", "numpy", "mlflow")
+
+
+@dataclass(frozen=True)
+class CellOrder:
+    """All that it takes to train one cell.
+
+    Args:
+        spec: what to train.
+        identity: its identity.
+        experiment: MLflow's id of the study.
+        parent: MLflow's id of the arm, or None outside a study.
+        checkpoint: file that holds the unfinished training.
+        threads: threads of the training process, for the record.
+    """
+
+    spec: RunSpec
+    identity: Identity
+    experiment: str
+    parent: str | None
+    checkpoint: Path
+    threads: int
+
+    @property
+    def name(self) -> str:
+        """Name of the run, such as "transformer/none, seed 2"."""
+        spec = self.spec
+        what = f"seed {spec.seed}" if spec.trial is None else f"trial {spec.trial}"
+        return f"{spec.label}, {what}"
+
+
+def train_cell(
+    order: CellOrder,
+    dataset: Dataset,
+    tracking: Tracking,
+    *,
+    on_epoch: Callable[[EpochEnd], None] = lambda epoch: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> RunRecord:
+    """Train a cell, or go on from its checkpoint, and return the record that its MLflow run carries.
+
+    Raises:
+        TrainingInterrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
+        Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
+    """
+    started = _now()
+    run_id = tracking.start_run(
+        order.experiment, order.parent, order.name, run_tags(order.spec, order.identity.run_key)
+    )
+    tracking.log_settings(run_id, order.spec.config.flat(), _dataset_note(dataset))
+
+    def log(epoch: EpochEnd) -> None:
+        tracking.log_epoch(run_id, epoch.epoch, epoch.metrics, int(time.time() * 1000))
+        on_epoch(epoch)
+
+    try:
+        training = train(_job(order, dataset), on_epoch=log, should_stop=should_stop)
+        record = _finish(order, dataset, tracking, training, run_id, started)
+    except TrainingInterrupted:
+        tracking.kill_run(run_id)
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        tracking.finish_run(_record(order, run_id, "crashed", reason, started), {})
+        raise
+    shutil.rmtree(order.checkpoint.parent, ignore_errors=True)
+    return record
+
+
+def _job(order: CellOrder, dataset: Dataset) -> Job:
+    config = order.spec.config
+    return Job(config, order.spec.seed, dataset.split(config.data), order.identity.run_key, order.checkpoint)
+
+
+def _finish(
+    order: CellOrder, dataset: Dataset, tracking: Tracking, training: Training, run_id: str, started: str
+) -> RunRecord:
+    if order.spec.phase == "verdict" and training.outcome == "finished":
+        tracking.log_model(run_id, training.model, _requirements())
+    with tempfile.TemporaryDirectory() as folder:
+        _write_files(training, order, dataset, Path(folder))
+        tracking.log_files(run_id, Path(folder))
+    record = _record(order, run_id, training.outcome, training.reason, started, training)
+    tracking.finish_run(record, record.metrics)
+    return record
+
+
+def _requirements() -> list[str]:
+    return [f"{name}=={package_version(name)}" for name in SERVED_WITH if package_version(name)]
+
+
+def _write_files(training: Training, order: CellOrder, dataset: Dataset, folder: Path) -> None:
+    """Write what a verdict run keeps beside its numbers: predictions, model file, pictures before and after."""
+    if training.outcome != "finished" or training.predictions is None or order.spec.phase != "verdict":
+        return
+    config = order.spec.config
+    np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **asdict(training.predictions))
+    save_model(training.model, folder / "model.keras", config)
+    if find_transformer(training.model) is not None:
+        test = dataset.split(config.data).test
+        _write_gallery(training, np.array(test.images[:GALLERY]), [config.data.alphabet[i] for i in test.labels], folder)
+
+
+def _write_gallery(training: Training, originals: np.ndarray, letters: list[str], folder: Path) -> None:
+    rectified = rectify(training.model, originals)
+    np.savez_compressed(
+        folder / "rectified.npz",
+        allow_pickle=False,
+        originals=originals,
+        rectified=rectified.pictures,
+        matrices=rectified.matrices,
+        letters=np.array(letters[: len(originals)]),
+    )
+    pictures = folder / "rectified"
+    pictures.mkdir()
+    for index, (before, after) in enumerate(zip(originals, rectified.pictures, strict=True)):
+        write_picture(pictures / f"{index + 1:02d}_{letters[index]}.png", side_by_side(before, after))
+
+
+def _record(
+    order: CellOrder, run_id: str, outcome: RunOutcome, reason: str, started: str, training: Training | None = None
+) -> RunRecord:
+    spec = order.spec
+    flops = count_flops(training.model) if training else None
+    return RunRecord(
+        run_id=run_id,
+        run_key=order.identity.run_key,
+        study=spec.study,
+        ablation=spec.ablation,
+        arm=spec.arm,
+        phase=spec.phase,
+        seed=spec.seed,
+        trial=spec.trial,
+        outcome=outcome,
+        reason=reason,
+        settings=spec.config.flat(),
+        changes=dict(spec.changes),
+        chosen=dict(spec.chosen),
+        metrics=_metrics(training) if training else {},
+        history={name: tuple(series) for name, series in training.history.items()} if training else {},
+        layers=tuple(LayerCost(**asdict(layer)) for layer in flops.layers) if flops else (),
+        uncounted=flops.uncounted if flops else (),
+        identity=order.identity,
+        machine=describe_machine(order.threads),
+        started=started,
+        ended=_now(),
+    )
+
+
+def _metrics(training: Training) -> dict[str, float]:
+    return training.metrics | {
+        "cost.parameters": count_parameters(training.model),
+        "cost.flops": count_flops(training.model).total,
+        "cost.seconds": training.seconds,
+        "cost.step_ms": training.step_ms,
+        "cost.peak_memory_mb": training.peak_memory_mb,
+    }
+
+
+def _dataset_note(dataset: Dataset) -> DatasetNote:
+    spec = dataset.spec
+    return DatasetNote(spec.folder_name, dataset.fingerprint, dataset.images.shape, len(spec.alphabet))
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

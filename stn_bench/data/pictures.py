@@ -1,0 +1,139 @@
+"""Picture files: find, read, write, and arrange side by side. Always RGB, whatever OpenCV prefers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stn_bench.data.opencv import load_opencv
+from stn_bench.data.spec import Picture
+from stn_bench.data.store import explain_disk
+from stn_bench.errors import DataError
+
+SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+"""The endings by which pictures are found in a folder."""
+
+YELLOW = (255, 255, 0)
+
+
+def read_picture(path: Path) -> Picture:
+    """Return the picture in a file as RGB; grey becomes three equal channels, and transparency is dropped.
+
+    Returns:
+        uint8, `(height, width, 3)`.
+
+    Raises:
+        DataError: if the file cannot be read or is not a picture.
+    """
+    cv2 = load_opencv()
+    try:
+        # cv2.imread takes no path outside ASCII on some systems; bytes do not care where they came from.
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    decoded = _decode(content) if content.size else None
+    if decoded is None:
+        raise DataError(f"{path}: not a picture. Expected PNG, JPEG, BMP or WebP.")
+    picture: Picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return picture
+
+
+def _decode(content: Picture) -> Picture | None:
+    cv2 = load_opencv()
+    try:
+        decoded: Picture | None = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error:  # some broken headers raise where others give None
+        return None
+    return decoded
+
+
+def write_picture(path: Path, picture: Picture) -> None:
+    """Write an RGB picture, in the format that the ending of `path` names; the file appears whole or not at all.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        picture: uint8, `(height, width, 3)`.
+
+    Raises:
+        DataError: if the ending names no picture format.
+        MachineError: if the disk is full or cannot be written.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        raise DataError(f"{path}: expected a file name that ends in {', '.join(sorted(SUFFIXES))}")
+    cv2 = load_opencv()
+    _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with explain_disk(path.parent, content.size):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            partial.write_bytes(content.tobytes())
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def side_by_side(original: Picture, rectified: Picture, bar: int = 10) -> Picture:
+    """Return original | yellow bar | rectified; the lower picture is centred on black.
+
+    Args:
+        original: uint8, `(height, width, 3)`.
+        rectified: the same, of any size.
+        bar: width of the bar, in pixels.
+    """
+    height = max(original.shape[0], rectified.shape[0])
+    yellow = np.full((height, bar, 3), YELLOW, np.uint8)
+    return np.concatenate([_centred(original, height), yellow, _centred(rectified, height)], axis=1)
+
+
+def _centred(picture: Picture, height: int) -> Picture:
+    missing = height - picture.shape[0]
+    return np.pad(picture, ((missing // 2, missing - missing // 2), (0, 0), (0, 0)))
+
+
+def contact_sheet(pictures: Sequence[Picture], columns: int, margin: int = 4) -> Picture:
+    """Return the pictures in a white grid, row by row.
+
+    Args:
+        pictures: uint8, `(height, width, 3)`, of any sizes; the largest sets the grid.
+        columns: pictures in a row.
+        margin: white pixels around each.
+
+    Raises:
+        DataError: if there are no pictures.
+    """
+    if not pictures:
+        raise DataError("contact sheet: expected at least one picture, got none")
+    height = max(picture.shape[0] for picture in pictures) + margin
+    width = max(picture.shape[1] for picture in pictures) + margin
+    columns = min(columns, len(pictures))
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * height + margin, columns * width + margin, 3), 255, np.uint8)
+    for position, picture in enumerate(pictures):
+        top, left = position // columns * height + margin, position % columns * width + margin
+        sheet[top : top + picture.shape[0], left : left + picture.shape[1]] = picture
+    return sheet
+
+
+def find_pictures(paths: Iterable[Path]) -> list[Path]:
+    """Return the files named, and in place of each folder its pictures, sorted by name.
+
+    Raises:
+        DataError: if a path does not exist, or a folder holds no picture.
+    """
+    return [picture for path in paths for picture in _expand(path)]
+
+
+def _expand(path: Path) -> list[Path]:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder. Name a picture, or a folder of pictures.")
+    if not path.is_dir():
+        return [path]
+    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    if not pictures:
+        raise DataError(
+            f"{path}: no pictures in this folder. Expected files that end in {', '.join(sorted(SUFFIXES))}"
+        )
+    return pictures

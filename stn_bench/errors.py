@@ -1,0 +1,56 @@
+"""The errors a person may see, as one tree.
+
+    StnBenchError
+    ├── ConfigError       a setting that is unknown, of the wrong type or out of range
+    ├── CatalogueError    an ablation or study file that cannot be used
+    ├── DataError         pictures that cannot be made, read or trusted
+    ├── ModelFileError    a model file that is missing or not one of ours
+    ├── StoreError        a tracking or search store that cannot be reached or read
+    ├── ReportError       a report that cannot be written, or is stale
+    └── MachineError      something the machine lacks: a package, a system library, disk space
+
+Every message says where, what was expected, what was received and what to do, in one or two lines.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class StnBenchError(Exception):
+    """Base of every error that the command line turns into a line of text and exit code 2."""
+
+
+class ConfigError(StnBenchError):
+    """A setting is unknown, of the wrong type or out of range."""
+
+
+class CatalogueError(StnBenchError):
+    """An ablation or study file cannot be used."""
+
+
+class DataError(StnBenchError):
+    """Pictures cannot be made, read or trusted."""
+
+
+class ModelFileError(StnBenchError):
+    """A model file is missing or was not written by stn-bench."""
+
+
+class StoreError(StnBenchError):
+    """A tracking or search store cannot be reached or read."""
+
+
+class ReportError(StnBenchError):
+    """A report cannot be written, or no longer agrees with the store."""
+
+
+class MachineError(StnBenchError):
+    """The machine lacks something: a package, a system library, disk space."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean `x`?" for the nearest known name, or "" where none is near."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean `{nearest[0]}`?" if nearest else ""

@@ -1,0 +1,89 @@
+"""The machine: what it is, what it has, and what a process took of it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+MEGABYTE = 1024 * 1024
+RESET_PEAK = "5"  # Linux: sets the process's peak resident set back to its present size
+
+
+class PeakMemory:
+    """The largest resident set of this process since this object was made, in MiB.
+
+    Where the kernel cannot forget an earlier peak (anything but Linux), it is the peak of the process's life.
+    """
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text(RESET_PEAK)
+            self._resettable = True
+        except OSError:
+            self._resettable = False
+
+    def read(self) -> float:
+        """Return the peak in MiB."""
+        if self._resettable:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / MEGABYTE
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(psutil.Process().cpu_affinity() or []) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Return what a reader needs to judge a timing: system, processor, cores, threads, memory, Python."""
+    return {
+        "system": platform.system(),
+        "processor": processor(),
+        "cores": cores(),
+        "threads": threads,
+        "memory_gb": round(psutil.virtual_memory().total / 1024**3),
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def package_version(name: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def training_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that trains: thread counts, determinism, silence.
+
+    It must be set before Keras' backend is imported.
+    """
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": str(threads),
+        "TF_DETERMINISTIC_OPS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }

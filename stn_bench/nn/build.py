@@ -1,0 +1,116 @@
+"""From a configuration to a model: the article's network, or one of the reader's own."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from stn_bench.config import LOWER_BOUND, Config
+from stn_bench.errors import ConfigError
+from stn_bench.nn.blocks import classifier_head, localisation_head, trunk
+from stn_bench.nn.sampler import Tensor
+from stn_bench.nn.transformer import SpatialTransformer
+
+
+def build_model(config: Config) -> keras.Model:
+    """Return the untrained model that the configuration describes.
+
+    It takes raw pictures, uint8 of shape `(batch, size, size, 3)` and RGB, and returns probabilities, float32 of shape
+    `(batch, classes)`, in the order of `config.data.alphabet`.
+
+    Raises:
+        ConfigError: if `model.factory` cannot be imported, or what it returns does not fit the data.
+    """
+    config = config.resolved()
+    with _dtype_policy(config.train.precision):
+        if config.model.factory is None:
+            return article_network(config)
+        return _call_factory(config.model.factory, config)
+
+
+@contextmanager
+def _dtype_policy(name: str) -> Iterator[None]:
+    """Build layers under this dtype policy; each layer keeps it, so that the global one can go back to what it was."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def article_network(config: Config) -> keras.Model:
+    """Return the article's plain CNN, or the same behind a spatial transformer."""
+    pictures = keras.Input((config.data.size, config.data.size, 3), dtype="uint8", name="picture")
+    x = rescaling(config)(pictures)
+    if config.model.transformer.kind == "affine":
+        x = affine_transformer(config)(x)
+    x = trunk(x, config.model, name="classifier")
+    probabilities = classifier_head(x, config.model, len(config.data.alphabet))
+    return keras.Model(pictures, probabilities, name="cnn" if config.model.transformer.kind == "none" else "stn")
+
+
+def rescaling(config: Config) -> keras.layers.Layer:
+    """Return the layer that maps 0..255 to the input range.
+
+    It stays float32 under every policy, since bfloat16 cannot tell 256 levels apart: the convolutions round for
+    themselves, after the sampler has read the picture as it is.
+    """
+    lower = LOWER_BOUND[config.model.input_range]
+    return keras.layers.Rescaling((1.0 - lower) / 255.0, offset=lower, dtype="float32", name="rescaling")
+
+
+def affine_transformer(config: Config) -> SpatialTransformer:
+    """Return the spatial transformer with the article's localisation net."""
+    picture = keras.Input((config.data.size, config.data.size, 3), name="localisation_picture")
+    matrix = localisation_head(trunk(picture, config.model, name="localisation"), config.model)
+    return SpatialTransformer(
+        keras.Model(picture, matrix, name="localisation"),
+        sampler=config.model.transformer.sampler,
+        fill=config.model.transformer.fill or 0.0,
+        name="transformer",
+    )
+
+
+def _call_factory(address: str, config: Config) -> keras.Model:
+    model = _import_factory(address)(config)
+    if not isinstance(model, keras.Model):
+        raise ConfigError(f"`model.factory` {address}: expected a keras.Model, got {type(model).__name__}")
+    _check_fit(address, config, model)
+    return model
+
+
+def _import_factory(address: str) -> Callable[[Config], Any]:
+    module, _, function = address.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"`model.factory` {address}: expected an importable package.module:function, got: {error}"
+        ) from None
+    if not callable(factory):
+        raise ConfigError(f"`model.factory` {address}: expected a function, got {type(factory).__name__}")
+    return factory  # type: ignore[no-any-return]
+
+
+def _check_fit(address: str, config: Config, model: keras.Model) -> None:
+    """Raise ConfigError unless the model takes one uint8 picture of the data's size and gives one value per class."""
+    size, classes = config.data.size, len(config.data.alphabet)
+    for part, tensors, shape, dtype in (
+        ("input", model.inputs, (None, size, size, 3), "uint8"),
+        ("output", model.outputs, (None, classes), "float32"),
+    ):
+        expected = f"{dtype} {shape}"
+        received = " and ".join(_describe(tensor) for tensor in tensors or []) or "a model that is not built yet"
+        if received != expected:
+            raise ConfigError(
+                f"`model.factory` {address}: expected a keras.Model with one {part} {expected}, got {received}"
+            )
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{keras.backend.standardize_dtype(tensor.dtype)} {tuple(tensor.shape)}"

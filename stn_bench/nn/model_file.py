@@ -1,0 +1,82 @@
+"""Model files: an ordinary `.keras` file with a note of the configuration that rebuilds it.
+
+Loading builds the network from the note and takes only the numbers from the file, so that a file from elsewhere runs
+no code of its own. A file that names a model factory runs that function, and does so only if it is trusted.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tempfile
+import zipfile
+from pathlib import Path
+
+import keras
+
+from stn_bench.config import Config, override
+from stn_bench.errors import ConfigError, ModelFileError
+from stn_bench.nn.build import build_model
+
+NOTE = "stn_bench.json"
+WEIGHTS = "model.weights.h5"
+
+
+def save_model(model: keras.Model, path: Path, config: Config) -> None:
+    """Write a model with its configuration; the file appears whole or not at all."""
+    partial = path.with_suffix(f".{os.getpid()}.partial.keras")
+    try:
+        model.save(partial)
+        with zipfile.ZipFile(partial, "a") as file:
+            file.writestr(NOTE, json.dumps({"settings": config.resolved().flat()}))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_model(path: Path, *, settings: dict[str, object] | None = None, trust: bool = False) -> tuple[keras.Model, Config]:
+    """Return the model in a file, and its configuration.
+
+    Args:
+        path: a file that `save_model` wrote, or any `.keras` file of the network that `settings` describe.
+        settings: the configuration by dotted path, where the file does not note it.
+        trust: allow the file to name a model factory, which is then imported and called.
+
+    Raises:
+        ModelFileError: if there is no such file, it is not one of ours, or it needs trust.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            noted = settings or json.loads(file.read(NOTE))["settings"]
+            weights = file.read(WEIGHTS)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such model file") from None
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
+        raise ModelFileError(f"{path}: expected a model file written by stn-bench, got something else") from None
+    config = _config(path, noted)
+    if config.model.factory and not trust:
+        raise ModelFileError(
+            f"{path}: was built by `{config.model.factory}`, code that this file names but does not hold; "
+            f"add --trust if you trust it"
+        )
+    return _with_weights(build_model(config), weights, path), config
+
+
+def _config(path: Path, settings: object) -> Config:
+    try:
+        return override(Config(), dict(settings), where=str(path))  # type: ignore[call-overload]
+    except (ConfigError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: its settings are not ours ({error})") from None
+
+
+def _with_weights(model: keras.Model, weights: bytes, path: Path) -> keras.Model:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / WEIGHTS
+        file.write_bytes(io.BytesIO(weights).getbuffer())
+        try:
+            model.load_weights(file)
+        except (ValueError, OSError, KeyError) as error:
+            reason = str(error).splitlines()[0]
+            raise ModelFileError(f"{path}: its weights do not fit the network it describes ({reason})") from None
+    return model

@@ -1,0 +1,161 @@
+"""The results of a study: which of its planned runs are finished, and what tuning chose."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from stn_bench.data.dataset import read_fingerprint
+from stn_bench.data.spec import DatasetSpec
+from stn_bench.identity import Identity, identify
+from stn_bench.metrics import TUNING_METRIC
+from stn_bench.plan import Plan, PlannedArm, RunSpec
+from stn_bench.record import RunRecord, settings_digest
+
+
+class FinishedRun(Protocol):
+    """A finished run as the store lists it."""
+
+    @property
+    def run_id(self) -> str: ...
+    @property
+    def run_key(self) -> str: ...
+    @property
+    def settings(self) -> str: ...
+    @property
+    def phase(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+
+
+class Store(Protocol):
+    """What is read of the tracking store."""
+
+    def finished(self) -> Iterable[Any]:
+        """Return every finished run, the latest first."""
+
+    def crashed(self, study: str) -> dict[str, str]:
+        """Return run key -> run id of the study's crashed runs."""
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """Return the records of runs."""
+
+
+@dataclass(frozen=True)
+class ArmResults:
+    """The runs of one arm.
+
+    Args:
+        arm: the arm as planned.
+        trials: finished tuning runs, by trial.
+        chosen: what tuning chose, {} without tuning, or None as long as tuning is not finished.
+        runs: finished runs of the verdict phase by seed, diverged ones among them.
+        crashed: seeds whose last try raised an error, with its record.
+    """
+
+    arm: PlannedArm
+    trials: tuple[RunRecord, ...]
+    chosen: Mapping[str, Any] | None
+    runs: Mapping[int, RunRecord]
+    crashed: Mapping[int, RunRecord]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every planned run of the arm is finished."""
+        return len(self.trials) == self.arm.trials and set(self.runs) == set(self.arm.seeds)
+
+    def values(self, metric: str) -> dict[int, float]:
+        """Return the metric by seed, of the runs that finished without diverging."""
+        return {
+            seed: run.metrics[metric]
+            for seed, run in sorted(self.runs.items())
+            if run.outcome == "finished" and metric in run.metrics
+        }
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a study, arm by arm, in the plan's order."""
+
+    plan: Plan
+    arms: tuple[ArmResults, ...]
+
+    def of(self, arm: PlannedArm) -> ArmResults:
+        """Return the results of one arm."""
+        return next(results for results in self.arms if results.arm is arm)
+
+    @property
+    def finished(self) -> int:
+        """Number of finished runs in both phases."""
+        return sum(len(arm.trials) + len(arm.runs) for arm in self.arms)
+
+    @property
+    def records(self) -> tuple[RunRecord, ...]:
+        """Every finished run, arm by arm."""
+        return tuple(record for arm in self.arms for record in (*arm.trials, *arm.runs.values()))
+
+
+def choose(trials: Iterable[RunRecord]) -> dict[str, Any]:
+    """Return the hyperparameters of the best trial by validation accuracy; ties go to lower loss, then earlier."""
+
+    def rank(record: RunRecord) -> tuple[float, float, int]:
+        accuracy = record.metrics.get(TUNING_METRIC, -1.0)
+        return (-accuracy, record.metrics.get("validation.loss", float("inf")), record.trial or 0)
+
+    return dict(min(trials, key=rank).chosen)
+
+
+Finder = Callable[[RunSpec], str | None]
+
+
+def gather(plan: Plan, store: Store, datasets: Path) -> Results:
+    """Return the finished runs of a plan.
+
+    A run belongs to a planned cell if its run key is the cell's. Where none is, because the run was trained by other
+    code, other libraries or on another machine, the latest with the same settings, phase and seed stands in:
+    a report is made from the store as it is. Whether to train again is decided by the run key alone.
+    """
+    listed = list(store.finished())
+    by_key: dict[str, str] = {run.run_key: run.run_id for run in reversed(listed)}
+    by_settings = {(run.settings, run.phase, run.seed): run.run_id for run in reversed(listed)}
+    crashed = store.crashed(plan.study.name)
+
+    def find(spec: RunSpec) -> str | None:
+        key = run_key(spec, datasets)
+        if key in by_key:
+            return by_key[key]
+        return by_settings.get((settings_digest(spec.config), spec.phase, spec.seed))
+
+    def find_crashed(spec: RunSpec) -> str | None:
+        return crashed.get(run_key(spec, datasets) or "")
+
+    return Results(plan, tuple(_gather_arm(arm, store, find, find_crashed) for arm in plan.arms))
+
+
+def run_key(spec: RunSpec, datasets: Path) -> str | None:
+    """Return the run key of a planned run, or None as long as its pictures are not made."""
+    identity = identity_of(spec, datasets)
+    return identity.run_key if identity else None
+
+
+def identity_of(spec: RunSpec, datasets: Path) -> Identity | None:
+    """Return the identity of a planned run, or None as long as its pictures are not made."""
+    fingerprint = read_fingerprint(DatasetSpec.of(spec.config), datasets)
+    return identify(spec.config, spec.seed, fingerprint) if fingerprint else None
+
+
+def _gather_arm(arm: PlannedArm, store: Store, find: Finder, find_crashed: Finder) -> ArmResults:
+    trials = _records(arm.tuning_specs(), store, find)
+    complete = len(trials) == arm.trials
+    chosen = (choose(trials) if trials else {}) if complete else None
+    specs = arm.verdict_specs(chosen) if chosen is not None else ()
+    runs = {record.seed: record for record in _records(specs, store, find)}
+    crashed = _records([spec for spec in specs if spec.seed not in runs], store, find_crashed)
+    return ArmResults(arm, trials, chosen, runs, {record.seed: record for record in crashed})
+
+
+def _records(specs: Iterable[RunSpec], store: Store, find: Finder) -> tuple[RunRecord, ...]:
+    found = [run_id for run_id in map(find, specs) if run_id]
+    return tuple(store.records(found))

@@ -1,0 +1,263 @@
+"""The door to Optuna: one study per arm and phase, whose trials are the cells that workers claim.
+
+Measured with Optuna 5 (several workers on one store): only enqueued trials, claimed one at a time in
+`study.optimize`, end as one COMPLETE trial per cell; the grid samplers repeat cells, and ask/tell has no heartbeat.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+from filelock import FileLock
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from stn_bench.catalogue import Range
+from stn_bench.errors import StoreError
+
+MAX_RETRIES = 3
+GRACE_HEARTBEATS = 4
+POLL_SECONDS = 0.5
+LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
+SEED = "seed"
+SEEDS = Range(low=0, high=2**31 - 1)
+OPEN = (TrialState.WAITING, TrialState.RUNNING)
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One trial to be: its identity, the values that it tries by name, and the ranges that they come from."""
+
+    run_key: str
+    values: Mapping[str, Any]
+    space: Mapping[str, Range]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a cell ended with: the value of the study's metric and the run that holds the rest."""
+
+    value: float
+    run_id: str
+    outcome: str
+
+
+class Search:
+    """Optuna's store, and the cells in it.
+
+    Args:
+        url: SQLAlchemy address of the store.
+        heartbeat: seconds between a worker's signs of life.
+        lock: file under which one planner at a time enqueues cells.
+
+    Raises:
+        StoreError: if the store cannot be opened, or another version of Optuna wrote it.
+    """
+
+    def __init__(self, url: str, heartbeat: int, lock: Path) -> None:
+        self._lock = FileLock(lock)
+        self._retry = RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._lock:  # two processes that create the tables at once can break a new store for good
+                self._storage = RDBStorage(
+                    url,
+                    engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else None,
+                    heartbeat_interval=heartbeat,
+                    grace_period=GRACE_HEARTBEATS * heartbeat,
+                    heartbeat_stale_trial_callback=self._retry,
+                )
+        except Exception as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(f"search store {url}: cannot be opened ({reason}); is it there, and Optuna's?") from None
+
+    def enqueue(self, name: str, direction: str, cells: Iterable[Cell], done: Mapping[str, Finished]) -> None:
+        """See that each cell has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
+
+        Args:
+            name: name of the Optuna study.
+            direction: "maximize" or "minimize".
+            cells: all cells of the arm and phase.
+            done: run key -> result of the runs that the tracking store already holds.
+        """
+        with self._lock:
+            study = self._study(name, direction)
+            self._release(study)
+            trials = study.get_trials(deepcopy=False)
+            cells = tuple(cells)
+            self._withdraw(study, trials, {cell.run_key for cell in cells} - set(done))
+            for cell in cells:
+                self._enqueue_cell(study, trials, cell, done.get(cell.run_key))
+
+    def _enqueue_cell(self, study: optuna.Study, trials: list[FrozenTrial], cell: Cell, done: Finished | None) -> None:
+        states = {trial.state for trial in trials if trial.user_attrs.get("run_key") == cell.run_key}
+        if done is not None and TrialState.COMPLETE not in states:
+            study.add_trial(_complete_trial(cell, done))
+        elif done is None and not states & set(OPEN):
+            space = {name: values.model_dump(mode="json") for name, values in cell.space.items()}
+            study.enqueue_trial(dict(cell.values), user_attrs={"run_key": cell.run_key, "space": space})
+
+    def _withdraw(self, study: optuna.Study, trials: list[FrozenTrial], wanted: set[str]) -> None:
+        """Take back the waiting trials that no longer belong to the plan, since code or libraries changed."""
+        for trial in trials:
+            if trial.state == TrialState.WAITING and trial.user_attrs.get("run_key") not in wanted:
+                self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+
+    def work(
+        self,
+        names: Sequence[str],
+        objective: Callable[[str], Finished],
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Claim cells and work on them until none of these studies has one waiting or running.
+
+        Args:
+            names: names of the Optuna studies; the one with the fewest claimed cells is served first.
+            objective: run key -> what the cell ended with; an exception makes the trial FAIL.
+            should_stop: asked before each claim.
+        """
+        studies = [self._study(name) for name in names]
+        while not should_stop():
+            open_trials = {study.study_name: self._open(study) for study in studies}
+            waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
+            if waiting:
+                self._claim(min(waiting, key=_claimed), objective)
+            elif any(open_trials.values()):
+                time.sleep(POLL_SECONDS)
+            else:
+                return
+
+    def counts(self, name: str) -> dict[str, int]:
+        """Return the number of trials by state name; {} if there is no such study."""
+        if name not in optuna.get_all_study_names(self._storage):
+            return {}
+        states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
+        return {state: states.count(state) for state in sorted(set(states))}
+
+    def _study(self, name: str, direction: str | None = None) -> optuna.Study:
+        if direction is None:
+            return optuna.load_study(study_name=name, storage=self._storage, sampler=_OnlyEnqueued())
+        return optuna.create_study(
+            study_name=name,
+            storage=self._storage,
+            direction=direction,
+            sampler=_OnlyEnqueued(),
+            pruner=optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+
+    def _open(self, study: optuna.Study) -> list[FrozenTrial]:
+        optuna.storages.fail_stale_trials(study)
+        self._release(study)
+        return study.get_trials(deepcopy=False, states=OPEN)
+
+    def _release(self, study: optuna.Study) -> None:
+        """Give away the cells whose worker, on this machine, is known to be dead; no need to wait for its grace."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if _is_dead(trial.user_attrs.get("owner", "")):
+                self._fail(study, trial)
+
+    def _fail(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        try:
+            failed = self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        except optuna.exceptions.UpdateFinishedTrialError:
+            return  # another process was faster
+        if failed:
+            self._retry(study, self._storage.get_trial(trial._trial_id))
+
+    def _claim(self, study: optuna.Study, objective: Callable[[str], Finished]) -> None:
+        def attempt(trial: Trial) -> float:
+            trial.set_user_attr("owner", owner())
+            run_key = trial.user_attrs.get("run_key")
+            if run_key is None:
+                raise _NothingWaits
+            _suggest(trial)
+            finished = objective(run_key)
+            trial.set_user_attr("run_id", finished.run_id)
+            trial.set_user_attr("outcome", finished.outcome)
+            return finished.value
+
+        study.optimize(attempt, n_trials=1, catch=(Exception,))
+
+
+class _NothingWaits(Exception):
+    """Two workers saw the same last cell; the slower one got an empty trial, which fails at once."""
+
+
+class _OnlyEnqueued(optuna.samplers.BaseSampler):
+    """A sampler that never samples: every value was planned and enqueued."""
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return {}
+
+    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
+        return {}
+
+    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
+        raise StoreError(f"search: nobody planned a value for `{param_name}`")
+
+
+def owner() -> str:
+    """Return the name of this process, which no later process on this machine can have."""
+    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+
+
+def _is_dead(name: str) -> bool:
+    host, _, rest = name.partition(" ")
+    if host != socket.gethostname():
+        return False
+    pid, _, created = rest.partition(" ")
+    try:
+        process = psutil.Process(int(pid))
+        return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def _claimed(study: optuna.Study) -> int:
+    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)))
+
+
+def _suggest(trial: Trial) -> None:
+    """Ask for every planned value, so that Optuna's own tools see the parameters."""
+    for name, values in trial.user_attrs["space"].items():
+        distribution = _distribution(Range.model_validate_json(json.dumps(values)), whole=name == SEED)
+        if isinstance(distribution, CategoricalDistribution):
+            trial.suggest_categorical(name, distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            trial.suggest_int(name, distribution.low, distribution.high)
+        else:
+            trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
+
+
+def _distribution(
+    values: Range, *, whole: bool
+) -> CategoricalDistribution | IntDistribution | FloatDistribution:
+    if values.choices:
+        return CategoricalDistribution(values.choices)
+    low, high = values.low or 0, values.high or 0
+    return IntDistribution(int(low), int(high)) if whole else FloatDistribution(low, high, log=values.log)
+
+
+def _complete_trial(cell: Cell, done: Finished) -> FrozenTrial:
+    return optuna.trial.create_trial(
+        state=TrialState.COMPLETE,
+        value=done.value,
+        params=dict(cell.values),
+        distributions={name: _distribution(values, whole=name == SEED) for name, values in cell.space.items()},
+        user_attrs={"run_key": cell.run_key, "run_id": done.run_id, "outcome": done.outcome},
+    )

@@ -1,0 +1,300 @@
+"""The door to MLflow: every run is written here and read from here, and nowhere else.
+
+Experiment = study, parent run = arm, child run = one seed or one trial. Each finished child carries `record.json`,
+the whole of what a report sees; its parameters, metrics and tags say the same to the MLflow UI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # DO_NOT_TRACK=1 is not honoured
+
+import mlflow
+import numpy as np
+from filelock import FileLock
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+
+from stn_bench.errors import StoreError
+from stn_bench.record import RunRecord
+
+RECORD = "record.json"
+KIND = "kind"
+BATCH = 100  # MLflow takes 100 params or tags at a time
+PAGE = 1000
+
+logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class DatasetNote:
+    """The pictures as MLflow shows them: name, fingerprint, and their shape (count, height, width, channels)."""
+
+    name: str
+    fingerprint: str
+    shape: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run by its tags: enough to know whose result it is, without reading its record."""
+
+    run_id: str
+    run_key: str
+    settings: str
+    phase: str
+    seed: int
+    outcome: str
+
+
+class Tracking:
+    """MLflow's store, and the runs in it.
+
+    Args:
+        uri: address of the store.
+        artifacts: folder for artifacts, used where no server keeps them.
+        lock: file under which one process at a time creates stores, experiments and arms.
+
+    Raises:
+        StoreError: if the store cannot be reached, or is not MLflow's of a version that we read.
+    """
+
+    def __init__(self, uri: str, artifacts: Path, lock: Path) -> None:
+        self.uri = uri
+        self._artifacts = artifacts
+        self._lock = FileLock(lock)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with self._lock, self._reachable():  # several processes opening a new store at once break it for good
+            _write_ahead(uri)
+            mlflow.set_tracking_uri(uri)
+            self._client = MlflowClient(tracking_uri=uri)
+            self._client.search_experiments(max_results=1)
+
+    @contextlib.contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, OSError, sqlite3.DatabaseError) as error:
+            reason = str(error).strip().splitlines()[0][:200]
+            raise StoreError(f"tracking store {self.uri}: cannot be used ({reason}); is it there, and MLflow's?") from None
+
+    # Writing ---------------------------------------------------------------------------------------------------
+
+    def open_study(self, name: str, note: str) -> str:
+        """Return the experiment of a study, made if it is missing; `note` is Markdown for its page."""
+        with self._lock, self._reachable():
+            found = self._client.get_experiment_by_name(name)
+            experiment = found.experiment_id if found else self._client.create_experiment(name, self._location())
+            self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
+            return str(experiment)
+
+    def open_arm(self, experiment: str, name: str, tags: Mapping[str, str], note: str) -> str:
+        """Return the parent run of an arm, made if it is missing."""
+        with self._lock, self._reachable():
+            found = self._search([experiment], {KIND: "arm", "ablation": tags["ablation"], "arm": tags["arm"]})
+            if found:
+                return str(found[0].info.run_id)
+            return self._create(experiment, name, {**tags, KIND: "arm", MLFLOW_RUN_NOTE: note})
+
+    def start_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
+        """Start the run of a cell and return its id; what earlier, dead tries left open is closed as KILLED."""
+        with self._reachable():
+            for dead in self._search([experiment], {"run_key": tags["run_key"]}, "attributes.status = 'RUNNING'"):
+                self._client.set_terminated(dead.info.run_id, status="KILLED")
+            lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+            return self._create(experiment, name, {**tags, **lineage, KIND: "run"})
+
+    def log_settings(self, run_id: str, settings: Mapping[str, Any], dataset: DatasetNote) -> None:
+        """Write a run's parameters and the pictures that it reads."""
+        params = [Param(path, str(value)) for path, value in settings.items()]
+        for start in range(0, len(params), BATCH):
+            self._client.log_batch(run_id, params=params[start : start + BATCH])
+        self._client.log_inputs(run_id, [_dataset_input(dataset)])
+
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], timestamp: int) -> None:
+        """Write one epoch's metrics in one call; `timestamp` is in milliseconds."""
+        self._client.log_batch(run_id, [Metric(name, value, timestamp, epoch) for name, value in metrics.items()])
+
+    def log_files(self, run_id: str, folder: Path, path: str | None = None) -> None:
+        """Keep a folder's files as artifacts of a run, under `path`."""
+        self._client.log_artifacts(run_id, str(folder), path)
+
+    def log_model(self, run_id: str, model: Any, requirements: list[str]) -> None:
+        """Keep a Keras model with its signature: uint8 pictures to class probabilities.
+
+        Args:
+            run_id: the run that trained it.
+            model: a Keras model, (batch, height, width, channels) -> (batch, classes).
+            requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
+        """
+        import mlflow.keras
+
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]), "picture")]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output_shape[1:]))]),
+        )
+        with mlflow.start_run(run_id=run_id):
+            mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=requirements)
+
+    def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
+        """Write final metrics and tags, and close the run: the moment from which it counts as done."""
+        tags = [RunTag("outcome", record.outcome), RunTag("reason", record.reason[:5000])]
+        self._client.log_batch(record.run_id, [Metric(name, value, 0, 0) for name, value in metrics.items()], tags=tags)
+        self._client.log_dict(record.run_id, record.model_dump(mode="json"), RECORD)
+        status = "FAILED" if record.outcome == "crashed" else "FINISHED"
+        self._client.set_terminated(record.run_id, status=status)
+
+    def kill_run(self, run_id: str) -> None:
+        """Close a run that was stopped before its end."""
+        self._client.set_terminated(run_id, status="KILLED")
+
+    def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Write an arm's or a study's aggregates and close its run."""
+        with self._reachable():
+            self._client.log_batch(
+                run_id,
+                [Metric(name, value, 0, 0) for name, value in metrics.items()],
+                tags=[RunTag(name, value) for name, value in tags.items()],
+            )
+            self._client.set_terminated(run_id, status="FINISHED")
+
+    def open_report(self, experiment: str, study: str) -> str:
+        """Return the run that carries the study's report, made if it is missing."""
+        with self._lock, self._reachable():
+            found = self._search([experiment], {KIND: "report"})
+            return str(found[0].info.run_id) if found else self._create(
+                experiment, "report", {KIND: "report", "study": study}
+            )
+
+    def _create(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
+        run = self._client.create_run(experiment, tags={**tags, MLFLOW_SOURCE_NAME: "stn-bench"}, run_name=name)
+        return str(run.info.run_id)
+
+    def _location(self) -> str | None:
+        return None if self.uri.startswith("http") else self._artifacts.resolve().as_uri()
+
+    # Reading ---------------------------------------------------------------------------------------------------
+
+    def finished(self) -> list[FinishedRun]:
+        """Return every finished run in the store, the latest first."""
+        with self._reachable():
+            runs = self._search(self._experiments(), {KIND: "run"}, "attributes.status = 'FINISHED'")
+        ordered = sorted(runs, key=lambda run: (run.info.end_time or 0, run.info.run_id), reverse=True)
+        return [_finished_run(run) for run in ordered]
+
+    def crashed(self, study: str) -> dict[str, str]:
+        """Return run key -> run id of the runs of a study that failed; the last of each key."""
+        with self._reachable():
+            experiment = self._client.get_experiment_by_name(study)
+            found = [experiment.experiment_id] if experiment else []
+            runs = self._search(found, {KIND: "run"}, "attributes.status = 'FAILED'") if found else []
+        ordered = sorted(runs, key=lambda run: (run.info.end_time or 0, run.info.run_id))
+        return {run.data.tags["run_key"]: str(run.info.run_id) for run in ordered}
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """Return the records of finished runs, in the order of their ids given."""
+        with self._reachable():
+            return [self._record(run_id) for run_id in run_ids]
+
+    def find_run(self, name: str) -> str:
+        """Return the id of the finished run whose id or run key begins with `name`.
+
+        Raises:
+            StoreError: if there is none, or more than one.
+        """
+        with self._reachable():
+            runs = self._search(self._experiments(), {KIND: "run"}, "attributes.status = 'FINISHED'")
+        found = [
+            run.info.run_id
+            for run in runs
+            if run.info.run_id.startswith(name) or run.data.tags["run_key"].startswith(name)
+        ]
+        if len(found) != 1:
+            raise StoreError(f"tracking store {self.uri}: {len(found)} finished runs begin with `{name}`; expected one")
+        return str(found[0])
+
+    def file(self, run_id: str, path: str) -> Path:
+        """Return a local path to an artifact of a run.
+
+        Raises:
+            StoreError: if the run has no such artifact.
+        """
+        try:
+            return Path(self._client.download_artifacts(run_id, path))
+        except (MlflowException, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})") from None
+
+    def _record(self, run_id: str) -> RunRecord:
+        path = self.file(run_id, RECORD)
+        try:
+            return RunRecord.model_validate_json(path.read_bytes())
+        except ValueError:
+            raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
+
+    def _experiments(self) -> list[str]:
+        return [experiment.experiment_id for experiment in self._client.search_experiments()]
+
+    def _search(self, experiments: list[str], tags: Mapping[str, str], also: str = "") -> list[Run]:
+        clauses = [f"tags.`{name}` = '{value}'" for name, value in tags.items()] + ([also] if also else [])
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self._client.search_runs(
+                experiments, " and ".join(clauses), ViewType.ACTIVE_ONLY, PAGE, page_token=token
+            )
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+def _finished_run(run: Run) -> FinishedRun:
+    tags = run.data.tags
+    return FinishedRun(
+        run_id=str(run.info.run_id),
+        run_key=tags["run_key"],
+        settings=tags.get("settings", ""),
+        phase=tags["phase"],
+        seed=int(tags["seed"]),
+        outcome=tags.get("outcome", ""),
+    )
+
+
+def _write_ahead(uri: str) -> None:
+    """Let SQLite's readers and writers work side by side: a lasting property of the file, set before it has tables."""
+    if not uri.startswith("sqlite:///"):
+        return
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _dataset_input(note: DatasetNote) -> DatasetInput:
+    features = Schema([TensorSpec(np.dtype(np.uint8), (-1, *note.shape[1:]), "picture")])
+    schema = json.dumps({"mlflow_tensorspec": {"features": features.to_json(), "targets": None}})
+    dataset = Dataset(
+        name=note.name,
+        digest=note.fingerprint[:12],
+        source_type="code",
+        source=json.dumps({"tags": {MLFLOW_SOURCE_NAME: "stn-bench data make"}}),
+        schema=schema,
+        profile=json.dumps({"pictures": note.shape[0], "classes": note.classes}),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])

@@ -1,0 +1,135 @@
+"""A worker: a process of its own that claims cells and trains them until none is left."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import TYPE_CHECKING, Literal
+
+from stn_bench.machine import training_environment
+from stn_bench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from stn_bench.cell import CellOrder
+
+STOP = "stop"
+Better = Literal["maximize", "minimize"]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What a worker is to do.
+
+    Args:
+        workspace: where the stores are.
+        threads: threads to train with.
+        names: Optuna studies to claim cells from.
+        orders: run key -> the cell to train.
+        metric: the final metric that is told to Optuna.
+        direction: which way the metric is better.
+    """
+
+    workspace: Workspace
+    threads: int
+    names: tuple[str, ...]
+    orders: Mapping[str, CellOrder]
+    metric: str
+    direction: Better
+
+
+@dataclass(frozen=True)
+class CellStarted:
+    """A worker has claimed a cell."""
+
+    run_key: str
+
+
+@dataclass(frozen=True)
+class CellEpoch:
+    """A cell has finished an epoch."""
+
+    run_key: str
+    epoch: int
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class CellEnded:
+    """A cell has ended: finished, diverged, crashed or interrupted."""
+
+    run_key: str
+    outcome: str
+    detail: str
+
+
+Event = CellStarted | CellEpoch | CellEnded
+
+
+def run_worker(shift: Shift, connection: Connection) -> None:
+    """Claim and train cells until none is left, or the other end of the connection says stop or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
+    os.environ.update(training_environment(shift.threads))
+    sys.path.insert(0, str(shift.workspace.root))  # where a model factory of the user's may lie
+    stopping = threading.Event()
+    threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
+    _Worker(shift, connection, stopping).work()
+
+
+def _listen(connection: Connection, stopping: threading.Event) -> None:
+    try:
+        while connection.recv() == STOP:
+            stopping.set()
+    except (EOFError, OSError):
+        os._exit(1)  # the parent is gone: an orphan must not go on training
+
+
+class _Worker:
+    def __init__(self, shift: Shift, connection: Connection, stopping: threading.Event) -> None:
+        # Imported here and not above: the environment must be set before Keras and TensorFlow are loaded.
+        from stn_bench.search import Finished, Search
+        from stn_bench.tracking import Tracking
+
+        workspace = shift.workspace
+        self._shift, self._connection, self._stopping = shift, connection, stopping
+        self._search = Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
+        self._tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+        self._finished = Finished
+
+    def work(self) -> None:
+        self._search.work(self._shift.names, self._train, self._stopping.is_set)
+
+    def _train(self, run_key: str) -> object:
+        from stn_bench.cell import train_cell
+        from stn_bench.data.dataset import open_dataset
+        from stn_bench.data.spec import DatasetSpec
+        from stn_bench.nn.train import EpochEnd, TrainingInterrupted
+
+        order = self._shift.orders[run_key]
+
+        def tell(epoch: EpochEnd) -> None:
+            self._connection.send(CellEpoch(run_key, epoch.epoch, epoch.metrics, epoch.seconds))
+
+        self._connection.send(CellStarted(run_key))
+        try:
+            dataset = open_dataset(DatasetSpec.of(order.spec.config), self._shift.workspace.datasets)
+            record = train_cell(
+                order, dataset, self._tracking, on_epoch=tell, should_stop=self._stopping.is_set
+            )
+        except TrainingInterrupted:
+            self._connection.send(CellEnded(run_key, "interrupted", ""))
+            raise
+        except Exception as error:
+            self._connection.send(CellEnded(run_key, "crashed", f"{type(error).__name__}: {error}"))
+            raise
+        self._connection.send(CellEnded(run_key, record.outcome, record.reason))
+        value = record.metrics.get(self._shift.metric, self._worst())
+        return self._finished(value, record.run_id, record.outcome)
+
+    def _worst(self) -> float:
+        return float("-inf") if self._shift.direction == "maximize" else float("inf")

@@ -1,0 +1,68 @@
+"""The workspace: where things are and how the work is shared out. Nothing here can change a result."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_HEARTBEAT_SECONDS = 15
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders and stores of one root.
+
+    Args:
+        root: folder with `ablations/`, `studies/`, `mlruns/` and `reports/`.
+        tracking_uri: MLflow's store; "" means SQLite under the root.
+        heartbeat: seconds between a worker's signs of life; after four without one its cell is given away.
+    """
+
+    root: Path
+    tracking_uri: str = ""
+    heartbeat: int = field(default_factory=lambda: int(os.environ.get("STN_BENCH_HEARTBEAT", DEFAULT_HEARTBEAT_SECONDS)))
+
+    @classmethod
+    def at(cls, root: Path | None = None, tracking_uri: str | None = None) -> Workspace:
+        """Return the workspace of a folder (the current one, unset) and an address (MLFLOW_TRACKING_URI, unset)."""
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        return cls((root or Path.cwd()).resolve(), uri)
+
+    @property
+    def stores(self) -> Path:
+        """Folder of all that a program wrote: stores, artifacts, pictures, checkpoints."""
+        return self.root / "mlruns"
+
+    @property
+    def tracking(self) -> str:
+        """Address of MLflow's store."""
+        return self.tracking_uri or f"sqlite:///{self.stores / 'mlflow.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of MLflow's artifacts, unless a tracking server keeps them."""
+        return self.stores / "artifacts"
+
+    @property
+    def search(self) -> str:
+        """Address of Optuna's store."""
+        return os.environ.get("STN_BENCH_OPTUNA_URL") or f"sqlite:///{self.stores / 'optuna.db'}"
+
+    @property
+    def datasets(self) -> Path:
+        """Folder of the pictures."""
+        return self.stores / "datasets"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of unfinished trainings."""
+        return self.stores / "checkpoints"
+
+    def report(self, study: str) -> Path:
+        """Return the folder of a study's report."""
+        return self.root / "reports" / study
+
+    def lock(self, name: str) -> Path:
+        """Return the lock file of something that one process does at a time."""
+        return self.stores / f"{name}.lock"
