@@ -14,12 +14,13 @@ import numpy as np
 
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import side_by_side, write_picture
+from stn_bench.errors import Interrupted
 from stn_bench.identity import Identity
 from stn_bench.machine import describe_machine, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
 from stn_bench.nn.rectify import rectify
-from stn_bench.nn.train import EpochEnd, Job, Training, TrainingInterrupted, train
+from stn_bench.nn.train import EpochEnd, Job, Training, train
 from stn_bench.nn.transformer import find_transformer
 from stn_bench.plan import RunSpec
 from stn_bench.record import LayerCost, RunOutcome, RunRecord, run_tags
@@ -68,7 +69,7 @@ def train_cell(
     """Train a cell, or go on from its checkpoint, and return the record that its MLflow run carries.
 
     Raises:
-        TrainingInterrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
+        Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     started = _now()
@@ -84,7 +85,7 @@ def train_cell(
     try:
         training = train(_job(order, dataset), on_epoch=log, should_stop=should_stop)
         record = _finish(order, dataset, tracking, training, run_id, started)
-    except TrainingInterrupted:
+    except Interrupted:
         tracking.kill_run(run_id)
         raise
     except Exception as error:

@@ -7,7 +7,8 @@
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking or search store that cannot be reached or read
     ├── ReportError       a report that cannot be written, or is stale
-    └── MachineError      something the machine lacks: a package, a system library, disk space
+    ├── MachineError      something the machine lacks: a package, a system library, disk space
+    └── Interrupted       Ctrl-C: exit code 130, and a later run goes on
 
 Every message says where, what was expected, what was received and what to do, in one or two lines.
 """
@@ -48,6 +49,10 @@ class ReportError(StnBenchError):
 
 class MachineError(StnBenchError):
     """The machine lacks something: a package, a system library, disk space."""
+
+
+class Interrupted(StnBenchError):
+    """Ctrl-C: what was finished is kept, and a later run goes on from there."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -123,18 +123,20 @@ def code_digests(config: Config) -> dict[str, str]:
 @functools.cache
 def _digests(roots: tuple[Reference, ...], packages: tuple[str, ...], names: frozenset[str]) -> dict[str, str]:
     digests: dict[str, str] = {}
+    seen: set[Reference] = set()
     waiting = list(roots)
     while waiting:
         module, name = waiting.pop()
-        if f"{module}:{name}" in digests or not _inside(module, packages):
+        if (module, name) in seen or not _inside(module, packages):
             continue
+        seen.add((module, name))
         source = _module(module)
         node = source.definitions.get(name)
         if node is None:
             waiting += [source.imports[name]] if name in source.imports else []
             continue
-        node = _slice(node, names)
-        digests[f"{module}:{name}"] = hashlib.sha256(canonical(_tree(node)).encode()).hexdigest()
+        node, keys = _slice(node, names)
+        digests[f"{module}:{name}{keys}"] = hashlib.sha256(canonical(_tree(node)).encode()).hexdigest()
         waiting += source.references(node)
     return dict(sorted(digests.items()))
 
@@ -197,17 +199,18 @@ def _defined_names(statement: ast.stmt) -> list[str]:
     return []
 
 
-def _slice(node: ast.stmt, names: frozenset[str]) -> ast.stmt:
-    """Return a registry with only the entries that the configuration names; anything else as it is."""
+def _slice(node: ast.stmt, names: frozenset[str]) -> tuple[ast.stmt, str]:
+    """Return a registry with only the entries that the configuration names, and those; anything else as it is."""
     value = getattr(node, "value", None)
     if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(value, ast.Dict):
-        return node
-    pairs = [(key, entry) for key, entry in zip(value.keys, value.values, strict=True)]
-    if not all(isinstance(key, ast.Constant) and isinstance(key.value, str) for key, _ in pairs):
-        return node
-    used = [(key, entry) for key, entry in pairs if isinstance(key, ast.Constant) and key.value in names]
-    sliced = ast.Dict(keys=[key for key, _ in used], values=[entry for _, entry in used])
-    return ast.Assign(targets=[ast.Name(id=_defined_names(node)[0], ctx=ast.Store())], value=sliced)
+        return node, ""
+    entries = {key.value: entry for key, entry in zip(value.keys, value.values, strict=True) if isinstance(key, ast.Constant)}
+    if len(entries) < len(value.keys) or not all(isinstance(key, str) for key in entries):
+        return node, ""
+    used = {str(key): entry for key, entry in entries.items() if key in names}
+    sliced = ast.Dict(keys=[ast.Constant(key) for key in used], values=list(used.values()))
+    target = ast.Name(id=_defined_names(node)[0], ctx=ast.Store())
+    return ast.Assign(targets=[target], value=sliced), f"[{', '.join(sorted(used))}]"
 
 
 def _tree(node: Any) -> Any:

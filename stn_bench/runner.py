@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stn_bench.cell import CellOrder
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
-from stn_bench.errors import StnBenchError
+from stn_bench.errors import Interrupted, StnBenchError
 from stn_bench.metrics import TUNING_METRIC
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.results import ArmResults, Results, gather, identity_of
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 MAX_DEATHS = 20  # of workers, before the runner stops replacing them
 POLL_SECONDS = 0.5
-
-
-class Interrupted(StnBenchError):
-    """The run was stopped by Ctrl-C; what was finished is kept, and a later run goes on."""
 
 
 class Watcher(Protocol):
@@ -67,7 +63,7 @@ class _Worker:
 
 
 @dataclass
-class _Interrupts:
+class Interrupts:
     """How often Ctrl-C was pressed."""
 
     count: int = 0
@@ -168,7 +164,7 @@ class Runner:
         metric, direction = self._told(phase)
         shift = Shift(self.workspace, self.crew.threads, work.names, work.orders, metric, direction)
         count = min(self.crew.workers, len(work.orders))
-        with _counting_interrupts() as interrupts:
+        with counting_interrupts() as interrupts:
             _Pool(shift, count, self.watcher, interrupts).run()
         if interrupts.count:
             raise Interrupted(f"stopped; `stn-bench run {self.plan.study.name}` goes on from here")
@@ -184,7 +180,7 @@ class Runner:
 class _Pool:
     """The worker processes of one phase; one that dies is replaced."""
 
-    def __init__(self, shift: Shift, count: int, watcher: Watcher, interrupts: _Interrupts) -> None:
+    def __init__(self, shift: Shift, count: int, watcher: Watcher, interrupts: Interrupts) -> None:
         self._shift, self._watcher, self._interrupts = shift, watcher, interrupts
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
         self._deaths = 0
@@ -253,9 +249,9 @@ class _Pool:
 
 
 @contextmanager
-def _counting_interrupts() -> Iterator[_Interrupts]:
+def counting_interrupts() -> Iterator[Interrupts]:
     """Count Ctrl-C instead of raising KeyboardInterrupt in the middle of something."""
-    interrupts = _Interrupts()
+    interrupts = Interrupts()
 
     def count(signum: int, frame: FrameType | None) -> None:
         interrupts.count += 1

@@ -11,12 +11,15 @@ import json
 import logging
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # DO_NOT_TRACK=1 is not honoured
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import mlflow
 import numpy as np
@@ -95,12 +98,13 @@ class Tracking:
 
     # Writing ---------------------------------------------------------------------------------------------------
 
-    def open_study(self, name: str, note: str) -> str:
+    def open_study(self, name: str, note: str = "") -> str:
         """Return the experiment of a study, made if it is missing; `note` is Markdown for its page."""
         with self._lock, self._reachable():
             found = self._client.get_experiment_by_name(name)
             experiment = found.experiment_id if found else self._client.create_experiment(name, self._location())
-            self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
+            if note:
+                self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
             return str(experiment)
 
     def open_arm(self, experiment: str, name: str, tags: Mapping[str, str], note: str) -> str:
@@ -173,13 +177,15 @@ class Tracking:
             )
             self._client.set_terminated(run_id, status="FINISHED")
 
-    def open_report(self, experiment: str, study: str) -> str:
-        """Return the run that carries the study's report, made if it is missing."""
+    def log_report(self, experiment: str, study: str, folder: Path) -> None:
+        """Keep a study's report as the artifact of one run named `report`, whose page shows the report's text."""
         with self._lock, self._reachable():
             found = self._search([experiment], {KIND: "report"})
-            return str(found[0].info.run_id) if found else self._create(
+            run_id = str(found[0].info.run_id) if found else self._create(
                 experiment, "report", {KIND: "report", "study": study}
             )
+            self._client.log_artifacts(run_id, str(folder), "report")
+            self._client.set_terminated(run_id, status="FINISHED")
 
     def _create(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
         run = self._client.create_run(experiment, tags={**tags, MLFLOW_SOURCE_NAME: "stn-bench"}, run_name=name)
@@ -262,6 +268,13 @@ class Tracking:
             token = page.token
             if not token:
                 return found
+
+
+def serve(uri: str, port: int) -> subprocess.Popen[bytes]:
+    """Start the MLflow UI on a store, for this machine alone (127.0.0.1)."""
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    return subprocess.Popen(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
 def _finished_run(run: Run) -> FinishedRun:

@@ -9,8 +9,10 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from stn_bench.errors import Interrupted
 from stn_bench.machine import training_environment
 from stn_bench.workspace import Workspace
 
@@ -75,10 +77,19 @@ def run_worker(shift: Shift, connection: Connection) -> None:
     """Claim and train cells until none is left, or the other end of the connection says stop or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
     os.environ.update(training_environment(shift.threads))
+    _redirect_noise(shift.workspace.stores / "logs" / f"worker-{os.getpid()}.log")
     sys.path.insert(0, str(shift.workspace.root))  # where a model factory of the user's may lie
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
     _Worker(shift, connection, stopping).work()
+
+
+def _redirect_noise(path: Path) -> None:
+    """Send what libraries write to the terminal, from C++ too, to a file: the terminal shows the progress."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        os.dup2(file.fileno(), sys.stdout.fileno())
+        os.dup2(file.fileno(), sys.stderr.fileno())
 
 
 def _listen(connection: Connection, stopping: threading.Event) -> None:
@@ -108,7 +119,7 @@ class _Worker:
         from stn_bench.cell import train_cell
         from stn_bench.data.dataset import open_dataset
         from stn_bench.data.spec import DatasetSpec
-        from stn_bench.nn.train import EpochEnd, TrainingInterrupted
+        from stn_bench.nn.train import EpochEnd
 
         order = self._shift.orders[run_key]
 
@@ -121,7 +132,7 @@ class _Worker:
             record = train_cell(
                 order, dataset, self._tracking, on_epoch=tell, should_stop=self._stopping.is_set
             )
-        except TrainingInterrupted:
+        except Interrupted:
             self._connection.send(CellEnded(run_key, "interrupted", ""))
             raise
         except Exception as error:

@@ -101,11 +101,12 @@ def _check_fit(address: str, config: Config, model: keras.Model) -> None:
     """Raise ConfigError unless the model takes one uint8 picture of the data's size and gives one value per class."""
     size, classes = config.data.size, len(config.data.alphabet)
     for part, tensors, shape, dtype in (
-        ("input", model.inputs, (None, size, size, 3), "uint8"),
-        ("output", model.outputs, (None, classes), "float32"),
+        ("input", "inputs", (None, size, size, 3), "uint8"),
+        ("output", "outputs", (None, classes), "float32"),
     ):
         expected = f"{dtype} {shape}"
-        received = " and ".join(_describe(tensor) for tensor in tensors or []) or "a model that is not built yet"
+        # A model that has seen no input yet has neither attribute; nor has a subclassed one.
+        received = " and ".join(map(_describe, getattr(model, tensors, ()))) or "a model without a symbolic input"
         if received != expected:
             raise ConfigError(
                 f"`model.factory` {address}: expected a keras.Model with one {part} {expected}, got {received}"

@@ -11,6 +11,8 @@ import keras
 
 from stn_bench.nn.transformer import SpatialTransformer
 
+Shape = tuple[int, ...]
+
 GRID_FLOPS = 12
 """The sampling grid, for each output pixel: a 2x3 matrix times (x, y, 1), six multiply-adds."""
 
@@ -66,8 +68,18 @@ class Call(NamedTuple):
     """One use of a layer in a model's graph; shapes are those of one picture, without the batch."""
 
     layer: Any
-    inputs: tuple[tuple[int, ...], ...]
-    output: tuple[int, ...]
+    inputs: tuple[Shape, ...]
+    output: Shape
+
+    @property
+    def channels(self) -> int:
+        """Length of the first input's last axis."""
+        return self.inputs[0][-1]
+
+    @property
+    def values(self) -> int:
+        """Number of values in the output."""
+        return math.prod(self.output)
 
 
 def _calls(model: keras.Model) -> Iterator[Call]:
@@ -90,40 +102,70 @@ def _descend(call: Call) -> Iterator[Call]:
     yield call
 
 
-def _picture_shape(tensor: Any) -> tuple[int, ...]:
+def _picture_shape(tensor: Any) -> Shape:
     return tuple(tensor.shape[1:])
 
 
 def _flops(call: Call) -> int | None:
     """Return the operations of one call, or None where the layer is not known."""
-    layer, values_in, values_out = call.layer, math.prod(call.inputs[0]), math.prod(call.output)
-    flops: int | None = None
+    if any(None in shape for shape in (*call.inputs, call.output)):
+        return None
+    for count in (_product_flops, _pooling_flops, _pointwise_flops):
+        flops = count(call)
+        if flops is not None:
+            return flops
+    return None
+
+
+def _product_flops(call: Call) -> int | None:
+    """Count the layers that multiply by a kernel: for each value of the output its taps, its bias, its activation."""
+    layer = call.layer
     match layer:
         case keras.layers.Conv2D():
-            taps = math.prod(layer.kernel_size) * call.inputs[0][-1] // layer.groups
-            return values_out * (2 * taps + _ending(layer))
+            taps = _window(layer.kernel_size) * call.channels // int(layer.groups)
         case keras.layers.DepthwiseConv2D():
-            return values_out * (2 * math.prod(layer.kernel_size) + _ending(layer))
+            taps = _window(layer.kernel_size)
         case keras.layers.SeparableConv2D():
-            channels = call.inputs[0][-1] * layer.depth_multiplier
-            depthwise = math.prod(call.output[:-1]) * channels * 2 * math.prod(layer.kernel_size)
-            return depthwise + values_out * (2 * channels + _ending(layer))
+            taps = call.channels * int(layer.depth_multiplier)
         case keras.layers.Dense():
-            return values_out * (2 * call.inputs[0][-1] + _ending(layer))
+            taps = call.channels
+        case _:
+            return None
+    ending = int(layer.use_bias) + _activation_flops(layer.activation)
+    return call.values * (2 * taps + ending) + _depthwise_half(call)
+
+
+def _depthwise_half(call: Call) -> int:
+    """Count what a separable convolution does before its 1x1 convolution."""
+    if not isinstance(call.layer, keras.layers.SeparableConv2D):
+        return 0
+    channels = call.channels * int(call.layer.depth_multiplier)
+    return 2 * _window(call.layer.kernel_size) * math.prod(call.output[:-1]) * channels
+
+
+def _pooling_flops(call: Call) -> int | None:
+    """Count the layers that read several values for each one they write."""
+    match call.layer:
         case keras.layers.MaxPooling2D() | keras.layers.AveragePooling2D():
-            return values_out * math.prod(layer.pool_size)
+            return call.values * _window(call.layer.pool_size)
         case keras.layers.GlobalAveragePooling2D() | keras.layers.GlobalMaxPooling2D():
-            return values_in
-        case keras.layers.BatchNormalization() | keras.layers.Rescaling():
-            return 2 * values_out
+            return math.prod(call.inputs[0])
         case SpatialTransformer():
-            return math.prod(call.output[:2]) * GRID_FLOPS + values_out * BILINEAR_FLOPS
+            return math.prod(call.output[:2]) * GRID_FLOPS + call.values * BILINEAR_FLOPS
+    return None
+
+
+def _pointwise_flops(call: Call) -> int | None:
+    """Count the layers that work on each value alone, or only move values."""
+    match call.layer:
+        case keras.layers.BatchNormalization() | keras.layers.Rescaling():
+            return 2 * call.values
         case keras.layers.Activation():
-            return values_out * _per_value(layer.activation)
+            return call.values * _activation_flops(call.layer.activation)
         case keras.layers.ReLU() | keras.layers.LeakyReLU() | keras.layers.PReLU() | keras.layers.Softmax():
-            return values_out
+            return call.values
         case keras.layers.Add() | keras.layers.Multiply():
-            return values_out * (len(call.inputs) - 1)
+            return call.values * (len(call.inputs) - 1)
         case keras.layers.Dropout() | keras.layers.Flatten() | keras.layers.Reshape() | keras.layers.Concatenate():
             return 0
         case keras.layers.ZeroPadding2D() | keras.layers.Cropping2D() | keras.layers.Identity():
@@ -131,10 +173,9 @@ def _flops(call: Call) -> int | None:
     return None
 
 
-def _ending(layer: Any) -> int:
-    """Return the operations per value that end a layer: its bias and its activation."""
-    return int(layer.use_bias) + _per_value(layer.activation)
+def _window(size: Shape) -> int:
+    return math.prod(size)
 
 
-def _per_value(activation: Any) -> int:
+def _activation_flops(activation: Any) -> int:
     return int(activation is not None and activation is not keras.activations.linear)

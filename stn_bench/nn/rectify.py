@@ -40,7 +40,7 @@ def rectify(model: keras.Model, images: NDArray[np.uint8]) -> Rectified:
     if transformer is None:
         raise ConfigError(f"model {model.name!r} has no SpatialTransformer among its layers, so nothing to rectify")
     matrices = transformer.matrices(transformer.input)
-    probe = keras.Model(model.inputs, [matrices, transformer.output])
+    probe = keras.Model(model.input, [matrices, transformer.output])
     matrices, pictures = probe.predict(images, batch_size=BATCH, verbose=0)
     return Rectified(matrices, _to_pixels(pictures, model))
 

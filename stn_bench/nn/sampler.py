@@ -115,7 +115,7 @@ def bilinear_sample(images: Tensor, columns: Tensor, rows: Tensor, fill: float) 
     index = _flat_index(framed, top, left)
     # Channels first while blending: a last axis of three is several times slower for every elementwise step.
     corner, across, down, twist = (ops.transpose(ops.take(table, index, axis=0)) for table in _cell_slopes(framed))
-    blended = (corner + behind * across) + below * (down + behind * twist)  # (channels, batch * out_height * out_width)
+    blended = (corner + behind * across) + below * (down + behind * twist)  # (channels, batch * places)
     return ops.reshape(ops.transpose(blended), (-1, *columns.shape[1:], channels))
 
 
@@ -148,10 +148,10 @@ def _cell_slopes(framed: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _flat_index(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Return the places of pixels in the flattened pictures, for flat rows and columns with as many in each picture."""
+    """Return where pixels lie in the flattened pictures; rows and columns are flat, as many for each picture."""
     height, width = images.shape[1:3]
     first = ops.arange(ops.shape(images)[0], dtype="int32") * (height * width)
-    within = ops.reshape(rows * width + columns, (ops.shape(images)[0], -1))  # (batch, out_height * out_width)
+    within = ops.reshape(rows * width + columns, (ops.shape(images)[0], -1))  # (batch, places)
     return ops.reshape(ops.expand_dims(first, 1) + within, (-1,))
 
 
@@ -166,13 +166,15 @@ def article_sample(images: Tensor, columns: Tensor, rows: Tensor, fill: float) -
     left, right, left_share, right_share = _article_neighbours(columns, images.shape[2])
     upper, lower, upper_share, lower_share = _article_neighbours(rows, images.shape[1])
     missing = 1.0 - (left_share + right_share) * (upper_share + lower_share)
+    # Summed in pairs, so that outside, where shares are large and opposite, they cancel to the last bit.
     blended = (
         _article_term(images, upper, left, upper_share * left_share)
-        + _article_term(images, upper, right, upper_share * right_share)
         + _article_term(images, lower, left, lower_share * left_share)
+    ) + (
+        _article_term(images, upper, right, upper_share * right_share)
         + _article_term(images, lower, right, lower_share * right_share)
-        + fill * ops.expand_dims(missing, 1)
-    )  # (batch * out_height * out_width, channels)
+    )  # (batch * places, channels)
+    blended = blended + fill * ops.expand_dims(missing, 1)
     return ops.reshape(blended, (-1, *columns.shape[1:], channels))
 
 

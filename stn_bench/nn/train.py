@@ -15,7 +15,7 @@ import numpy as np
 
 from stn_bench.config import Config
 from stn_bench.data.dataset import Pictures, Split
-from stn_bench.errors import StnBenchError
+from stn_bench.errors import Interrupted
 from stn_bench.machine import PeakMemory
 from stn_bench.nn.build import build_model
 from stn_bench.nn.checkpoint import Checkpoint, Weights, read_checkpoint, write_checkpoint
@@ -25,10 +25,6 @@ PREDICT_BATCH = 256
 SMALLEST_PROBABILITY = 1e-7  # Keras' own epsilon: keeps the loss of a certain mistake finite
 
 Outcome = Literal["finished", "diverged"]
-
-
-class TrainingInterrupted(StnBenchError):
-    """Training was asked to stop; its checkpoint is written and a later call goes on from there."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ def train(
         should_stop: asked after each epoch.
 
     Raises:
-        TrainingInterrupted: if `should_stop` said so before the last epoch.
+        Interrupted: if `should_stop` said so before the last epoch.
     """
     model = prepare_model(job)
     progress, best = _restore(model, job)
@@ -145,7 +141,7 @@ def train(
         best = _run_epoch(model, job, progress, best)
         on_epoch(_epoch_end(job, progress, progress.epoch))
         if should_stop() and progress.epoch < job.config.train.epochs:
-            raise TrainingInterrupted(f"stopped after epoch {progress.epoch}; run again to go on from there")
+            raise Interrupted(f"stopped after epoch {progress.epoch}; run again to go on from there")
     return _finish(model, job, progress, best)
 
 

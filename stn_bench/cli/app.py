@@ -1,0 +1,50 @@
+"""The commands, gathered."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from stn_bench import __version__
+from stn_bench.cli import data, house, models, studies
+
+app = typer.Typer(
+    name="stn-bench",
+    help="Ask one question about a Keras model, train every arm on the same seeds, get an honest verdict.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    pass
+
+
+for command in (
+    studies.list_all,
+    studies.show,
+    studies.check,
+    studies.plan,
+    studies.run,
+    studies.status,
+    studies.report,
+    studies.ui,
+    studies.why,
+):
+    app.command(name="list" if command is studies.list_all else None)(command)
+app.add_typer(data.app, name="data")
+for command in (models.train, models.predict, models.rectify):
+    app.command()(command)
+for command in (house.schema, house.doctor):
+    app.command()(command)

@@ -1,0 +1,49 @@
+"""Options that several commands share, and the terminal that they print to."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from stn_bench.config import parse_assignment
+from stn_bench.plan import Plan
+from stn_bench.workspace import Workspace
+
+Root = Annotated[
+    Path | None,
+    typer.Option("--root", help="Folder with ablations/, studies/, mlruns/ and reports/ [default: the current one]."),
+]
+TrackingUri = Annotated[
+    str | None,
+    typer.Option("--tracking-uri", help="MLflow's store [default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db]."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting in every arm; may be given several times."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, see `stn-bench list`.")]
+
+console = Console(highlight=False, soft_wrap=False)
+
+
+def assignments(settings: list[str] | None) -> dict[str, Any]:
+    """Return `--set PATH=VALUE …` as overrides."""
+    return dict(map(parse_assignment, settings or []))
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(value, indent=1, default=str))
+
+
+def load_plan(study: str, workspace: Workspace, settings: list[str] | None) -> Plan:
+    """Return the plan of a study by its name."""
+    from stn_bench.catalogue import load
+    from stn_bench.plan import make_plan
+
+    return make_plan(*load(workspace.root, study), assignments(settings))

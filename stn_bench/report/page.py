@@ -1,0 +1,187 @@
+"""The page: a summary as Markdown that reads well on a code-hosting site and as plain text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jinja2
+
+from stn_bench.catalogue import BASE
+from stn_bench.metrics import METRICS
+from stn_bench.report.figures import in_short
+from stn_bench.report.summary import AblationSummary, ArmSummary, Summary
+
+SMALLEST_P = 0.001
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How values of a metric are written: fractions as per cent and points, anything else as it is."""
+
+    name: str
+    scale: float
+    digits: int
+    suffix: str
+    points: str
+
+    @classmethod
+    def of(cls, metric: str) -> Unit:
+        """Return the unit of a metric."""
+        if metric.endswith("accuracy"):
+            return cls(metric.replace(".", " "), 100.0, 2, " %", " points")
+        return cls(metric.replace(".", " "), 1.0, 4, "", "")
+
+    def value(self, value: float | None) -> str:
+        """Return a value without its suffix, or a dash where there is none."""
+        return "–" if value is None else f"{value * self.scale:.{self.digits}f}"
+
+    def signed(self, value: float | None) -> str:
+        """Return a difference with its sign, or a dash where there is none."""
+        return "–" if value is None else f"{value * self.scale:+.{self.digits}f}".replace("-", "−")
+
+    def interval(self, interval: tuple[float, float] | None) -> str:
+        """Return an interval in brackets, or "" where there is none."""
+        return "" if interval is None else f"[{self.signed(interval[0])}, {self.signed(interval[1])}]"
+
+
+def render_page(summary: Summary, figures: Mapping[str, Sequence[tuple[str, str]]]) -> str:
+    """Return `report.md`.
+
+    Args:
+        summary: the study.
+        figures: ablation -> (file, caption) of each of its figures, in order.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("stn_bench.report"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # the page is Markdown, and its words come from the study's own files
+    )
+    unit = Unit.of(summary.metric)
+    return environment.get_template("report.md.j2").render(
+        summary=summary,
+        unit=unit,
+        metric_meaning=METRICS[summary.metric],
+        figures=figures,
+        answers=[answer(arm, ablation, unit) for ablation in summary.ablations for arm in ablation.arms[1:]],
+        arm_table=lambda ablation: arm_table(ablation, unit),
+        cost_table=cost_table,
+        run_table=lambda: run_table(summary, unit),
+        base_settings=settings_in_words(summary.base),
+        settings_in_words=settings_in_words,
+    )
+
+
+def answer(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
+    """Return one arm's verdict as a sentence."""
+    who = f"`{arm.label}` ({settings_in_words(arm.set)})"
+    if arm.verdict == "invalid":
+        return f"{who}: **invalid**, {arm.reason}."
+    if arm.difference is None:
+        return f"{who}: no result yet, {len(arm.seeds)} of {arm.planned} seeds finished."
+    size = f"{unit.signed(arm.difference)}{unit.points}"
+    between = f" {unit.interval(arm.interval)}" if arm.interval else ""
+    return f"{who}: **{arm.verdict}**, {size}{between} against the base, ahead on {arm.wins} of {len(arm.seeds)} seeds."
+
+
+def arm_table(ablation: AblationSummary, unit: Unit) -> str:
+    """Return the table of a question: one row an arm, the base first."""
+    header = (
+        "arm",
+        "what it changes",
+        "seeds",
+        f"{unit.name}{unit.suffix and ','}{unit.suffix}",
+        f"difference to base{unit.points and ','}{unit.points} [95 %]",
+        "p (Holm)",
+        "verdict",
+        "published",
+    )
+    return markdown_table(header, [_arm_row(arm, unit) for arm in ablation.arms])
+
+
+def _arm_row(arm: ArmSummary, unit: Unit) -> tuple[str, ...]:
+    changes = settings_in_words(arm.set) if arm.set else "–"
+    tuned = f"; tuned: {settings_in_words(arm.chosen)}" if arm.chosen else ""
+    spread = f"{unit.value(arm.mean)} ± {unit.value(arm.sd)}" if arm.sd is not None else unit.value(arm.mean)
+    is_base = arm.name == BASE
+    return (
+        f"`{arm.name}`",
+        changes + tuned,
+        f"{len(arm.seeds)}/{arm.planned}" + (f", {len(arm.failed)} failed" if arm.failed else ""),
+        spread,
+        "–" if is_base else f"{unit.signed(arm.difference)} {unit.interval(arm.interval)}".strip(),
+        "–" if is_base else p_value(arm.p_adjusted),
+        "–" if is_base else arm.verdict or "–",
+        ", ".join(f"{name} {value:g}" for name, value in arm.published.items()) or "–",
+    )
+
+
+def cost_table(ablation: AblationSummary) -> str:
+    """Return what each arm of a question costs, and by how much that differs from the base's."""
+    header = ("arm", "parameters", "FLOPs a picture", "training", "a step", "peak memory")
+    return markdown_table(header, [_cost_row(arm, ablation.base) for arm in ablation.arms])
+
+
+def _cost_row(arm: ArmSummary, base: ArmSummary) -> tuple[str, ...]:
+    cost, own = arm.cost, base.cost
+    if cost is None:
+        return (f"`{arm.name}`", "–", "–", "–", "–", "–")
+    uncounted = "+" if arm.uncounted else ""
+    return (
+        f"`{arm.name}`",
+        in_short(cost.parameters) + _relative(cost.parameters, own and own.parameters),
+        in_short(cost.flops) + uncounted + _relative(cost.flops, own and own.flops),
+        f"{cost.seconds:.0f} s" + _relative(cost.seconds, own and own.seconds),
+        f"{cost.step_ms:.0f} ms" + _relative(cost.step_ms, own and own.step_ms),
+        f"{cost.peak_memory_mb:.0f} MiB",
+    )
+
+
+def _relative(value: float, base: float | None) -> str:
+    if not base or value == base:
+        return ""
+    return f" ({100 * (value / base - 1):+.0f} %)".replace("-", "−")
+
+
+def run_table(summary: Summary, unit: Unit) -> str:
+    """Return every verdict run once, with its MLflow id."""
+    rows = {
+        run_id: (f"`{arm.label}`", str(seed), unit.value(value), f"`{run_id}`")
+        for ablation in summary.ablations
+        for arm in ablation.arms
+        for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=False)
+    }
+    return markdown_table(("arm", "seed", f"{unit.name}{unit.suffix and ','}{unit.suffix}", "run"), list(rows.values()))
+
+
+def p_value(p: float | None) -> str:
+    """Return a p-value with three digits."""
+    if p is None or math.isnan(p):
+        return "–"
+    return f"< {SMALLEST_P}" if p < SMALLEST_P else f"{p:.3f}"
+
+
+def settings_in_words(settings: Mapping[str, Any]) -> str:
+    """Return settings as `path` = value, separated by commas."""
+    return ", ".join(f"`{path}` = {_plain(value)}" for path, value in settings.items())
+
+
+def _plain(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table whose columns line up in plain text too."""
+    rows = [tuple(cell.replace("|", "\\|") for cell in row) for row in rows]
+    widths = [max(len(row[column]) for row in (tuple(header), *rows)) for column in range(len(header))]
+    lines = [_line(header, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
+    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |"

@@ -1,0 +1,301 @@
+"""The summary of a study: every number that the report shows, computed once. What `report.json` holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from stn_bench.catalogue import BASE, Arm
+from stn_bench.plan import Plan, PlannedAblation, PlannedArm
+from stn_bench.record import LayerCost, RunRecord
+from stn_bench.results import ArmResults, Results
+from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge, spread
+
+
+class Frozen(BaseModel):
+    """A value of the summary; NaN becomes null in JSON."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class Cost(Frozen):
+    """What an arm costs, as the mean over its runs.
+
+    Args:
+        parameters: number of weights, moving statistics included.
+        flops: floating-point operations to read one picture.
+        seconds: seconds of training and validation.
+        step_ms: milliseconds per training step.
+        peak_memory_mb: largest resident memory of the training process in MiB.
+    """
+
+    parameters: float
+    flops: float
+    seconds: float
+    step_ms: float
+    peak_memory_mb: float
+
+
+class ArmSummary(Frozen):
+    """One arm of one question.
+
+    Args:
+        name: the arm's name in the question; "base" for the one that the others are compared with.
+        label: the arm's name in the study, where several questions may share it.
+        set: what it changes, by dotted path.
+        chosen: the hyperparameters that tuning chose.
+        planned: number of seeds planned.
+        seeds: seeds that finished.
+        values: the primary metric of each of those.
+        failed: seed -> why it diverged or crashed.
+        mean: mean of the values.
+        sd: their sample standard deviation.
+        difference: mean difference to the base, paired by seed.
+        interval: its 95 % t-interval.
+        p: two-sided p of the paired t-test.
+        p_adjusted: the same after Holm's correction over the question's arms.
+        wins: number of seeds on which the arm is the better one.
+        verdict: better, worse, equivalent, undecided, unreplicated or invalid; "" for the base.
+        reason: why an invalid verdict is invalid.
+        cost: what it costs.
+        published: numbers that others published for it.
+        run_ids: MLflow's ids of its runs, in the order of the seeds.
+    """
+
+    name: str
+    label: str
+    set: dict[str, Any]
+    chosen: dict[str, Any]
+    planned: int
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    failed: dict[int, str]
+    mean: float | None
+    sd: float | None
+    difference: float | None = None
+    interval: tuple[float, float] | None = None
+    p: float | None = None
+    p_adjusted: float | None = None
+    wins: int | None = None
+    verdict: Verdict | None = None
+    reason: str = ""
+    cost: Cost | None
+    layers: tuple[LayerCost, ...]
+    uncounted: tuple[str, ...]
+    published: dict[str, float]
+    run_ids: tuple[str, ...]
+
+
+class AblationSummary(Frozen):
+    """One question: its arms, the base first."""
+
+    name: str
+    title: str
+    question: str
+    source: str
+    arms: tuple[ArmSummary, ...]
+
+    @property
+    def base(self) -> ArmSummary:
+        """The arm that the others are compared with."""
+        return self.arms[0]
+
+
+class Provenance(Frozen):
+    """Where the numbers come from.
+
+    Args:
+        started: when the first run began, ISO 8601 in UTC.
+        ended: when the last one ended.
+        datasets: name -> SHA-256 fingerprint of the pictures.
+        code: definition -> the digests under which it ran; more than one means mixed code.
+        libraries: package -> the versions that it ran with.
+        machines: the machines, as described by each run.
+    """
+
+    started: str
+    ended: str
+    datasets: dict[str, str]
+    code: dict[str, tuple[str, ...]]
+    libraries: dict[str, tuple[str, ...]]
+    machines: tuple[str, ...]
+
+    @property
+    def mixed(self) -> tuple[str, ...]:
+        """Definitions and libraries of which the runs used more than one version."""
+        parts = {**self.code, **self.libraries}
+        return tuple(name for name, versions in parts.items() if len(versions) > 1)
+
+
+class Summary(Frozen):
+    """A study, summed up."""
+
+    study: str
+    title: str
+    digest: str
+    metric: str
+    direction: Direction
+    margin: float
+    seeds: tuple[int, ...]
+    trials: int
+    base: dict[str, Any]
+    planned_runs: int
+    finished_runs: int
+    ablations: tuple[AblationSummary, ...]
+    provenance: Provenance
+
+
+def summarise(results: Results) -> Summary:
+    """Return the summary of a study's results."""
+    plan = results.plan
+    return Summary(
+        study=plan.study.name,
+        title=plan.study.title,
+        digest=plan.digest,
+        metric=plan.study.metric,
+        direction=plan.study.direction,
+        margin=plan.study.margin,
+        seeds=plan.study.seeds,
+        trials=plan.study.tuning.trials,
+        base=dict(plan.study.base),
+        planned_runs=plan.cells(),
+        finished_runs=results.finished,
+        ablations=tuple(_ablation(planned, results) for planned in plan.ablations),
+        provenance=_provenance(results.records),
+    )
+
+
+def _ablation(planned: PlannedAblation, results: Results) -> AblationSummary:
+    ablation, plan = planned.ablation, results.plan
+    base = results.of(planned.base)
+    rows = [(arm, results.of(trained)) for arm, trained in planned.arms]
+    metric, direction = plan.study.metric, plan.study.direction
+    comparisons = [compare(arm.values(metric), base.values(metric), direction) for _, arm in rows]
+    adjusted = holm([comparison.p for comparison in comparisons])
+    judged = [
+        _compared(_arm(written.name, arm, metric, written.published, written.set), arm, base, comparison, p, plan)
+        for (written, arm), comparison, p in zip(rows, comparisons, adjusted, strict=True)
+    ]
+    ours = _arm(BASE, base, metric, ablation.published, ablation.base)
+    return AblationSummary(
+        name=ablation.name,
+        title=ablation.title,
+        question=ablation.question,
+        source=ablation.source,
+        arms=(ours, *judged),
+    )
+
+
+def _arm(
+    name: str, arm: ArmResults, metric: str, published: Mapping[str, float], changes: Mapping[str, Any]
+) -> ArmSummary:
+    values = arm.values(metric)
+    spreads = spread(list(values.values()))
+    one = next(iter(arm.runs.values()), None)
+    return ArmSummary(
+        name=name,
+        label=arm.arm.label,
+        set=dict(changes),
+        chosen=dict(arm.chosen or {}),
+        planned=len(arm.arm.seeds),
+        seeds=tuple(values),
+        values=tuple(values.values()),
+        failed=_failed(arm),
+        mean=_known(spreads.mean),
+        sd=_known(spreads.sd),
+        cost=_cost(arm),
+        layers=one.layers if one else (),
+        uncounted=one.uncounted if one else (),
+        published=dict(published),
+        run_ids=tuple(run.run_id for _, run in sorted(arm.runs.items())),
+    )
+
+
+def _compared(
+    summary: ArmSummary, arm: ArmResults, base: ArmResults, comparison: Comparison, p: float, plan: Plan
+) -> ArmSummary:
+    reason = _invalid(arm, base)
+    verdict = judge(comparison, p, margin=plan.study.margin, direction=plan.study.direction)
+    return summary.model_copy(
+        update={
+            "difference": _known(comparison.difference),
+            "interval": None if math.isnan(comparison.low) else (comparison.low, comparison.high),
+            "p": _known(comparison.p),
+            "p_adjusted": _known(p),
+            "wins": comparison.wins,
+            "verdict": "invalid" if reason else verdict,
+            "reason": reason,
+        }
+    )
+
+
+def _invalid(arm: ArmResults, base: ArmResults) -> str:
+    """Return why two arms cannot be compared, or ""."""
+    for results in (arm, base):
+        failed = _failed(results)
+        if failed:
+            return f"{len(failed)} of {len(results.arm.seeds)} seeds of `{results.arm.name}` failed"
+    if arm.arm.trials != base.arm.trials:
+        return f"unequal budget: {arm.arm.trials} tuning trials against {base.arm.trials}"
+    return ""
+
+
+def _failed(arm: ArmResults) -> dict[int, str]:
+    diverged = {seed: f"diverged: {run.reason}" for seed, run in arm.runs.items() if run.outcome == "diverged"}
+    return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
+
+
+def _cost(arm: ArmResults) -> Cost | None:
+    runs = list(arm.runs.values())
+    if not runs:
+        return None
+    means = {name: spread([run.metrics[f"cost.{name}"] for run in runs]).mean for name in Cost.model_fields}
+    return Cost(**means)
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _provenance(records: tuple[RunRecord, ...]) -> Provenance:
+    return Provenance(
+        started=min((record.started for record in records), default=""),
+        ended=max((record.ended for record in records), default=""),
+        datasets=_datasets(records),
+        code=_versions(records, lambda record: record.identity.code),
+        libraries=_versions(records, lambda record: record.identity.libraries),
+        machines=tuple(sorted({describe(record.machine) for record in records})),
+    )
+
+
+def _datasets(records: tuple[RunRecord, ...]) -> dict[str, str]:
+    found = {}
+    for record in records:
+        data = {path: value for path, value in record.settings.items() if path.startswith("data.")}
+        name = f"{data['data.source']}, {data['data.count']} pictures, {data['data.shapes']}"
+        found[f"{name}, seed {data['data.seed']}"] = record.identity.dataset
+    return dict(sorted(found.items()))
+
+
+def _versions(
+    records: tuple[RunRecord, ...], part: Callable[[RunRecord], Mapping[str, str]]
+) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for record in records:
+        for name, version in part(record).items():
+            found.setdefault(name, set()).add(version)
+    return {name: tuple(sorted(versions)) for name, versions in sorted(found.items())}
+
+
+def describe(machine: Mapping[str, Any]) -> str:
+    """Return a machine in one line."""
+    return (
+        f"{machine['processor']}, {machine['cores']} cores ({machine['threads']} threads a run), "
+        f"{machine['memory_gb']} GB, {machine['system']}, Python {machine['python']}"
+    )
+
+
+__all__ = ["AblationSummary", "Arm", "ArmSummary", "Cost", "PlannedArm", "Provenance", "Summary", "summarise"]
