@@ -6,15 +6,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stn_bench.nn.blocks import IDENTITY, LOCALISATION_CHANNELS, TRUNK, scaled_channels
-
+# Said again and not imported from stn_bench.nn, which would bring Keras into PyTorch's process.
+TRUNK = ((512, 5, 3), (256, 3, 2), (64, 3, 2))  # channels at width 1, kernel, stride
+LOCALISATION_CHANNELS = 20
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 DROPOUT = 0.2
+
+
+def scaled(channels: int, width: float) -> int:
+    return max(1, round(channels * width))
 
 
 class BatchRenorm(nn.Module):
     """Batch renormalisation (Ioffe 2017) without clipping, with Keras' momentum and epsilon.
 
-    The corrections are constants for the gradient, so that they can enter PyTorch's fused kernel as its scale and bias.
+    The corrections are constants for the gradient, so that they enter PyTorch's fused kernel as its scale and bias.
     """
 
     def __init__(self, channels: int, momentum: float = 0.99, epsilon: float = 1e-3) -> None:
@@ -41,9 +47,10 @@ class BatchRenorm(nn.Module):
 def trunk(width: float) -> nn.Sequential:
     layers: list[nn.Module] = []
     channels = 3
-    for block in TRUNK:
-        wanted = scaled_channels(block.channels, width)
-        convolution = nn.Conv2d(channels, wanted, block.kernel, block.factor, padding=(block.kernel - 2) // 2 or 1)
+    for wide, kernel, stride in TRUNK:
+        wanted = scaled(wide, width)
+        # Padding 1 gives Keras' sizes 20, 10 and 5; at stride 2 its "same" pads below and right only, at equal cost.
+        convolution = nn.Conv2d(channels, wanted, kernel, stride, padding=1)
         layers += [convolution, nn.ReLU(), BatchRenorm(wanted), nn.Dropout(DROPOUT)]
         channels = wanted
     return nn.Sequential(*layers)
@@ -52,9 +59,9 @@ def trunk(width: float) -> nn.Sequential:
 class Localisation(nn.Module):
     def __init__(self, width: float) -> None:
         super().__init__()
-        channels = scaled_channels(LOCALISATION_CHANNELS, width)
+        channels = scaled(LOCALISATION_CHANNELS, width)
         self.trunk = trunk(width)
-        self.convolution = nn.Conv2d(scaled_channels(TRUNK[-1].channels, width), channels, 3, padding=1)
+        self.convolution = nn.Conv2d(scaled(TRUNK[-1][0], width), channels, 3, padding=1)
         self.matrix = nn.Linear(channels, len(IDENTITY))
         nn.init.zeros_(self.matrix.weight)
         with torch.no_grad():
@@ -72,7 +79,7 @@ class Network(nn.Module):
         super().__init__()
         self.localisation = Localisation(width) if transformer else None
         self.trunk = trunk(width)
-        self.scores = nn.Conv2d(scaled_channels(TRUNK[-1].channels, width), classes, 3, padding=1)
+        self.scores = nn.Conv2d(scaled(TRUNK[-1][0], width), classes, 3, padding=1)
 
     def forward(self, pictures: Tensor) -> Tensor:
         x = pictures.permute(0, 3, 1, 2).float() / 255.0

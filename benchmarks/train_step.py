@@ -85,7 +85,8 @@ def main() -> None:
                     threads=threads,
                     turns=TURNS,
                 )
-                print(paired.line(f"{network}, width {width:g}, {threads} thread(s)", target=TARGET, unit=steps), flush=True)
+                title = f"{network}, width {width:g}, {threads} thread(s)"
+                print(paired.line(title, target=TARGET, unit=steps), flush=True)
 
 
 if __name__ == "__main__":

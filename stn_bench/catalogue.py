@@ -58,11 +58,11 @@ class Arm(Group):
     """One arm: what it changes, and what somebody published for it."""
 
     name: str
-    set: dict[str, Any] = {}
+    set: dict[str, Any] = Field({})
     """Overrides of the base, by dotted path."""
-    published: dict[str, float] = {}
+    published: dict[str, float] = Field({})
     """Numbers published elsewhere, by metric (for example accuracy); shown beside ours, never tested against."""
-    search: dict[str, Range] = {}
+    search: dict[str, Range] = Field({})
     """Further settings to tune, that only this arm has."""
     tuned: bool = True
     """False keeps the arm as it is written: no tuning, and its verdict says so."""
@@ -78,12 +78,12 @@ class Ablation(Group):
     """The question in one sentence."""
     source: str = ""
     """Where the question comes from."""
-    base: dict[str, Any] = {}
+    base: dict[str, Any] = Field({})
     """Overrides that the question needs in every arm, the base included."""
-    published: dict[str, float] = {}
+    published: dict[str, float] = Field({})
     """Numbers published elsewhere for the base."""
     arms: tuple[Arm, ...] = ()
-    factors: dict[str, tuple[Any, ...]] = {}
+    factors: dict[str, tuple[Any, ...]] = Field({})
     """Settings and their values, whose product makes the arms."""
 
 
@@ -94,15 +94,14 @@ class Tuning(Group):
     """Configurations tried per arm; 0 takes the settings as they are."""
     seed: int = Field(1000, ge=0, lt=2**31)
     """Seed that the trials train on; never one of the verdict's seeds."""
-    search: dict[str, Range] = {}
+    search: dict[str, Range] = Field({})
     """Settings to search, by dotted path."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if bool(self.trials) != bool(self.search):
-            raise ValueError(
-                f"`tuning.trials` and `tuning.search` belong together, got {self.trials} trials over {len(self.search)} settings"
-            )
+            counts = f"{self.trials} trials over {len(self.search)} settings"
+            raise ValueError(f"`tuning.trials` and `tuning.search` belong together, got {counts}")
         return self
 
 
@@ -122,7 +121,7 @@ class Study(Group):
     """Which way the primary metric is better."""
     margin: float = Field(0.005, gt=0)
     """Differences smaller than this count as equivalent, in units of the metric."""
-    base: dict[str, Any] = {}
+    base: dict[str, Any] = Field({})
     """Overrides of the defaults, for every arm."""
     tuning: Tuning = Tuning()
 
@@ -197,9 +196,7 @@ class Catalogue:
         path = self.path("studies", name)
         tree = self._extended(path, ())
         tree["base"] = _settings(tree.get("base", {}), f"{path}: [base]")
-        tuning = tree.get("tuning", {})
-        if isinstance(tuning, dict) and "search" in tuning:
-            tree["tuning"] = {**tuning, "search": _settings(tuning["search"], f"{path}: [tuning.search]", leaf=_is_range)}
+        tree["tuning"] = _tuning(tree.get("tuning", {}), path)
         study = _validate(Study, {**tree, "name": _named(path)}, path)
         for ablation in study.ablations:
             self._check_reference(ablation, path)
@@ -287,6 +284,13 @@ def _arm(name: str, table: dict[str, Any], path: Path) -> Arm:
     return _validate(Arm, {**tree, "name": name}, where)
 
 
+def _tuning(table: Any, path: Path) -> Any:
+    if not isinstance(table, dict):
+        return table
+    _refuse_unknown(table, Tuning, f"{path}: [tuning]")
+    return {**table, "search": _settings(table.get("search", {}), f"{path}: [tuning.search]", leaf=_is_range)}
+
+
 def _levels(levels: Any, setting: str, path: Path) -> tuple[Any, ...]:
     if not isinstance(levels, list) or len(levels) < 2:
         raise CatalogueError(f"{path}: [factors] `{setting}`: expected a list of two or more values, got {levels!r}")
@@ -306,13 +310,17 @@ def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
     arms = (*ablation.arms, *made)
     if not arms:
         raise CatalogueError(f"{path}: expected at least one [arms.NAME], or [factors], got neither")
+    names = [arm.name for arm in arms]
     for arm in arms:
+        if names.count(arm.name) > 1:
+            raise CatalogueError(f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]")
         _checked({**ablation.base, **arm.set}, f"{path}: [arms.{arm.name}]")
     return ablation.model_copy(update={"arms": arms})
 
 
 def _level_name(overrides: Mapping[str, Any]) -> str:
-    return "_".join(re.sub(r"[^a-z0-9]+", "_", str(level).lower()).strip("_") for level in overrides.values())
+    words = (re.sub(r"(?<![\w.])-(?=\d)", "minus ", str(level).lower()) for level in overrides.values())
+    return "_".join(re.sub(r"[^a-z0-9]+", "_", word).strip("_") for word in words)
 
 
 def _checked(overrides: Mapping[str, Any], where: str) -> Config:
@@ -326,13 +334,17 @@ Model = TypeVar("Model", bound=Group)
 
 
 def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
-    unknown = sorted(set(tree) - set(model.model_fields))
-    if unknown:
-        raise CatalogueError(f"{where}: unknown key `{unknown[0]}`.{did_you_mean(unknown[0], model.model_fields)}")
+    _refuse_unknown(tree, model, where)
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
     try:
-        return model.model_validate({key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()})
+        return model.model_validate(values)
     except ValidationError as error:
         raise CatalogueError(f"{where}: {explain(error)}") from None
+
+
+def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) -> None:
+    for key in sorted(set(tree) - set(model.model_fields)):
+        raise CatalogueError(f"{where}: unknown key `{key}`.{did_you_mean(key, model.model_fields)}")
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:

@@ -127,7 +127,9 @@ def _write_files(training: Training, order: CellOrder, dataset: Dataset, folder:
     save_model(training.model, folder / "model.keras", config)
     if find_transformer(training.model) is not None:
         test = dataset.split(config.data).test
-        _write_gallery(training, np.array(test.images[:GALLERY]), [config.data.alphabet[i] for i in test.labels], folder)
+        _write_gallery(
+            training, np.array(test.images[:GALLERY]), [config.data.alphabet[i] for i in test.labels], folder
+        )
 
 
 def _write_gallery(training: Training, originals: np.ndarray, letters: list[str], folder: Path) -> None:

@@ -113,6 +113,7 @@ class OptimizerConfig(Group):
     """The optimizer and its learning rate schedule."""
 
     name: Literal["adam", "amsgrad", "sgd"] = "adam"
+    """The rule of the steps; "amsgrad" is Adam that never lets its second moment fall (Reddi et al. 2018)."""
     learning_rate: float = Field(1e-3, gt=0, le=10)
     """Learning rate after warm-up, per step."""
     momentum: float = Field(0.0, ge=0, lt=1)

@@ -14,7 +14,18 @@ from stn_bench.workspace import Workspace
 
 GIGABYTE = 1024**3
 NEEDED_GIGABYTES = 2
-PACKAGES = ("keras", "mlflow", "optuna", "captcha", "numpy", "pandas", "opencv-python", "pillow", "matplotlib", "scipy")
+PACKAGES = (
+    "keras",
+    "mlflow",
+    "optuna",
+    "captcha",
+    "numpy",
+    "pandas",
+    "opencv-python",
+    "pillow",
+    "matplotlib",
+    "scipy",
+)
 ALTERNATIVES = {"opencv-python": ("opencv-python-headless", "opencv-contrib-python")}
 
 
@@ -74,7 +85,9 @@ def _backend(workspace: Workspace) -> Finding:
     missing = [package for package in BACKENDS.get(name, (name,)) if package_version(package) is None]
     if name not in BACKENDS:
         return Finding("Keras backend", False, name, f"set KERAS_BACKEND to one of {', '.join(BACKENDS)}")
-    versions = ", ".join(f"{package} {package_version(package)}" for package in BACKENDS[name] if package not in missing)
+    versions = ", ".join(
+        f"{package} {package_version(package)}" for package in BACKENDS[name] if package not in missing
+    )
     advice = f"pip install {' '.join(missing)}" if missing else ""
     return Finding("Keras backend", not missing, f"{name} ({versions or 'not installed'})", advice)
 

@@ -140,7 +140,7 @@ def make_plan(study: Study, ablations: tuple[Ablation, ...], overrides: Override
         CatalogueError: if an arm equals its base or another arm, sets what is searched, or cannot be resolved.
         ConfigError: if an override cannot be used.
     """
-    base = override(Config(), study.base, where=f"studies/{study.name}.toml: [base]")
+    base = _resolve(Config(), study.base, f"studies/{study.name}.toml: [base]")
     base = override(base, overrides, where="--set")
     shared: dict[str, PlannedArm] = {}
     planned = tuple(_plan_ablation(study, ablation, base, shared) for ablation in ablations)
@@ -226,7 +226,7 @@ def _at(path: str, values: Range, fraction: float) -> Any:
         return values.choices[int(fraction * len(values.choices))]
     low, high = float(values.low or 0), float(values.high or 0)
     value = low * (high / low) ** fraction if values.log else low + (high - low) * fraction
-    return _typed(path, float(f"{value:.4g}"))
+    return _typed(path, min(max(float(f"{value:.4g}"), low), high))
 
 
 def _typed(path: str, value: float | None) -> Any:

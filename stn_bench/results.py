@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,21 +20,30 @@ class FinishedRun(Protocol):
     """A finished run as the store lists it."""
 
     @property
-    def run_id(self) -> str: ...
+    def run_id(self) -> str:
+        """The store's name of the run."""
+
     @property
-    def run_key(self) -> str: ...
+    def run_key(self) -> str:
+        """Identity of the run."""
+
     @property
-    def settings(self) -> str: ...
+    def settings(self) -> str:
+        """Digest of its resolved settings alone."""
+
     @property
-    def phase(self) -> str: ...
+    def phase(self) -> str:
+        """Either "tune" or "verdict"."""
+
     @property
-    def seed(self) -> int: ...
+    def seed(self) -> int:
+        """The run's seed."""
 
 
 class Store(Protocol):
     """What is read of the tracking store."""
 
-    def finished(self) -> Iterable[Any]:
+    def finished(self) -> Iterable[FinishedRun]:
         """Return every finished run, the latest first."""
 
     def crashed(self, study: str) -> dict[str, str]:
@@ -101,8 +111,9 @@ def choose(trials: Iterable[RunRecord]) -> dict[str, Any]:
     """Return the hyperparameters of the best trial by validation accuracy; ties go to lower loss, then earlier."""
 
     def rank(record: RunRecord) -> tuple[float, float, int]:
-        accuracy = record.metrics.get(TUNING_METRIC, -1.0)
-        return (-accuracy, record.metrics.get("validation.loss", float("inf")), record.trial or 0)
+        accuracy, loss = record.metrics.get(TUNING_METRIC, -1.0), record.metrics.get("validation.loss", math.inf)
+        sound = record.outcome == "finished" and math.isfinite(accuracy)
+        return (-accuracy if sound else 1.0, loss if math.isfinite(loss) else math.inf, record.trial or 0)
 
     return dict(min(trials, key=rank).chosen)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -98,7 +98,9 @@ class Runner:
 
     def __post_init__(self) -> None:
         workspace = self.workspace
-        object.__setattr__(self, "tracking", Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking")))
+        object.__setattr__(
+            self, "tracking", Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+        )
         object.__setattr__(self, "search", Search(workspace.search, workspace.heartbeat, workspace.lock("search")))
 
     def run(self) -> Results:
@@ -110,7 +112,8 @@ class Runner:
         """
         make_datasets((arm.config for arm in self.plan.arms), self.workspace, self.crew.workers, self.watcher)
         experiment = self.tracking.open_study(self.plan.study.name, study_note(self.plan))
-        for phase in ("tune", "verdict"):
+        phases: tuple[Phase, Phase] = ("tune", "verdict")
+        for phase in phases:
             work = self._prepare(phase, experiment)
             if work.orders:
                 self.watcher.phase(phase, work.orders, work.reused)
@@ -124,7 +127,9 @@ class Runner:
     def _prepare(self, phase: Phase, experiment: str) -> _Work:
         results = self.gather()
         done = {run.run_key: run for run in self.tracking.finished()}
-        names, orders, reused = [], {}, 0
+        names: list[str] = []
+        orders: dict[str, CellOrder] = {}
+        reused = 0
         for arm in results.arms:
             specs = arm.arm.tuning_specs() if phase == "tune" else arm.arm.verdict_specs(arm.chosen or {})
             if not specs or (phase == "verdict" and arm.chosen is None):
@@ -133,7 +138,9 @@ class Runner:
             planned = {order.identity.run_key: order for order in self._orders(specs, experiment, parent)}
             name = optuna_name(arm.arm, phase)
             finished = self._finished(phase, [done[key].run_id for key in planned if key in done])
-            self.search.enqueue(name, self._told(phase)[1], (_cell(order, arm.arm) for order in planned.values()), finished)
+            self.search.enqueue(
+                name, self._told(phase)[1], (_cell(order, arm.arm) for order in planned.values()), finished
+            )
             names.append(name)
             reused += len(finished)
             orders |= {key: order for key, order in planned.items() if key not in done}
@@ -266,6 +273,7 @@ def counting_interrupts() -> Iterator[Interrupts]:
 def make_datasets(configs: Iterable[Any], workspace: Workspace, processes: int, watcher: Watcher) -> None:
     """Make every data set that the configurations need, each once."""
     for spec in dict.fromkeys(DatasetSpec.of(config) for config in configs):
+
         def tell(done: int, count: int, name: str = spec.folder_name) -> None:
             watcher.drawing(name, done, count)
 

@@ -17,6 +17,7 @@ Verdict = Literal["better", "worse", "equivalent", "undecided", "unreplicated", 
 Direction = Literal["maximize", "minimize"]
 ALPHA = 0.05
 FEWEST_SEEDS = 3
+ROUNDING = 1e-14  # relative to the values: differences that differ by less are the same
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ def spread(values: Sequence[float]) -> Spread:
 def compare(arm: Mapping[int, float], base: Mapping[int, float], direction: Direction = "maximize") -> Comparison:
     """Return the paired comparison of two arms, seed -> value of the metric.
 
-    With one pair there is no interval and no p; they are NaN. Differences that are all the same have an interval
-    of no width.
+    With one pair there is no interval and no p; they are NaN. Differences that are all the same, but for rounding,
+    have an interval of no width.
     """
     from scipy import stats
 
@@ -71,8 +72,9 @@ def compare(arm: Mapping[int, float], base: Mapping[int, float], direction: Dire
     mean = float(differences.mean()) if seeds else math.nan
     if len(seeds) < 2:
         return Comparison(len(seeds), mean, math.nan, math.nan, math.nan, wins)
-    if np.ptp(differences) == 0:
-        return Comparison(len(seeds), mean, mean, mean, 0.0 if mean else 1.0, wins)
+    noise = ROUNDING * max(max(abs(arm[seed]), abs(base[seed])) for seed in seeds)
+    if np.ptp(differences) <= noise:
+        return Comparison(len(seeds), mean, mean, mean, 0.0 if abs(mean) > noise else 1.0, wins)
     test = stats.ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(1 - ALPHA)
     return Comparison(len(seeds), mean, float(interval.low), float(interval.high), float(test.pvalue), wins)

@@ -94,7 +94,9 @@ class Tracking:
             yield
         except (MlflowException, OSError, sqlite3.DatabaseError) as error:
             reason = str(error).strip().splitlines()[0][:200]
-            raise StoreError(f"tracking store {self.uri}: cannot be used ({reason}); is it there, and MLflow's?") from None
+            raise StoreError(
+                f"tracking store {self.uri}: cannot be used ({reason}); is it there, and MLflow's?"
+            ) from None
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -158,7 +160,9 @@ class Tracking:
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
         """Write final metrics and tags, and close the run: the moment from which it counts as done."""
         tags = [RunTag("outcome", record.outcome), RunTag("reason", record.reason[:5000])]
-        self._client.log_batch(record.run_id, [Metric(name, value, 0, 0) for name, value in metrics.items()], tags=tags)
+        self._client.log_batch(
+            record.run_id, [Metric(name, value, 0, 0) for name, value in metrics.items()], tags=tags
+        )
         self._client.log_dict(record.run_id, record.model_dump(mode="json"), RECORD)
         status = "FAILED" if record.outcome == "crashed" else "FINISHED"
         self._client.set_terminated(record.run_id, status=status)
@@ -181,8 +185,10 @@ class Tracking:
         """Keep a study's report as the artifact of one run named `report`, whose page shows the report's text."""
         with self._lock, self._reachable():
             found = self._search([experiment], {KIND: "report"})
-            run_id = str(found[0].info.run_id) if found else self._create(
-                experiment, "report", {KIND: "report", "study": study}
+            run_id = (
+                str(found[0].info.run_id)
+                if found
+                else self._create(experiment, "report", {KIND: "report", "study": study})
             )
             self._client.log_artifacts(run_id, str(folder), "report")
             self._client.set_terminated(run_id, status="FINISHED")
@@ -231,7 +237,9 @@ class Tracking:
             if run.info.run_id.startswith(name) or run.data.tags["run_key"].startswith(name)
         ]
         if len(found) != 1:
-            raise StoreError(f"tracking store {self.uri}: {len(found)} finished runs begin with `{name}`; expected one")
+            raise StoreError(
+                f"tracking store {self.uri}: {len(found)} finished runs begin with `{name}`; expected one"
+            )
         return str(found[0])
 
     def file(self, run_id: str, path: str) -> Path:

@@ -18,6 +18,7 @@ from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.cell import CellOrder
+    from stn_bench.search import Finished
 
 STOP = "stop"
 Better = Literal["maximize", "minimize"]
@@ -103,23 +104,23 @@ def _listen(connection: Connection, stopping: threading.Event) -> None:
 class _Worker:
     def __init__(self, shift: Shift, connection: Connection, stopping: threading.Event) -> None:
         # Imported here and not above: the environment must be set before Keras and TensorFlow are loaded.
-        from stn_bench.search import Finished, Search
+        from stn_bench.search import Search
         from stn_bench.tracking import Tracking
 
         workspace = shift.workspace
         self._shift, self._connection, self._stopping = shift, connection, stopping
         self._search = Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
         self._tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-        self._finished = Finished
 
     def work(self) -> None:
         self._search.work(self._shift.names, self._train, self._stopping.is_set)
 
-    def _train(self, run_key: str) -> object:
+    def _train(self, run_key: str) -> Finished:
         from stn_bench.cell import train_cell
         from stn_bench.data.dataset import open_dataset
         from stn_bench.data.spec import DatasetSpec
         from stn_bench.nn.train import EpochEnd
+        from stn_bench.search import Finished
 
         order = self._shift.orders[run_key]
 
@@ -129,9 +130,7 @@ class _Worker:
         self._connection.send(CellStarted(run_key))
         try:
             dataset = open_dataset(DatasetSpec.of(order.spec.config), self._shift.workspace.datasets)
-            record = train_cell(
-                order, dataset, self._tracking, on_epoch=tell, should_stop=self._stopping.is_set
-            )
+            record = train_cell(order, dataset, self._tracking, on_epoch=tell, should_stop=self._stopping.is_set)
         except Interrupted:
             self._connection.send(CellEnded(run_key, "interrupted", ""))
             raise
@@ -140,7 +139,7 @@ class _Worker:
             raise
         self._connection.send(CellEnded(run_key, record.outcome, record.reason))
         value = record.metrics.get(self._shift.metric, self._worst())
-        return self._finished(value, record.run_id, record.outcome)
+        return Finished(value, record.run_id, record.outcome)
 
     def _worst(self) -> float:
         return float("-inf") if self._shift.direction == "maximize" else float("inf")

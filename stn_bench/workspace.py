@@ -21,7 +21,9 @@ class Workspace:
 
     root: Path
     tracking_uri: str = ""
-    heartbeat: int = field(default_factory=lambda: int(os.environ.get("STN_BENCH_HEARTBEAT", DEFAULT_HEARTBEAT_SECONDS)))
+    heartbeat: int = field(
+        default_factory=lambda: int(os.environ.get("STN_BENCH_HEARTBEAT", DEFAULT_HEARTBEAT_SECONDS))
+    )
 
     @classmethod
     def at(cls, root: Path | None = None, tracking_uri: str | None = None) -> Workspace:

@@ -10,6 +10,7 @@ import io
 import json
 import os
 import tempfile
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -35,7 +36,9 @@ def save_model(model: keras.Model, path: Path, config: Config) -> None:
         partial.unlink(missing_ok=True)
 
 
-def load_model(path: Path, *, settings: dict[str, object] | None = None, trust: bool = False) -> tuple[keras.Model, Config]:
+def load_model(
+    path: Path, *, settings: dict[str, object] | None = None, trust: bool = False
+) -> tuple[keras.Model, Config]:
     """Return the model in a file, and its configuration.
 
     Args:
@@ -75,8 +78,10 @@ def _with_weights(model: keras.Model, weights: bytes, path: Path) -> keras.Model
         file = Path(folder) / WEIGHTS
         file.write_bytes(io.BytesIO(weights).getbuffer())
         try:
-            model.load_weights(file)
-        except (ValueError, OSError, KeyError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # Keras only warns of layers that it leaves as they were
+                model.load_weights(file)
+        except (ValueError, OSError, KeyError, UserWarning) as error:
             reason = str(error).splitlines()[0]
             raise ModelFileError(f"{path}: its weights do not fit the network it describes ({reason})") from None
     return model

@@ -113,10 +113,14 @@ def bilinear_sample(images: Tensor, columns: Tensor, rows: Tensor, fill: float) 
     top, below = _cell(rows, height)
     left, behind = _cell(columns, width)
     index = _flat_index(framed, top, left)
-    # Channels first while blending: a last axis of three is several times slower for every elementwise step.
-    corner, across, down, twist = (ops.transpose(ops.take(table, index, axis=0)) for table in _cell_slopes(framed))
-    blended = (corner + behind * across) + below * (down + behind * twist)  # (channels, batch * places)
-    return ops.reshape(ops.transpose(blended), (-1, *columns.shape[1:], channels))
+    # Each channel for itself: with the few channels last, every elementwise step broadcasts and takes several times
+    # as long; and each gradient towards the share would be a sum over an axis of three.
+    tables = (ops.unstack(ops.take(table, index, axis=0), channels, axis=-1) for table in _cell_slopes(framed))
+    blended = [
+        (corner + behind * across) + below * (down + behind * twist)  # (batch * places,)
+        for corner, across, down, twist in zip(*tables, strict=True)
+    ]
+    return ops.reshape(ops.stack(blended, axis=-1), (-1, *columns.shape[1:], channels))
 
 
 def _cell(places: Tensor, extent: int) -> tuple[Tensor, Tensor]:

@@ -67,21 +67,22 @@ def _figures(
     arms = {name: results.of(arm) for name, arm in _named(planned)}
     effects = _effects(ablation, unit)
     if effects:
-        caption = f"Difference to the base in {unit.name}{unit.points and ','}{unit.points}, with 95 % intervals; grey: the margin"
-        xlabel = f"difference to base{unit.points and ','}{unit.points}"
+        points = f"{unit.points and ','}{unit.points}"
+        caption = f"Difference to the base in {unit.name}{points}, with 95 % intervals; grey: the margin"
         yield (
             f"figures/{ablation.name}_differences.png",
             caption,
-            draw_effects(effects, xlabel, summary.margin * unit.scale),
+            draw_effects(effects, f"difference to base{points}", summary.margin * unit.scale),
         )
     curves = [curve for name, arm in arms.items() if (curve := _curve(name, arm))]
     if curves:
         caption = "Validation accuracy by epoch: the mean over the seeds, and the band from the lowest to the highest"
         yield f"figures/{ablation.name}_curves.png", caption, draw_curves(curves, "validation accuracy, %")
-    points = _points(ablation, unit)
-    if points:
+    costs = _points(ablation, unit)
+    if costs:
         caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
-        yield f"figures/{ablation.name}_cost.png", caption, draw_costs(points, f"{unit.name}{unit.suffix and ','}{unit.suffix}")
+        ylabel = f"{unit.name}{unit.suffix and ','}{unit.suffix}"
+        yield f"figures/{ablation.name}_cost.png", caption, draw_costs(costs, ylabel)
     for name, arm in arms.items():
         found = _examples(arm, artifact)
         if found and ablation.name == "transformer":
@@ -120,9 +121,9 @@ def _curve(name: str, arm: ArmResults) -> Curve | None:
 
 def _points(ablation: AblationSummary, unit: Unit) -> list[Point]:
     return [
-        Point(arm.name, arm.cost.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
+        Point(arm.name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
         for arm in ablation.arms
-        if arm.cost and arm.cost.flops and arm.mean is not None
+        if arm.flops and arm.mean is not None
     ]
 
 
@@ -137,7 +138,8 @@ def _examples(arm: ArmResults, artifact: Artifact) -> tuple[int, list[Example]] 
 
 
 def _has_gallery(run: RunRecord) -> bool:
-    return run.outcome == "finished" and run.settings["model.transformer.kind"] != "none" and not run.settings["model.factory"]
+    transforms = run.settings["model.transformer.kind"] != "none" and not run.settings["model.factory"]
+    return run.outcome == "finished" and transforms
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -153,7 +155,8 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
             if f"figures/{old.name}" not in files:
                 old.unlink()
     except OSError as error:
-        raise MachineError(f"{folder}: the report cannot be written ({error.strerror}); make room and try again") from None
+        reason = error.strerror or error
+        raise MachineError(f"{folder}: the report cannot be written ({reason}); make room and try again") from None
 
 
 def _write_whole(path: Path, content: bytes) -> None:
@@ -171,8 +174,8 @@ def _write_whole(path: Path, content: bytes) -> None:
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """Return the names of the files that are missing, differ from the store, or should not be there."""
     differing = [path for path, content in files.items() if not _is_same(folder / path, content)]
-    extra = [f"figures/{old.name}" for old in sorted((folder / "figures").glob("*")) if f"figures/{old.name}" not in files]
-    return differing + extra
+    present = [f"figures/{path.name}" for path in sorted((folder / "figures").glob("*"))]
+    return differing + [path for path in present if path not in files]
 
 
 def _is_same(path: Path, content: bytes) -> bool:

@@ -99,9 +99,9 @@ def draw_costs(points: Sequence[Point], ylabel: str) -> bytes:
     with _figure(6.4, 3.6) as (figure, png):
         axes = figure.subplots()
         for index, point in enumerate(points):
-            look = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)], "linestyle": "none"}
-            axes.plot([point.cost] * len(point.values), point.values, markersize=4, alpha=0.45, **look)
-            axes.plot([point.cost], [point.mean], markersize=9, label=point.name, **look)
+            colour, look = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
+            axes.plot([point.cost] * len(point.values), point.values, look, color=colour, markersize=4, alpha=0.45)
+            axes.plot([point.cost], [point.mean], look, color=colour, markersize=9, label=point.name)
         axes.set(xlabel="floating-point operations a picture", ylabel=ylabel, xscale="log")
         _readable_log(axes, [point.cost for point in points])
         axes.legend(loc="best")
@@ -143,7 +143,7 @@ def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
 def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
     """Give a figure of this size in inches, and write it as PNG when the block ends: the same bytes every time."""
     png = io.BytesIO()
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):  # type: ignore[dict-item]
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, png
         figure.savefig(png, format="png", metadata={"Software": None})

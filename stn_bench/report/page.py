@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,7 +86,7 @@ def answer(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
         return f"{who}: no result yet, {len(arm.seeds)} of {arm.planned} seeds finished."
     size = f"{unit.signed(arm.difference)}{unit.points}"
     between = f" {unit.interval(arm.interval)}" if arm.interval else ""
-    return f"{who}: **{arm.verdict}**, {size}{between} against the base, ahead on {arm.wins} of {len(arm.seeds)} seeds."
+    return f"{who}: **{arm.verdict}**, {size}{between} against the base, ahead on {arm.wins} of {arm.pairs} seeds."
 
 
 def arm_table(ablation: AblationSummary, unit: Unit) -> str:
@@ -128,18 +128,19 @@ def cost_table(ablation: AblationSummary) -> str:
 
 
 def _cost_row(arm: ArmSummary, base: ArmSummary) -> tuple[str, ...]:
-    cost, own = arm.cost, base.cost
-    if cost is None:
-        return (f"`{arm.name}`", "–", "–", "–", "–", "–")
     uncounted = "+" if arm.uncounted else ""
     return (
         f"`{arm.name}`",
-        in_short(cost.parameters) + _relative(cost.parameters, own and own.parameters),
-        in_short(cost.flops) + uncounted + _relative(cost.flops, own and own.flops),
-        f"{cost.seconds:.0f} s" + _relative(cost.seconds, own and own.seconds),
-        f"{cost.step_ms:.0f} ms" + _relative(cost.step_ms, own and own.step_ms),
-        f"{cost.peak_memory_mb:.0f} MiB",
+        _cost(arm.parameters, base.parameters, in_short),
+        _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
+        _cost(arm.seconds, base.seconds, lambda seconds: f"{seconds:.0f} s"),
+        _cost(arm.step_ms, base.step_ms, lambda step: f"{step:.0f} ms"),
+        _cost(arm.peak_memory_mb, None, lambda memory: f"{memory:.0f} MiB"),
     )
+
+
+def _cost(value: float | None, base: float | None, write: Callable[[float], str]) -> str:
+    return "–" if value is None else write(value) + _relative(value, base)
 
 
 def _relative(value: float, base: float | None) -> str:
@@ -154,9 +155,10 @@ def run_table(summary: Summary, unit: Unit) -> str:
         run_id: (f"`{arm.label}`", str(seed), unit.value(value), f"`{run_id}`")
         for ablation in summary.ablations
         for arm in ablation.arms
-        for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=False)
+        for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=True)
     }
-    return markdown_table(("arm", "seed", f"{unit.name}{unit.suffix and ','}{unit.suffix}", "run"), list(rows.values()))
+    metric = f"{unit.name}{unit.suffix and ','}{unit.suffix}"
+    return markdown_table(("arm", "seed", metric, "run"), list(rows.values()))
 
 
 def p_value(p: float | None) -> str:

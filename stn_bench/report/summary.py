@@ -14,29 +14,13 @@ from stn_bench.record import LayerCost, RunRecord
 from stn_bench.results import ArmResults, Results
 from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge, spread
 
+COSTS = ("parameters", "flops", "seconds", "step_ms", "peak_memory_mb")
+
 
 class Frozen(BaseModel):
     """A value of the summary; NaN becomes null in JSON."""
 
     model_config = ConfigDict(frozen=True)
-
-
-class Cost(Frozen):
-    """What an arm costs, as the mean over its runs.
-
-    Args:
-        parameters: number of weights, moving statistics included.
-        flops: floating-point operations to read one picture.
-        seconds: seconds of training and validation.
-        step_ms: milliseconds per training step.
-        peak_memory_mb: largest resident memory of the training process in MiB.
-    """
-
-    parameters: float
-    flops: float
-    seconds: float
-    step_ms: float
-    peak_memory_mb: float
 
 
 class ArmSummary(Frozen):
@@ -57,12 +41,17 @@ class ArmSummary(Frozen):
         interval: its 95 % t-interval.
         p: two-sided p of the paired t-test.
         p_adjusted: the same after Holm's correction over the question's arms.
-        wins: number of seeds on which the arm is the better one.
+        pairs: number of seeds that the arm and the base both finished.
+        wins: number of those on which the arm is the better one.
         verdict: better, worse, equivalent, undecided, unreplicated or invalid; "" for the base.
         reason: why an invalid verdict is invalid.
-        cost: what it costs.
+        parameters: number of weights, moving statistics included; like all costs, the mean over its runs.
+        flops: floating-point operations to read one picture.
+        seconds: seconds of training and validation.
+        step_ms: milliseconds per training step.
+        peak_memory_mb: largest resident memory of the training process in MiB.
         published: numbers that others published for it.
-        run_ids: MLflow's ids of its runs, in the order of the seeds.
+        run_ids: MLflow's ids of the runs of those seeds, in the same order.
     """
 
     name: str
@@ -79,10 +68,15 @@ class ArmSummary(Frozen):
     interval: tuple[float, float] | None = None
     p: float | None = None
     p_adjusted: float | None = None
+    pairs: int | None = None
     wins: int | None = None
     verdict: Verdict | None = None
     reason: str = ""
-    cost: Cost | None
+    parameters: float | None
+    flops: float | None
+    seconds: float | None
+    step_ms: float | None
+    peak_memory_mb: float | None
     layers: tuple[LayerCost, ...]
     uncounted: tuple[str, ...]
     published: dict[str, float]
@@ -206,11 +200,11 @@ def _arm(
         failed=_failed(arm),
         mean=_known(spreads.mean),
         sd=_known(spreads.sd),
-        cost=_cost(arm),
+        **_costs(arm),
         layers=one.layers if one else (),
         uncounted=one.uncounted if one else (),
         published=dict(published),
-        run_ids=tuple(run.run_id for _, run in sorted(arm.runs.items())),
+        run_ids=tuple(arm.runs[seed].run_id for seed in values),
     )
 
 
@@ -225,6 +219,7 @@ def _compared(
             "interval": None if math.isnan(comparison.low) else (comparison.low, comparison.high),
             "p": _known(comparison.p),
             "p_adjusted": _known(p),
+            "pairs": comparison.n,
             "wins": comparison.wins,
             "verdict": "invalid" if reason else verdict,
             "reason": reason,
@@ -248,12 +243,9 @@ def _failed(arm: ArmResults) -> dict[int, str]:
     return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
 
 
-def _cost(arm: ArmResults) -> Cost | None:
-    runs = list(arm.runs.values())
-    if not runs:
-        return None
-    means = {name: spread([run.metrics[f"cost.{name}"] for run in runs]).mean for name in Cost.model_fields}
-    return Cost(**means)
+def _costs(arm: ArmResults) -> dict[str, float | None]:
+    runs = arm.runs.values()
+    return {name: _known(spread([run.metrics[f"cost.{name}"] for run in runs]).mean) for name in COSTS}
 
 
 def _known(value: float) -> float | None:
@@ -298,4 +290,4 @@ def describe(machine: Mapping[str, Any]) -> str:
     )
 
 
-__all__ = ["AblationSummary", "Arm", "ArmSummary", "Cost", "PlannedArm", "Provenance", "Summary", "summarise"]
+__all__ = ["AblationSummary", "Arm", "ArmSummary", "PlannedArm", "Provenance", "Summary", "summarise"]

@@ -1,0 +1,66 @@
+# Everything happens in .venv, made on first use. `make PYTHON=python3.12 test` chooses another Python.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: quickstart test test-lowest test-slow test-jax format check types benchmarks clean
+
+quickstart: $(VENV)/.installed
+	$(BIN)/stn-bench run quickstart
+
+test: $(VENV)/.installed-dev
+	$(MAKE) --no-print-directory check types VENV=$(VENV)
+	$(BIN)/pytest
+
+# The same tests at the lowest versions that pyproject.toml allows.
+test-lowest: .venv-lowest/.installed
+	.venv-lowest/bin/pytest
+
+test-slow: $(VENV)/.installed-dev
+	$(BIN)/pytest -m slow
+
+test-jax: $(VENV)/.installed-jax
+	KERAS_BACKEND=jax $(BIN)/pytest tests/nn
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+benchmarks: $(VENV)/.installed-bench
+	for script in data sampler train_step harness workers; do $(BIN)/python benchmarks/$$script.py; done
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet -e ".[dev]"
+	touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-jax: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,jax]"
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,bench]"
+	touch $@
+
+.venv-lowest/.installed: pyproject.toml requirements/lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --upgrade pip
+	.venv-lowest/bin/python -m pip install --quiet -e ".[dev]" -c requirements/lowest.txt
+	touch $@
+
+clean:
+	rm -rf .venv .venv-lowest build dist .mypy_cache .pytest_cache .ruff_cache
