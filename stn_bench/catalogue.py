@@ -313,7 +313,9 @@ def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
     names = [arm.name for arm in arms]
     for arm in arms:
         if names.count(arm.name) > 1:
-            raise CatalogueError(f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]")
+            raise CatalogueError(
+                f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]"
+            )
         _checked({**ablation.base, **arm.set}, f"{path}: [arms.{arm.name}]")
     return ablation.model_copy(update={"arms": arms})
 

@@ -21,12 +21,13 @@ from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
 from stn_bench.nn.rectify import rectify
 from stn_bench.nn.train import EpochEnd, Job, Training, train
-from stn_bench.nn.transformer import find_transformer
+from stn_bench.nn.transformer import SpatialTransformer, find_transformer
 from stn_bench.plan import RunSpec
 from stn_bench.record import LayerCost, RunOutcome, RunRecord, run_tags
 from stn_bench.tracking import DatasetNote, Tracking
 
 GALLERY = 8  # pictures that each run with a transformer keeps, before and after
+OWN_LAYERS = {"SpatialTransformer": SpatialTransformer}
 SERVED_WITH = ("keras", "tensorflow", "numpy", "mlflow")
 
 
@@ -105,7 +106,7 @@ def _finish(
     order: CellOrder, dataset: Dataset, tracking: Tracking, training: Training, run_id: str, started: str
 ) -> RunRecord:
     if order.spec.phase == "verdict" and training.outcome == "finished":
-        tracking.log_model(run_id, training.model, _requirements())
+        tracking.log_model(run_id, training.model, OWN_LAYERS, _requirements())
     with tempfile.TemporaryDirectory() as folder:
         _write_files(training, order, dataset, Path(folder))
         tracking.log_files(run_id, Path(folder))

@@ -3,8 +3,8 @@
 A run key is the SHA-256 of the resolved configuration, the seed, the pictures' fingerprint, the code that this
 configuration runs, and the versions of the libraries that can change a result. The code is followed from
 `nn.train.train` through the definitions that it names; of a registry in `nn` (a top-level dict with text for keys)
-only the entries that the configuration names are followed. A model factory's code is followed through its own package and
-the modules beside it. A comment, a docstring or a line break changes nothing.
+only the entries that the configuration names are followed. A model factory's code is followed through its own package
+and the modules beside it. A comment, a docstring or a line break changes nothing.
 """
 
 from __future__ import annotations

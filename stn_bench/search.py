@@ -20,22 +20,24 @@ import optuna
 import psutil
 from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stn_bench.catalogue import Range
 from stn_bench.errors import StoreError
+from stn_bench.stats import Direction
 
 MAX_RETRIES = 3
 GRACE_HEARTBEATS = 4
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
 SEED = "seed"
+OWNER = "owner"  # user attribute of a trial: the process that works on it
 SEEDS = Range(low=0, high=2**31 - 1)
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat, at each trial
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,6 @@ class Search:
 
     def __init__(self, url: str, heartbeat: int, lock: Path) -> None:
         self._lock = FileLock(lock)
-        self._retry = RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES)
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
@@ -79,13 +80,13 @@ class Search:
                     engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else None,
                     heartbeat_interval=heartbeat,
                     grace_period=GRACE_HEARTBEATS * heartbeat,
-                    heartbeat_stale_trial_callback=self._retry,
+                    heartbeat_stale_trial_callback=_try_again,
                 )
         except Exception as error:
             reason = str(error).splitlines()[0]
             raise StoreError(f"search store {url}: cannot be opened ({reason}); is it there, and Optuna's?") from None
 
-    def enqueue(self, name: str, direction: str, cells: Iterable[Cell], done: Mapping[str, Finished]) -> None:
+    def enqueue(self, name: str, direction: Direction, cells: Iterable[Cell], done: Mapping[str, Finished]) -> None:
         """See that each cell has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
 
         Args:
@@ -148,7 +149,7 @@ class Search:
         states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
         return {state: states.count(state) for state in sorted(set(states))}
 
-    def _study(self, name: str, direction: str | None = None) -> optuna.Study:
+    def _study(self, name: str, direction: Direction | None = None) -> optuna.Study:
         if direction is None:
             return optuna.load_study(study_name=name, storage=self._storage, sampler=_OnlyEnqueued())
         return optuna.create_study(
@@ -168,7 +169,7 @@ class Search:
     def _release(self, study: optuna.Study) -> None:
         """Give away the cells whose worker, on this machine, is known to be dead; no need to wait for its grace."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _is_dead(trial.user_attrs.get("owner", "")):
+            if _is_dead(trial.user_attrs.get(OWNER, "")):
                 self._fail(study, trial)
 
     def _fail(self, study: optuna.Study, trial: FrozenTrial) -> None:
@@ -177,11 +178,11 @@ class Search:
         except optuna.exceptions.UpdateFinishedTrialError:
             return  # another process was faster
         if failed:
-            self._retry(study, self._storage.get_trial(trial._trial_id))
+            _try_again(study, self._storage.get_trial(trial._trial_id))
 
     def _claim(self, study: optuna.Study, objective: Callable[[str], Finished]) -> None:
         def attempt(trial: Trial) -> float:
-            trial.set_user_attr("owner", owner())
+            trial.set_user_attr(OWNER, owner())
             run_key = trial.user_attrs.get("run_key")
             if run_key is None:
                 raise _NothingWaits
@@ -192,6 +193,21 @@ class Search:
             return finished.value
 
         study.optimize(attempt, n_trials=1, catch=(Exception,))
+
+
+def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """Let the cell of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
+    history = [*trial.system_attrs.get("retry_history", ()), trial.number]
+    if len(history) > MAX_RETRIES:
+        return
+    retry = optuna.trial.create_trial(
+        state=TrialState.WAITING,
+        params=trial.params,
+        distributions=trial.distributions,
+        user_attrs={name: value for name, value in trial.user_attrs.items() if name != OWNER},
+        system_attrs={"failed_trial": trial.number, **trial.system_attrs, "retry_history": history},
+    )
+    study.add_trial(retry)
 
 
 class _NothingWaits(Exception):
@@ -244,9 +260,7 @@ def _suggest(trial: Trial) -> None:
             trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
 
 
-def _distribution(
-    values: Range, *, whole: bool
-) -> CategoricalDistribution | IntDistribution | FloatDistribution:
+def _distribution(values: Range, *, whole: bool) -> CategoricalDistribution | IntDistribution | FloatDistribution:
     if values.choices:
         return CategoricalDistribution(values.choices)
     low, high = values.low or 0, values.high or 0

@@ -10,9 +10,11 @@ import contextlib
 import json
 import logging
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +40,8 @@ RECORD = "record.json"
 KIND = "kind"
 BATCH = 100  # MLflow takes 100 params or tags at a time
 PAGE = 1000
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+CONNECT_SECONDS = 5
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -82,6 +86,7 @@ class Tracking:
         self._artifacts = artifacts
         self._lock = FileLock(lock)
         lock.parent.mkdir(parents=True, exist_ok=True)
+        _check_address(uri)
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
             _write_ahead(uri)
             mlflow.set_tracking_uri(uri)
@@ -95,7 +100,7 @@ class Tracking:
         except (MlflowException, OSError, sqlite3.DatabaseError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise StoreError(
-                f"tracking store {self.uri}: cannot be used ({reason}); is it there, and MLflow's?"
+                f"tracking store {_without_password(self.uri)}: cannot be used ({reason}); is it there, and MLflow's?"
             ) from None
 
     # Writing ---------------------------------------------------------------------------------------------------
@@ -140,22 +145,29 @@ class Tracking:
         """Keep a folder's files as artifacts of a run, under `path`."""
         self._client.log_artifacts(run_id, str(folder), path)
 
-    def log_model(self, run_id: str, model: Any, requirements: list[str]) -> None:
+    def log_model(self, run_id: str, model: Any, layers: Mapping[str, type], requirements: list[str]) -> None:
         """Keep a Keras model with its signature: uint8 pictures to class probabilities.
 
         Args:
             run_id: the run that trained it.
             model: a Keras model, (batch, height, width, channels) -> (batch, classes).
+            layers: the layers in it that are not Keras' own, by name.
             requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
         """
-        import mlflow.keras
+        import mlflow.tensorflow
 
         signature = ModelSignature(
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]), "picture")]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output_shape[1:]))]),
         )
         with mlflow.start_run(run_id=run_id):
-            mlflow.keras.log_model(model, name="model", signature=signature, pip_requirements=requirements)
+            mlflow.tensorflow.log_model(
+                model,
+                name="model",
+                signature=signature,
+                pip_requirements=requirements,
+                custom_objects=dict(layers),  # kept by import path: whoever loads the model imports them first
+            )
 
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
         """Write final metrics and tags, and close the run: the moment from which it counts as done."""
@@ -295,6 +307,30 @@ def _finished_run(run: Run) -> FinishedRun:
         seed=int(tags["seed"]),
         outcome=tags.get("outcome", ""),
     )
+
+
+def _check_address(uri: str) -> None:
+    """See that somebody answers at a store's address: left to itself, MLflow tries for minutes.
+
+    Raises:
+        StoreError: if nobody does.
+    """
+    address = urllib.parse.urlsplit(uri)
+    if not address.hostname:
+        return
+    port = address.port or PORTS.get(address.scheme.partition("+")[0])
+    try:
+        socket.create_connection((address.hostname, port or 0), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"tracking store {_without_password(uri)}: nobody answers at {address.hostname}:{port} ({error}); "
+            f"start it, or choose another with --tracking-uri"
+        ) from None
+
+
+def _without_password(uri: str) -> str:
+    password = urllib.parse.urlsplit(uri).password
+    return uri.replace(f":{password}@", ":***@") if password else uri
 
 
 def _write_ahead(uri: str) -> None:

@@ -55,10 +55,19 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     [
         (HEAD + 'quesion = "x"', "unknown key `quesion`. Did you mean `question`?"),
         (HEAD + "[arms.a]\nsett = {}", r"\[arms.a\]: unknown key `sett`. Did you mean `set`\?"),
-        (HEAD + '[arms.a]\nset = { "model.widht" = 1 }', r"\[arms.a\]: no setting `model.widht`. Did you mean `model.width`"),
-        (HEAD + '[arms.a]\nset = { "model.width" = "1" }', r"\[arms.a\]: `model.width`: input should be a valid number"),
+        (
+            HEAD + '[arms.a]\nset = { "model.widht" = 1 }',
+            r"\[arms.a\]: no setting `model.widht`. Did you mean `model.width`",
+        ),
+        (
+            HEAD + '[arms.a]\nset = { "model.width" = "1" }',
+            r"\[arms.a\]: `model.width`: input should be a valid number",
+        ),
         (HEAD + "[arms.a]\nset = 3", r"\[arms.a\]: expected a table, got 3"),
-        (HEAD + '[base]\n"train.epoch" = 3\n[arms.a]', r"\[base\]: no setting `train.epoch`. Did you mean `train.epochs`"),
+        (
+            HEAD + '[base]\n"train.epoch" = 3\n[arms.a]',
+            r"\[base\]: no setting `train.epoch`. Did you mean `train.epochs`",
+        ),
         (HEAD + "arms = 3", "`arms`: expected tables"),
         (HEAD, r"expected at least one \[arms.NAME\], or \[factors\]"),
         (HEAD + "[arms.base]", r"\[arms.base\]: expected a name .* other than `base`"),
@@ -82,7 +91,10 @@ def test_ablation_that_cannot_be_used_says_why(tmp_path: Path, text: str, messag
         ("margin = 0", "`margin`: input should be greater than 0, got 0"),
         ("[tuning]\ntrials = 3", "`tuning.trials` and `tuning.search` belong together, got 3 trials over 0"),
         ("[tuning]\ntrails = 3", r"\[tuning\]: unknown key `trails`. Did you mean `trials`"),
-        ('[base]\n"train.epochs" = "5"', "small.toml: .base.: `train.epochs`: input should be a valid integer, got '5'"),
+        (
+            '[base]\n"train.epochs" = "5"',
+            "small.toml: .base.: `train.epochs`: input should be a valid integer, got '5'",
+        ),
         ('[base]\n"train.epoch" = 5', r"\[base\]: no setting `train.epoch`. Did you mean `train.epochs`"),
         ('extends = "smal"', "no study `smal`. Did you mean `small`"),
     ],

@@ -55,7 +55,9 @@ def test_what_validation_and_test_leave_is_for_training() -> None:
 
 
 def test_unknown_path_suggests_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"x\.toml: no setting `model\.norm\.postion`\. Did you mean `model\.norm\.pos"):
+    with pytest.raises(
+        ConfigError, match=r"x\.toml: no setting `model\.norm\.postion`\. Did you mean `model\.norm\.pos"
+    ):
         override(Config(), {"model.norm.postion": "before"}, where="x.toml")
 
 
@@ -73,7 +75,11 @@ def test_a_group_is_not_a_setting() -> None:
         ("model.norm.affine", 1, "`model.norm.affine`: input should be a valid boolean, got 1"),
         ("model.width", "1", "`model.width`: input should be a valid number, got '1'"),
         ("data.fonts", "a.ttf", "`data.fonts`: input should be a valid tuple, got 'a.ttf'"),
-        ("model.norm.kind", "group", "`model.norm.kind`: input should be 'batch_renorm', 'batch' or 'none', got 'group'"),
+        (
+            "model.norm.kind",
+            "group",
+            "`model.norm.kind`: input should be 'batch_renorm', 'batch' or 'none', got 'group'",
+        ),
     ],
 )
 def test_wrong_type_says_what_was_expected(path: str, value: object, expected: str) -> None:
@@ -105,7 +111,10 @@ def test_value_out_of_range_tells_the_range(path: str, value: float, bound: str)
         ({"optimizer.momentum": 0.9}, "`optimizer.momentum` belongs to sgd, got 0.9 with adam"),
         ({"optimizer.name": "sgd", "optimizer.nesterov": True}, "`optimizer.nesterov` needs an `optimizer.momentum`"),
         ({"optimizer.warmup_epochs": 11.0, "train.epochs": 10}, r"must not exceed `train.epochs`, got 11.0 > 10"),
-        ({"model.transformer.fill": -0.5}, r"`model.transformer.fill` must lie in `model.input_range` \[0,1\], got -0.5"),
+        (
+            {"model.transformer.fill": -0.5},
+            r"`model.transformer.fill` must lie in `model.input_range` \[0,1\], got -0.5",
+        ),
         ({"data.pad": -1.0}, r"`data.pad` must lie in `model.input_range` \[0,1\], got -1.0"),
         ({"data.count": 2_000}, "must leave at least one training picture .* got 2000 - 1000 - 1000"),
         ({"data.alphabet": "ABA"}, "must not repeat a character, got 'ABA'"),

@@ -287,7 +287,9 @@ def test_key_is_64_hexadecimal_digits() -> None:
 
 
 @pytest.mark.parametrize(("backend", "library"), [("", "tensorflow"), ("tensorflow", "tensorflow"), ("jax", "jaxlib")])
-def test_versions_of_the_backend_that_trains_count(monkeypatch: pytest.MonkeyPatch, backend: str, library: str) -> None:
+def test_versions_of_the_backend_that_trains_count(
+    monkeypatch: pytest.MonkeyPatch, backend: str, library: str
+) -> None:
     monkeypatch.setenv("KERAS_BACKEND", backend)
     assert {"keras", "numpy", library} <= set(library_versions())
 

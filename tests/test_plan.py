@@ -69,7 +69,9 @@ def test_two_equal_arms_are_refused() -> None:
 
 
 def test_arm_that_sets_what_is_searched_is_refused() -> None:
-    with pytest.raises(CatalogueError, match=r"\[arms.fast\]: sets `optimizer.learning_rate`, which study `small` sea"):
+    with pytest.raises(
+        CatalogueError, match=r"\[arms.fast\]: sets `optimizer.learning_rate`, which study `small` sea"
+    ):
         plan(ablation(arm("fast", {"optimizer.learning_rate": 0.1})), trials=2)
 
 
@@ -80,7 +82,10 @@ def test_an_arm_kept_as_written_may_set_what_is_searched() -> None:
 
 
 def test_an_arm_kept_as_written_differs_from_the_tuned_base() -> None:
-    assert [one.label for one in plan(ablation(arm("untuned", {}, tuned=False)), trials=2).arms] == ["base", "depth/untuned"]
+    assert [one.label for one in plan(ablation(arm("untuned", {}, tuned=False)), trials=2).arms] == [
+        "base",
+        "depth/untuned",
+    ]
 
 
 def test_contradiction_names_the_arm() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -26,13 +27,14 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _main(
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     pass
 
 
-for command in (
-    studies.list_all,
+COMMANDS: tuple[Callable[..., None], ...] = (
     studies.show,
     studies.check,
     studies.plan,
@@ -41,10 +43,14 @@ for command in (
     studies.report,
     studies.ui,
     studies.why,
-):
-    app.command(name="list" if command is studies.list_all else None)(command)
+    models.train,
+    models.predict,
+    models.rectify,
+    house.schema,
+    house.doctor,
+)
+
+app.command("list")(studies.list_all)
+for command in COMMANDS:
+    app.command()(command)
 app.add_typer(data.app, name="data")
-for command in (models.train, models.predict, models.rectify):
-    app.command()(command)
-for command in (house.schema, house.doctor):
-    app.command()(command)

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make, show, export and import pictures.", no_args_is_help=True)
 
 Processes = Annotated[
-    int | None, typer.Option("--processes", min=1, help="Processes that draw [default: one a core].", show_default=False)
+    int | None,
+    typer.Option("--processes", min=1, help="Processes that draw [default: one a core].", show_default=False),
 ]
 SHOWN = 40
 

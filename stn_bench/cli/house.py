@@ -27,7 +27,9 @@ def doctor(root: Root = None, tracking_uri: TrackingUri = None, as_json: AsJson 
 
     findings = examine(Workspace.at(root, tracking_uri))
     if as_json:
-        print_json([{"check": one.check, "sound": one.sound, "found": one.found, "advice": one.advice} for one in findings])
+        print_json(
+            [{"check": one.check, "sound": one.sound, "found": one.found, "advice": one.advice} for one in findings]
+        )
     else:
         for one in findings:
             mark = "[green]ok[/]     " if one.sound else "[red]missing[/]"

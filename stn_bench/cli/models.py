@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from stn_bench.cli.options import AsJson, Root, Settings, TrackingUri, assignments, console, print_json
+from stn_bench.cli.options import (
+    AsJson,
+    Root,
+    Settings,
+    TrackingUri,
+    assignments,
+    console,
+    find_code,
+    print_json,
+    quietly,
+)
 from stn_bench.config import Config, override
 from stn_bench.workspace import Workspace
 
@@ -99,14 +108,15 @@ def _prepare(workspace: Workspace) -> Tracking:
     from stn_bench.machine import cores, training_environment
 
     os.environ.update(training_environment(cores()))
-    sys.path.insert(0, str(workspace.root))
+    find_code(workspace)
     from stn_bench.tracking import Tracking
 
     return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
 
 
 def _train_once(config: Config, seed: int, workspace: Workspace, tracking: Tracking) -> RunRecord:
-    from stn_bench.cell import train_cell
+    with quietly():
+        from stn_bench.cell import train_cell
     from stn_bench.data.dataset import make_dataset
     from stn_bench.data.spec import DatasetSpec
     from stn_bench.machine import cores
@@ -152,14 +162,15 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
         tracking = _prepare(workspace)
         path = tracking.file(tracking.find_run(model), "model.keras")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.path.insert(0, str(workspace.root))
-    from stn_bench.nn.model_file import load_model
+    find_code(workspace)
+    with quietly():
+        from stn_bench.nn.model_file import load_model
 
     return load_model(path, trust=trust)
 
 
 def _read(pictures: list[Path], config: Config) -> tuple[list[Path], Any]:
-    """Return the pictures' paths and the pictures, uint8 of shape (count, size, size, 3), letterboxed as in training."""
+    """Return the pictures' paths and the pictures, letterboxed as in training: uint8, (count, size, size, 3)."""
     import numpy as np
 
     from stn_bench.data.letterbox import letterbox

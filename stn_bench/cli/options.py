@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -46,4 +50,25 @@ def load_plan(study: str, workspace: Workspace, settings: list[str] | None) -> P
     from stn_bench.catalogue import load
     from stn_bench.plan import make_plan
 
+    find_code(workspace)
     return make_plan(*load(workspace.root, study), assignments(settings))
+
+
+def find_code(workspace: Workspace) -> None:
+    """Let a model factory that lies under the root be found, from whatever folder the command was started."""
+    if str(workspace.root) not in sys.path:
+        sys.path.insert(0, str(workspace.root))
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Send to nowhere what C++ libraries write to standard error as they load; Python's own errors still show."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -61,7 +61,9 @@ class Progress:
             self._live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._live.stop()
 
     def drawing(self, dataset: str, done: int, count: int) -> None:
@@ -117,7 +119,9 @@ class Progress:
         if self._drawing or not self._cells:
             return Text(self._drawing or "opening the stores")
         head = Text(f"{self._plan.study.name}, {self._phase}: ", style="bold")
-        head.append(f"{sum(c.outcome in SETTLED for c in self._cells.values())}/{len(self._cells)} runs; {self._time_left()}")
+        head.append(
+            f"{sum(c.outcome in SETTLED for c in self._cells.values())}/{len(self._cells)} runs; {self._time_left()}"
+        )
         table = Table("arm", "runs", "now", "epoch", WATCHED, box=None, pad_edge=False)
         for label in dict.fromkeys(cell.order.spec.label for cell in self._cells.values()):
             self._add_arm(table, label, [c for c in self._cells.values() if c.order.spec.label == label])

@@ -18,8 +18,10 @@ from stn_bench.cli.options import (
     StudyName,
     TrackingUri,
     console,
+    find_code,
     load_plan,
     print_json,
+    quietly,
 )
 from stn_bench.plan import Plan, PlannedArm
 from stn_bench.workspace import Workspace
@@ -29,11 +31,14 @@ if TYPE_CHECKING:
     from stn_bench.tracking import Tracking
 
 Workers = Annotated[
-    int | None, typer.Option("--workers", min=1, help="Processes that train [default: one a core].", show_default=False)
+    int | None,
+    typer.Option("--workers", min=1, help="Processes that train [default: one a core].", show_default=False),
 ]
 Threads = Annotated[
     int | None,
-    typer.Option("--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False),
+    typer.Option(
+        "--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False
+    ),
 ]
 
 
@@ -87,7 +92,9 @@ def check(root: Root = None) -> None:
         catalogue.ablation(name)
     for name in catalogue.names("studies"):
         load_plan(name, workspace, None)
-    console.print(f"{len(catalogue.names('ablations'))} ablations and {len(catalogue.names('studies'))} studies are sound")
+    console.print(
+        f"{len(catalogue.names('ablations'))} ablations and {len(catalogue.names('studies'))} studies are sound"
+    )
 
 
 def plan(
@@ -122,7 +129,9 @@ def run(
     planned = load_plan(study, workspace, settings)
     from stn_bench.cli.progress import Progress
     from stn_bench.machine import cores
-    from stn_bench.runner import Crew, Runner
+
+    with quietly():
+        from stn_bench.runner import Crew, Runner
 
     count = workers or (max(1, cores() // threads) if threads else cores())
     crew = Crew(count, threads or max(1, cores() // count))
@@ -227,6 +236,7 @@ def why(
     from stn_bench.data.spec import DatasetSpec
     from stn_bench.identity import differences, identify
 
+    find_code(workspace)
     config = override(Config(), record.settings, where=f"run {record.run_id}")
     fingerprint = read_fingerprint(DatasetSpec.of(config), workspace.datasets)
     changed = differences(record.identity, identify(config, record.seed, fingerprint or record.identity.dataset))
@@ -291,7 +301,13 @@ def _arm_tree(arm: PlannedArm, workspace: Workspace) -> dict[str, Any]:
         "trials": arm.trials,
         "epochs": arm.config.train.epochs,
         "runs": [
-            {"phase": s.phase, "seed": s.seed, "trial": s.trial, "chosen": s.chosen, "run_key": run_key(s, workspace.datasets)}
+            {
+                "phase": s.phase,
+                "seed": s.seed,
+                "trial": s.trial,
+                "chosen": s.chosen,
+                "run_key": run_key(s, workspace.datasets),
+            }
             for s in specs
         ],
         "settings": arm.config.resolved().flat(),

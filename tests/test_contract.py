@@ -1,0 +1,105 @@
+"""What every arm and every study must keep, by being there: a new file is tested without a new test."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from tiny import make_root, stn_bench
+
+from stn_bench.catalogue import BASE, Catalogue, bundled_root
+from stn_bench.config import Config, override
+from stn_bench.data.dataset import make_dataset
+from stn_bench.data.spec import DatasetSpec
+from stn_bench.identity import code_digests
+from stn_bench.nn.cost import count_flops, count_parameters
+from stn_bench.nn.model_file import load_model, save_model
+from stn_bench.nn.train import Job, predict, train
+from stn_bench.plan import make_plan
+
+CATALOGUE = Catalogue(bundled_root())
+SMALL = {
+    "data.count": 60,
+    "data.validation": 10,
+    "data.test": 10,
+    "data.size": 20,
+    "model.width": 1 / 64,
+    "train.epochs": 1,
+    "train.batch_size": 16,
+}
+ARMS = [
+    (ablation, arm)
+    for ablation in CATALOGUE.names("ablations")
+    for arm in (BASE, *(arm.name for arm in CATALOGUE.ablation(ablation).arms))
+]
+
+
+def config_of(ablation: str, arm: str) -> Config:
+    found = CATALOGUE.ablation(ablation)
+    changes = next((one.set for one in found.arms if one.name == arm), {})
+    return override(override(Config(), SMALL), {**found.base, **changes}).resolved()
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.mark.parametrize(("ablation", "arm"), ARMS, ids=["-".join(arm) for arm in ARMS])
+def test_every_arm_trains_saves_and_counts(ablation: str, arm: str, datasets: Path, tmp_path: Path) -> None:
+    config = config_of(ablation, arm)
+    split = make_dataset(DatasetSpec.of(config), datasets).split(config.data)
+    training = train(Job(config, 1, split, "key", tmp_path / "checkpoint.npz"))
+    assert training.outcome == "finished"
+    assert all(math.isfinite(value) for value in training.metrics.values())
+    save_model(training.model, tmp_path / "model.keras", config)
+    loaded, _ = load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(
+        predict(loaded, split.test.images), predict(training.model, split.test.images), atol=1e-6
+    )
+    flops = count_flops(training.model)
+    assert flops.total > 0
+    assert flops.uncounted == ()
+    assert count_parameters(training.model) == sum(
+        int(np.prod(weight.shape)) for weight in training.model.weights if "seed_generator" not in weight.path
+    )
+    keras.utils.clear_session()
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names("ablations"))
+def test_every_ablation_says_where_its_question_comes_from(name: str) -> None:
+    ablation = CATALOGUE.ablation(name)
+    assert ablation.question.endswith("?")
+    assert ablation.title
+    assert ablation.source
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names("ablations"))
+def test_arms_that_run_other_code_have_another_code_digest(name: str) -> None:
+    found = CATALOGUE.ablation(name)
+    base = code_digests(override(Config(), found.base))
+    for arm in found.arms:
+        named = any(isinstance(value, str) for value in arm.set.values())
+        assert (code_digests(override(Config(), {**found.base, **arm.set})) != base) == named, arm.name
+
+
+@pytest.mark.parametrize("name", CATALOGUE.names("studies"))
+def test_every_study_can_be_planned(name: str) -> None:
+    study = CATALOGUE.study(name)
+    plan = make_plan(study, tuple(CATALOGUE.ablation(one) for one in study.ablations))
+    assert plan.cells() == sum(arm.trials + len(study.seeds) for arm in plan.arms)
+    assert len({spec.config.canonical() for arm in plan.arms for spec in arm.verdict_specs({})}) == len(plan.arms)
+
+
+def test_the_quickstart_runs_from_its_file_to_its_report(tmp_path: Path) -> None:
+    study = (bundled_root() / "studies/quickstart.toml").read_text()
+    root = make_root(tmp_path, study, "quickstart")
+    small = [part for path, value in {**SMALL, "data.size": 16}.items() for part in ("--set", f"{path}={value}")]
+    run = stn_bench("run", "quickstart", *small, root=root)
+    assert run.returncode == 0, run.stderr
+    report = json.loads((root / "reports/quickstart/report.json").read_text())
+    assert report["finished_runs"] == report["planned_runs"] == 6

@@ -1,0 +1,229 @@
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+import psutil
+import pytest
+from makers import LEARNING_RATE, write
+from optuna.trial import FrozenTrial, TrialState
+
+from stn_bench import search
+from stn_bench.catalogue import Range
+from stn_bench.errors import StoreError
+from stn_bench.search import SEED, SEEDS, Cell, Finished, Search, owner
+
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as search.py does
+
+NAME = "small / base / verdict"
+DEAD = owner().replace(f" {psutil.Process().pid} ", " 999999999 ")  # no process has this number
+
+
+def cell(seed: int) -> Cell:
+    return Cell(f"key-{seed}", {SEED: seed}, {SEED: SEEDS})
+
+
+def open_search(folder: Path) -> Search:
+    return Search(f"sqlite:///{folder / 'optuna.db'}", heartbeat=1, lock=folder / "search.lock")
+
+
+def finish(run_key: str) -> Finished:
+    return Finished(float(run_key.removeprefix("key-")) / 10, f"run-of-{run_key}", "finished")
+
+
+@pytest.fixture(autouse=True)
+def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "POLL_SECONDS", 0.02)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Search:
+    return open_search(tmp_path)
+
+
+def trials(store: Search, state: TrialState | None = None) -> list[FrozenTrial]:
+    """Return the trials of the one study, read past our own door."""
+    found = optuna.load_study(study_name=NAME, storage=store._storage).get_trials(deepcopy=False)
+    return [trial for trial in found if state in (None, trial.state)]
+
+
+def keys(store: Search, state: TrialState) -> list[str]:
+    return sorted(trial.user_attrs["run_key"] for trial in trials(store, state))
+
+
+def claim(store: Search, claimed_by: str) -> FrozenTrial:
+    """Leave a cell RUNNING, as a worker does that dies in the middle of it."""
+    study = optuna.load_study(study_name=NAME, storage=store._storage, sampler=search._OnlyEnqueued())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Heartbeat of storage")
+        study.ask().set_user_attr("owner", claimed_by)
+    return trials(store, TrialState.RUNNING)[0]
+
+
+def test_enqueued_cells_wait(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
+    assert keys(store, TrialState.WAITING) == ["key-1", "key-2"]
+    assert store.counts(NAME) == {"WAITING": 2}
+
+
+def test_enqueue_twice_is_the_same_as_once(store: Search) -> None:
+    for _ in range(2):
+        store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
+    assert store.counts(NAME) == {"WAITING": 2}
+
+
+def test_enqueue_after_the_work_adds_nothing(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.work([NAME], finish)
+    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": finish("key-1")})
+    assert store.counts(NAME) == {"COMPLETE": 1}
+
+
+def test_a_cell_that_is_done_is_complete_without_work(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": Finished(0.75, "r1", "finished")})
+    store.work([NAME], lambda run_key: pytest.fail(f"{run_key} was trained"))
+    (trial,) = trials(store, TrialState.COMPLETE)
+    assert (trial.value, trial.params, trial.user_attrs["run_id"]) == (0.75, {SEED: 1}, "r1")
+
+
+def test_a_diverged_run_is_complete_with_the_worst_value(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": Finished(float("-inf"), "r1", "diverged")})
+    (trial,) = trials(store, TrialState.COMPLETE)
+    assert (trial.value, trial.user_attrs["outcome"]) == (float("-inf"), "diverged")
+
+
+def test_a_waiting_cell_that_was_finished_elsewhere_is_complete(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": finish("key-1")})
+    assert keys(store, TrialState.COMPLETE) == ["key-1"]
+    assert keys(store, TrialState.WAITING) == []
+
+
+def test_work_completes_each_cell_once(store: Search) -> None:
+    worked: list[str] = []
+    store.enqueue(NAME, "maximize", [cell(seed) for seed in (1, 2, 3)], {})
+    store.work([NAME], lambda run_key: worked.append(run_key) or finish(run_key))  # type: ignore[func-returns-value]
+    assert sorted(worked) == keys(store, TrialState.COMPLETE) == ["key-1", "key-2", "key-3"]
+
+
+def test_optuna_is_told_value_parameters_and_run(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(2)], {})
+    store.work([NAME], finish)
+    (trial,) = trials(store)
+    assert (trial.value, trial.params) == (0.2, {SEED: 2})
+    assert (trial.user_attrs["run_id"], trial.user_attrs["outcome"]) == ("run-of-key-2", "finished")
+
+
+def test_every_kind_of_range_keeps_its_planned_value(store: Search) -> None:
+    space = {
+        SEED: SEEDS,
+        **LEARNING_RATE,
+        "optimizer.name": Range(choices=("adam", "sgd")),
+        "train.batch_size": Range(low=8, high=64),
+    }
+    values = {SEED: 7, "optimizer.learning_rate": 0.0123, "optimizer.name": "sgd", "train.batch_size": 16}
+    store.enqueue(NAME, "maximize", [Cell("key-1", values, space)], {})
+    store.work([NAME], finish)
+    assert trials(store, TrialState.COMPLETE)[0].params == values
+
+
+def test_the_study_with_the_fewest_claimed_cells_is_served_first(store: Search) -> None:
+    worked: list[str] = []
+    store.enqueue("a", "maximize", [cell(1), cell(2)], {})
+    store.enqueue("b", "maximize", [cell(3), cell(4)], {})
+    store.work(["a", "b"], lambda run_key: worked.append(run_key) or finish(run_key))  # type: ignore[func-returns-value]
+    assert worked == ["key-1", "key-3", "key-2", "key-4"]
+
+
+def test_work_stops_when_it_is_told_to(store: Search) -> None:
+    worked: list[str] = []
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
+    stop: Callable[[], bool] = lambda: len(worked) > 0  # noqa: E731
+    store.work([NAME], lambda run_key: worked.append(run_key) or finish(run_key), stop)  # type: ignore[func-returns-value]
+    assert store.counts(NAME) == {"COMPLETE": 1, "WAITING": 1}
+
+
+def crash(run_key: str) -> Finished:
+    raise RuntimeError("out of memory")
+
+
+def test_a_crash_fails_the_cell_and_not_the_work(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
+    store.work([NAME], lambda run_key: crash(run_key) if run_key == "key-1" else finish(run_key))
+    assert (keys(store, TrialState.FAIL), keys(store, TrialState.COMPLETE)) == (["key-1"], ["key-2"])
+
+
+def test_a_crashed_cell_is_enqueued_again_the_next_time(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.work([NAME], crash)
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.work([NAME], finish)
+    assert store.counts(NAME) == {"COMPLETE": 1, "FAIL": 1}
+
+
+def test_a_cell_that_the_plan_no_longer_has_is_withdrawn(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
+    store.enqueue(NAME, "maximize", [cell(2), cell(3)], {})
+    assert keys(store, TrialState.WAITING) == ["key-2", "key-3"]
+    assert keys(store, TrialState.FAIL) == ["key-1"]
+
+
+def test_the_cell_of_a_dead_worker_is_given_away(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    claim(store, DEAD)
+    store.work([NAME], finish)
+    (trial,) = trials(store, TrialState.COMPLETE)
+    assert (trial.user_attrs["run_key"], trial.params) == ("key-1", {SEED: 1})
+    assert store.counts(NAME) == {"COMPLETE": 1, "FAIL": 1}
+
+
+def test_the_retry_of_a_dead_workers_cell_belongs_to_nobody_yet(store: Search) -> None:
+    """Claimed with the dead worker's name still on it, it would be given away a second time."""
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    claim(store, DEAD)
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    (retry,) = trials(store, TrialState.WAITING)
+    assert retry.user_attrs["run_key"] == "key-1"
+    assert "owner" not in retry.user_attrs
+
+
+def test_the_cell_of_a_living_worker_is_left_to_it(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    claim(store, owner())
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    assert store.counts(NAME) == {"RUNNING": 1}
+
+
+def test_a_worker_on_another_machine_is_not_taken_for_dead(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    claim(store, "elsewhere 999999999 1.00")
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    assert store.counts(NAME) == {"RUNNING": 1}
+
+
+def test_two_workers_complete_each_cell_exactly_once(tmp_path: Path, store: Search) -> None:
+    worked: list[str] = []
+    store.enqueue(NAME, "maximize", [cell(seed) for seed in range(8)], {})
+
+    def work() -> None:
+        open_search(tmp_path).work([NAME], lambda run_key: worked.append(run_key) or finish(run_key))  # type: ignore[func-returns-value]
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(worked) == keys(store, TrialState.COMPLETE) == [f"key-{seed}" for seed in range(8)]
+
+
+def test_counts_of_a_study_that_is_not_there_is_empty(store: Search) -> None:
+    assert store.counts("nothing") == {}
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "optuna.db", "not a database " * 100)
+    with pytest.raises(StoreError, match=r"optuna\.db: cannot be opened \(.*not a database"):
+        open_search(tmp_path)
