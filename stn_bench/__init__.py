@@ -6,11 +6,58 @@ Glossary, one word per thing:
 - *arm*: the base configuration plus a few dotted overrides; *base*: the arm that the others are compared with.
 - *study*: which ablations, on which seeds, with which tuning budget (`studies/*.toml`).
 - *phase*: *tune* looks for hyperparameters, *verdict* compares the arms on seeds that tuning never saw.
-- *cell*: one configuration with one seed, the unit of work; *trial*: a cell as Optuna sees it; *run*: as MLflow sees it.
+- *cell*: one configuration with one seed, the unit of work; a *trial* to Optuna, a *run* to MLflow.
 - *run key*: the identity of a cell: configuration, seed, pictures, code and libraries.
 - *record*: a finished run as a frozen value, all that a report sees.
 """
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pandas as pd
+
+    from stn_bench.report.summary import Summary
+    from stn_bench.results import Results
+
+__all__ = ["__version__", "runs", "summary"]
 __version__ = "0.1.0"
+
+
+def runs(study: str, *, root: Path | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
+    """Return the runs of a study, what `runs.csv` holds: one line a run, with all its settings, metrics and costs.
+
+    Args:
+        study: name of the study.
+        root: folder with `studies/` and `mlruns/`; unset, the current one.
+        tracking_uri: address of MLflow's store; unset, MLFLOW_TRACKING_URI or the root's own.
+
+    Example:
+        >>> stn_bench.runs("quickstart").groupby("arm")["test.accuracy"].describe()
+    """
+    from stn_bench.report.table import runs_table
+
+    return runs_table(_results(study, root, tracking_uri))
+
+
+def summary(study: str, *, root: Path | None = None, tracking_uri: str | None = None) -> Summary:
+    """Return the summary of a study, the object behind `report.json`; arguments as for `runs`."""
+    from stn_bench.report.summary import summarise
+
+    return summarise(_results(study, root, tracking_uri))
+
+
+def _results(study: str, root: Path | None, tracking_uri: str | None) -> Results:
+    from stn_bench.catalogue import load
+    from stn_bench.plan import make_plan
+    from stn_bench.results import gather
+    from stn_bench.tracking import Tracking
+    from stn_bench.workspace import Workspace
+
+    workspace = Workspace.at(root, tracking_uri)
+    plan = make_plan(*load(workspace.root, study))
+    tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+    return gather(plan, tracking, workspace.datasets)

@@ -7,7 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -15,48 +15,19 @@ import numpy as np
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import side_by_side, write_picture
 from stn_bench.errors import Interrupted
-from stn_bench.identity import Identity
 from stn_bench.machine import describe_machine, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
 from stn_bench.nn.rectify import rectify
 from stn_bench.nn.train import EpochEnd, Job, Training, train
 from stn_bench.nn.transformer import SpatialTransformer, find_transformer
-from stn_bench.plan import RunSpec
+from stn_bench.order import CellOrder
 from stn_bench.record import LayerCost, RunOutcome, RunRecord, run_tags
 from stn_bench.tracking import DatasetNote, Tracking
 
 GALLERY = 8  # pictures that each run with a transformer keeps, before and after
 OWN_LAYERS = {"SpatialTransformer": SpatialTransformer}
 SERVED_WITH = ("keras", "tensorflow", "numpy", "mlflow")
-
-
-@dataclass(frozen=True)
-class CellOrder:
-    """All that it takes to train one cell.
-
-    Args:
-        spec: what to train.
-        identity: its identity.
-        experiment: MLflow's id of the study.
-        parent: MLflow's id of the arm, or None outside a study.
-        checkpoint: file that holds the unfinished training.
-        threads: threads of the training process, for the record.
-    """
-
-    spec: RunSpec
-    identity: Identity
-    experiment: str
-    parent: str | None
-    checkpoint: Path
-    threads: int
-
-    @property
-    def name(self) -> str:
-        """Name of the run, such as "transformer/none, seed 2"."""
-        spec = self.spec
-        what = f"seed {spec.seed}" if spec.trial is None else f"trial {spec.trial}"
-        return f"{spec.label}, {what}"
 
 
 def train_cell(

@@ -12,11 +12,11 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from stn_bench.cell import CellOrder
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import Interrupted, StnBenchError
 from stn_bench.metrics import TUNING_METRIC
+from stn_bench.order import CellOrder
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.results import ArmResults, Results, gather, identity_of
 from stn_bench.search import SEED, SEEDS, Cell, Finished, Search

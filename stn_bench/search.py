@@ -75,7 +75,8 @@ class Search:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
-                self._storage = RDBStorage(
+                self._storage = _Store(
+                    self._lock,
                     url,
                     engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else None,
                     heartbeat_interval=heartbeat,
@@ -212,6 +213,22 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
 
 class _NothingWaits(Exception):
     """Two workers saw the same last cell; the slower one got an empty trial, which fails at once."""
+
+
+class _Store(RDBStorage):
+    """Optuna's store, in which one process at a time changes a trial's state.
+
+    Optuna reads the state and then writes it. SQLite has no lock on a row, so that two workers can claim the same
+    trial, or give the same dead worker's cell away twice.
+    """
+
+    def __init__(self, lock: FileLock, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._state_lock = lock
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        with self._state_lock:
+            return super().set_trial_state_values(trial_id, state, values)
 
 
 class _OnlyEnqueued(optuna.samplers.BaseSampler):

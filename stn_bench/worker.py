@@ -17,7 +17,7 @@ from stn_bench.machine import training_environment
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.cell import CellOrder
+    from stn_bench.order import CellOrder
     from stn_bench.search import Finished
 
 STOP = "stop"

@@ -141,7 +141,7 @@ def test_missing_ablation_is_named_with_the_nearest(tmp_path: Path) -> None:
 
 
 def test_missing_study_is_named_with_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(CatalogueError, match="studies: no study `smal`. Did you mean `small`"):
+    with pytest.raises(CatalogueError, match=r"studies: no study `smal`\. Did you mean `small`"):
         Catalogue(make_root(tmp_path)).study("smal")
 
 
@@ -156,7 +156,8 @@ def test_bare_keys_mean_the_same_as_quoted_ones(tmp_path: Path) -> None:
 
 
 def test_bare_keys_mean_the_same_in_a_study(tmp_path: Path) -> None:
-    quoted = '\n[base]\n"train.epochs" = 2\n[tuning]\ntrials = 2\n[tuning.search]\n"model.width" = { low = 0.5, high = 1 }\n'
+    tuning = '[tuning]\ntrials = 2\n[tuning.search]\n"model.width" = { low = 0.5, high = 1 }\n'
+    quoted = f'\n[base]\n"train.epochs" = 2\n{tuning}'
     bare = quoted.replace('"', "")
     assert read_study(tmp_path / "a", STUDY + bare) == read_study(tmp_path / "b", STUDY + quoted)
 

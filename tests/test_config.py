@@ -62,7 +62,7 @@ def test_unknown_path_suggests_the_nearest() -> None:
 
 
 def test_a_group_is_not_a_setting() -> None:
-    with pytest.raises(ConfigError, match="no setting `model.norm`"):
+    with pytest.raises(ConfigError, match=r"no setting `model\.norm`"):
         override(Config(), {"model.norm": {"kind": "batch"}})
 
 
@@ -199,7 +199,7 @@ def test_set_keeps_digits_as_text_where_the_setting_is_text() -> None:
 
 
 def test_set_without_an_equals_sign_shows_how() -> None:
-    with pytest.raises(ConfigError, match="--set train.epochs: expected PATH=VALUE, for example"):
+    with pytest.raises(ConfigError, match=r"--set train\.epochs: expected PATH=VALUE, for example"):
         parse_assignment("train.epochs")
 
 

@@ -214,7 +214,7 @@ def test_our_registries_hold_nothing_that_a_setting_cannot_name() -> None:
 
 
 def test_a_module_that_is_not_there_is_named(key: Key) -> None:
-    with pytest.raises(ConfigError, match="`model.factory`: no Python module `mine.modle` can be found"):
+    with pytest.raises(ConfigError, match=r"`model\.factory`: no Python module `mine\.modle` can be found"):
         key(factory="mine.modle:build")
 
 

@@ -104,7 +104,7 @@ def test_override_from_the_command_line_reaches_every_arm() -> None:
 
 
 def test_override_that_is_unknown_says_where_it_came_from() -> None:
-    with pytest.raises(ConfigError, match="--set: no setting `train.epoch`"):
+    with pytest.raises(ConfigError, match=r"--set: no setting `train\.epoch`"):
         plan(ablation(WIDE), overrides={"train.epoch": 2})
 
 

@@ -204,19 +204,34 @@ def test_a_worker_on_another_machine_is_not_taken_for_dead(store: Search) -> Non
     assert store.counts(NAME) == {"RUNNING": 1}
 
 
-def test_two_workers_complete_each_cell_exactly_once(tmp_path: Path, store: Search) -> None:
+def work_together(folder: Path, workers: int) -> list[str]:
+    """Let some workers, each with a connection of its own, work until nothing is left; return what they worked on."""
     worked: list[str] = []
-    store.enqueue(NAME, "maximize", [cell(seed) for seed in range(8)], {})
+    stores = [open_search(folder) for _ in range(workers)]
 
-    def work() -> None:
-        open_search(tmp_path).work([NAME], lambda run_key: worked.append(run_key) or finish(run_key))  # type: ignore[func-returns-value]
+    def note(run_key: str) -> Finished:
+        worked.append(run_key)
+        return finish(run_key)
 
-    threads = [threading.Thread(target=work) for _ in range(2)]
+    threads = [threading.Thread(target=store.work, args=([NAME], note)) for store in stores]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(worked) == keys(store, TrialState.COMPLETE) == [f"key-{seed}" for seed in range(8)]
+    return sorted(worked)
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_side_by_side_complete_each_cell_exactly_once(tmp_path: Path, store: Search, workers: int) -> None:
+    store.enqueue(NAME, "maximize", [cell(seed) for seed in range(9)], {})
+    worked = work_together(tmp_path, workers)
+    assert worked == keys(store, TrialState.COMPLETE) == [f"key-{seed}" for seed in range(9)]
+
+
+def test_workers_side_by_side_give_a_dead_ones_cell_away_once(tmp_path: Path, store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    claim(store, DEAD)
+    assert work_together(tmp_path, 4) == keys(store, TrialState.COMPLETE) == ["key-1"]
 
 
 def test_counts_of_a_study_that_is_not_there_is_empty(store: Search) -> None:

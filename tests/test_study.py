@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from PIL import Image
 from tiny import make_root, stn_bench
 
+import stn_bench as stn_bench_package
 from stn_bench.tracking import Tracking, serve
 from stn_bench.workspace import Workspace
 
@@ -51,6 +53,10 @@ def children(client: MlflowClient) -> list[Any]:
     return list(client.search_runs([experiment.experiment_id], "tags.kind = 'run'"))
 
 
+def runs_csv(root: Path) -> str:
+    return (root / "reports/tiny/runs.csv").read_text()
+
+
 def test_every_cell_has_one_finished_run(client: MlflowClient) -> None:
     runs = children(client)
     assert {run.info.status for run in runs} == {"FINISHED"}
@@ -74,11 +80,9 @@ def test_every_cell_has_one_complete_optuna_trial(root: Path) -> None:
 
 def test_both_arms_try_the_same_learning_rates(root: Path) -> None:
     storage = Workspace.at(root).search
-    tried = [
-        sorted(trial.params["optimizer.learning_rate"] for trial in optuna.load_study(study_name=n, storage=storage).trials)
-        for n in optuna.get_all_study_names(storage)
-        if " / tune / " in n
-    ]
+    names = [name for name in optuna.get_all_study_names(storage) if " / tune / " in name]
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+    tried = [sorted(trial.params["optimizer.learning_rate"] for trial in study.trials) for study in studies]
     assert tried[0] == tried[1]
     assert len(set(tried[0])) == 2
 
@@ -138,7 +142,7 @@ def test_the_page_shows_question_table_and_pictures(root: Path) -> None:
 
 
 def test_runs_csv_has_one_line_a_run(root: Path) -> None:
-    rows = list(csv.DictReader((root / "reports/tiny/runs.csv").read_text().splitlines()))
+    rows = list(csv.DictReader(StringIO(runs_csv(root))))
     assert len(rows) == 10
     assert len({row["run_key"] for row in rows}) == 10
     assert {row["model.width"] for row in rows} == {"0.03125"}
@@ -172,8 +176,15 @@ def test_another_study_reuses_the_same_runs(root: Path, client: MlflowClient) ->
     twin = stn_bench("run", "twin", root=root)
     assert twin.returncode == 0, twin.stderr
     assert "runs to train" not in twin.stdout
-    ours, theirs = (json.loads((root / f"reports/{n}/report.json").read_text()) for n in ("tiny", "twin"))
-    assert [a["run_ids"] for a in ours["ablations"][0]["arms"]] == [a["run_ids"] for a in theirs["ablations"][0]["arms"]]
+    reports = [json.loads((root / f"reports/{name}/report.json").read_text()) for name in ("tiny", "twin")]
+    ours, theirs = ([arm["run_ids"] for arm in report["ablations"][0]["arms"]] for report in reports)
+    assert ours == theirs
+
+
+def test_python_sees_the_same_runs_and_summary(root: Path, summary: dict[str, Any]) -> None:
+    table = stn_bench_package.runs("tiny", root=root)
+    assert list(table["run_id"]) == [row["run_id"] for row in csv.DictReader(StringIO(runs_csv(root)))]
+    assert stn_bench_package.summary("tiny", root=root).model_dump(mode="json") == summary
 
 
 def test_status_counts_the_finished_runs(root: Path) -> None:
@@ -188,7 +199,9 @@ def test_why_says_that_a_run_is_reused(root: Path, summary: dict[str, Any]) -> N
     assert told == {"run_id": run_id, "run_key": told["run_key"], "reused": True, "changed": []}
 
 
-def test_why_names_a_library_that_changed(root: Path, summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_why_names_a_library_that_changed(
+    root: Path, summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     told = stn_bench("why", summary["ablations"][0]["arms"][0]["run_ids"][0], root=root).stdout
     assert "would be trained again, since:" in told

@@ -17,6 +17,7 @@ from stn_bench.cli.options import (
     assignments,
     console,
     find_code,
+    messages,
     print_json,
     quietly,
 )
@@ -24,8 +25,8 @@ from stn_bench.config import Config, override
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.cell import CellOrder
     from stn_bench.nn.train import EpochEnd
+    from stn_bench.order import CellOrder
     from stn_bench.record import RunRecord
     from stn_bench.tracking import Tracking
 
@@ -36,6 +37,7 @@ PicturePaths = Annotated[list[Path], typer.Argument(metavar="PICTURES…", help=
 Trust = Annotated[bool, typer.Option("--trust", help="Let the model file call the factory function that it names.")]
 
 
+@quietly()
 def train(
     root: Root = None,
     tracking_uri: TrackingUri = None,
@@ -47,7 +49,8 @@ def train(
     """Train one configuration outside a study, tracked like any other; a finished run is not trained again."""
     workspace = Workspace.at(root, tracking_uri)
     config = override(Config(), assignments(settings), where="--set").resolved()
-    tracking = _prepare(workspace)
+    _prepare(workspace)
+    tracking = _tracking(workspace)
     record = _train_once(config, seed, workspace, tracking)
     if output:
         shutil.copyfile(tracking.file(record.run_id, "model.keras"), output)
@@ -59,6 +62,7 @@ def train(
     console.print(f"run {record.run_id}: {record.outcome}", soft_wrap=True)
 
 
+@quietly()
 def predict(
     model: ModelName,
     pictures: PicturePaths,
@@ -84,6 +88,7 @@ def predict(
         console.print(f"{row['picture']}  {row['letter']}  {row['probability']:.4f}", soft_wrap=True, markup=False)
 
 
+@quietly()
 def rectify(
     model: ModelName,
     pictures: PicturePaths,
@@ -103,20 +108,22 @@ def rectify(
     console.print(f"{len(paths)} pictures, before and after: {output}", soft_wrap=True)
 
 
-def _prepare(workspace: Workspace) -> Tracking:
-    """Set the environment of a process that trains, and only then load what reads it."""
+def _prepare(workspace: Workspace) -> None:
+    """Set the environment of a process that runs models, before anything is loaded that reads it."""
     from stn_bench.machine import cores, training_environment
 
     os.environ.update(training_environment(cores()))
     find_code(workspace)
+
+
+def _tracking(workspace: Workspace) -> Tracking:
     from stn_bench.tracking import Tracking
 
     return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
 
 
 def _train_once(config: Config, seed: int, workspace: Workspace, tracking: Tracking) -> RunRecord:
-    with quietly():
-        from stn_bench.cell import train_cell
+    from stn_bench.cell import train_cell
     from stn_bench.data.dataset import make_dataset
     from stn_bench.data.spec import DatasetSpec
     from stn_bench.machine import cores
@@ -126,7 +133,7 @@ def _train_once(config: Config, seed: int, workspace: Workspace, tracking: Track
     order = _order(config, seed, dataset.fingerprint, workspace, tracking)
     done = {run.run_key: run.run_id for run in tracking.finished()}
     if order.identity.run_key in done:
-        console.print("already trained; this is that run")
+        messages.print("already trained; this is that run")
         return tracking.records([done[order.identity.run_key]])[0]
     with counting_interrupts() as interrupts:
         return train_cell(order, dataset, tracking, on_epoch=_tell, should_stop=lambda: interrupts.count > 0)
@@ -134,9 +141,9 @@ def _train_once(config: Config, seed: int, workspace: Workspace, tracking: Track
 
 def _order(config: Config, seed: int, fingerprint: str, workspace: Workspace, tracking: Tracking) -> CellOrder:
     from stn_bench.catalogue import BASE
-    from stn_bench.cell import CellOrder
     from stn_bench.identity import identify
     from stn_bench.machine import cores
+    from stn_bench.order import CellOrder
     from stn_bench.plan import RunSpec
 
     spec = RunSpec(OUTSIDE, BASE, BASE, "verdict", seed, None, _changes(config), {}, config)
@@ -153,18 +160,16 @@ def _changes(config: Config) -> dict[str, Any]:
 
 def _tell(epoch: EpochEnd) -> None:
     accuracy = epoch.metrics["validation.accuracy"]
-    console.print(f"epoch {epoch.epoch}/{epoch.epochs}: validation.accuracy {accuracy:.4f}, {epoch.seconds:.0f} s")
+    messages.print(f"epoch {epoch.epoch}/{epoch.epochs}: validation.accuracy {accuracy:.4f}, {epoch.seconds:.0f} s")
 
 
 def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
+    _prepare(workspace)
     path = Path(model)
     if not path.exists() and not path.suffix:
-        tracking = _prepare(workspace)
+        tracking = _tracking(workspace)
         path = tracking.file(tracking.find_run(model), "model.keras")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    find_code(workspace)
-    with quietly():
-        from stn_bench.nn.model_file import load_model
+    from stn_bench.nn.model_file import load_model
 
     return load_model(path, trust=trust)
 

@@ -33,6 +33,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs."
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, see `stn-bench list`.")]
 
 console = Console(highlight=False, soft_wrap=False)
+messages = Console(highlight=False, soft_wrap=True, stderr=True)  # what is no result: it would spoil --json
 
 
 def assignments(settings: list[str] | None) -> dict[str, Any]:
@@ -62,13 +63,16 @@ def find_code(workspace: Workspace) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Send to nowhere what C++ libraries write to standard error as they load; Python's own errors still show."""
+    """Send to nowhere what C++ libraries write to standard error; what Python writes there still shows."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    python, terminal, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    if python is sys.__stderr__:
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     os.dup2(nowhere, 2)
     try:
         yield
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(terminal, 2)
+        sys.stderr = python
+        os.close(terminal)
         os.close(nowhere)

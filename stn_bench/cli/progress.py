@@ -16,7 +16,7 @@ from rich.text import Text
 from stn_bench.worker import CellEnded, CellEpoch, CellStarted, Event
 
 if TYPE_CHECKING:
-    from stn_bench.cell import CellOrder
+    from stn_bench.order import CellOrder
     from stn_bench.plan import Phase, Plan
 
 WATCHED = "validation.accuracy"

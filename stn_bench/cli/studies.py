@@ -21,7 +21,6 @@ from stn_bench.cli.options import (
     find_code,
     load_plan,
     print_json,
-    quietly,
 )
 from stn_bench.plan import Plan, PlannedArm
 from stn_bench.workspace import Workspace
@@ -129,9 +128,7 @@ def run(
     planned = load_plan(study, workspace, settings)
     from stn_bench.cli.progress import Progress
     from stn_bench.machine import cores
-
-    with quietly():
-        from stn_bench.runner import Crew, Runner
+    from stn_bench.runner import Crew, Runner
 
     count = workers or (max(1, cores() // threads) if threads else cores())
     crew = Crew(count, threads or max(1, cores() // count))
