@@ -2,9 +2,9 @@
 
     python benchmarks/harness.py [--seeds 3] [--epochs 24]
 
-The study has a base and one arm. Bare is a process that builds each cell's model and calls `fit` once, with validation,
+The study has a base and one arm. Bare is a process that builds each cell's model and calls `fit` once with validation,
 on the same pictures and threads. What `run` does beyond that is its cost: stores, checkpoints, tracking, the test
-pictures, the models kept, the report. Both times include the start of their processes.
+pictures, models kept, the report. Both times include the start of their processes.
 """
 
 from __future__ import annotations

@@ -45,9 +45,7 @@ def train_cell(
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     started = _now()
-    run_id = tracking.start_run(
-        order.experiment, order.parent, order.name, run_tags(order.spec, order.identity.run_key)
-    )
+    run_id = tracking.start_run(order.experiment, order.parent, order.name, run_tags(order.spec, order.identity))
     tracking.log_settings(run_id, order.spec.config.flat(), _dataset_note(dataset))
 
     def log(epoch: EpochEnd) -> None:

@@ -85,15 +85,17 @@ def settings_digest(config: Config) -> str:
     return hashlib.sha256(config.canonical().encode()).hexdigest()[:16]
 
 
-def run_tags(spec: RunSpec, run_key: str) -> dict[str, str]:
+def run_tags(spec: RunSpec, identity: Identity) -> dict[str, str]:
     """Return the flat tags by which any run can be found."""
-    return {
+    tags = {
         "study": spec.study,
         "ablation": spec.ablation,
         "arm": spec.arm,
         "phase": spec.phase,
         "seed": str(spec.seed),
         "trial": "" if spec.trial is None else str(spec.trial),
-        "run_key": run_key,
+        "run_key": identity.run_key,
         "settings": settings_digest(spec.config),
+        "dataset": identity.dataset,
     }
+    return {name: value for name, value in tags.items() if value}

@@ -39,6 +39,10 @@ class FinishedRun(Protocol):
     def seed(self) -> int:
         """The run's seed."""
 
+    @property
+    def dataset(self) -> str:
+        """Fingerprint of its pictures."""
+
 
 class Store(Protocol):
     """What is read of the tracking store."""
@@ -125,19 +129,20 @@ def gather(plan: Plan, store: Store, datasets: Path) -> Results:
     """Return the finished runs of a plan.
 
     A run belongs to a planned cell if its run key is the cell's. Where none is, because the run was trained by other
-    code, other libraries or on another machine, the latest with the same settings, phase and seed stands in:
+    code, other libraries or on another machine, the latest with the same settings, phase, seed and pictures stands in:
     a report is made from the store as it is. Whether to train again is decided by the run key alone.
     """
     listed = list(store.finished())
     by_key: dict[str, str] = {run.run_key: run.run_id for run in reversed(listed)}
-    by_settings = {(run.settings, run.phase, run.seed): run.run_id for run in reversed(listed)}
+    by_settings = {(run.settings, run.phase, run.seed): run for run in reversed(listed)}
     crashed = store.crashed(plan.study.name)
 
     def find(spec: RunSpec) -> str | None:
-        key = run_key(spec, datasets)
-        if key in by_key:
-            return by_key[key]
-        return by_settings.get((settings_digest(spec.config), spec.phase, spec.seed))
+        identity = identity_of(spec, datasets)
+        if identity and identity.run_key in by_key:
+            return by_key[identity.run_key]
+        run = by_settings.get((settings_digest(spec.config), spec.phase, spec.seed))
+        return run.run_id if run and (identity is None or run.dataset == identity.dataset) else None
 
     def find_crashed(spec: RunSpec) -> str | None:
         return crashed.get(run_key(spec, datasets) or "")

@@ -42,6 +42,9 @@ BATCH = 100  # MLflow takes 100 params or tags at a time
 PAGE = 1000
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CONNECT_SECONDS = 5
+TAG_LENGTH = 5000
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
+OURS = {"experiments", "alembic_version"}  # tables by which a store of MLflow's is known
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -66,6 +69,7 @@ class FinishedRun:
     settings: str
     phase: str
     seed: int
+    dataset: str
     outcome: str
 
 
@@ -109,7 +113,11 @@ class Tracking:
         """Return the experiment of a study, made if it is missing; `note` is Markdown for its page."""
         with self._lock, self._reachable():
             found = self._client.get_experiment_by_name(name)
-            experiment = found.experiment_id if found else self._client.create_experiment(name, self._location())
+            experiment = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(name, self._location(), EXPERIMENT_KIND)
+            )
             if note:
                 self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
             return str(experiment)
@@ -171,7 +179,8 @@ class Tracking:
 
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
         """Write final metrics and tags, and close the run: the moment from which it counts as done."""
-        tags = [RunTag("outcome", record.outcome), RunTag("reason", record.reason[:5000])]
+        tags = [RunTag("outcome", record.outcome)]
+        tags += [RunTag("reason", record.reason[:TAG_LENGTH])] if record.reason else []
         self._client.log_batch(
             record.run_id, [Metric(name, value, 0, 0) for name, value in metrics.items()], tags=tags
         )
@@ -193,8 +202,8 @@ class Tracking:
             )
             self._client.set_terminated(run_id, status="FINISHED")
 
-    def log_report(self, experiment: str, study: str, folder: Path) -> None:
-        """Keep a study's report as the artifact of one run named `report`, whose page shows the report's text."""
+    def log_report(self, experiment: str, study: str, folder: Path, note: str) -> None:
+        """Keep a study's report as the artifact of one run named `report`; `note` is Markdown for that run's page."""
         with self._lock, self._reachable():
             found = self._search([experiment], {KIND: "report"})
             run_id = (
@@ -203,6 +212,7 @@ class Tracking:
                 else self._create(experiment, "report", {KIND: "report", "study": study})
             )
             self._client.log_artifacts(run_id, str(folder), "report")
+            self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
             self._client.set_terminated(run_id, status="FINISHED")
 
     def _create(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
@@ -305,6 +315,7 @@ def _finished_run(run: Run) -> FinishedRun:
         settings=tags.get("settings", ""),
         phase=tags["phase"],
         seed=int(tags["seed"]),
+        dataset=tags.get("dataset", ""),
         outcome=tags.get("outcome", ""),
     )
 
@@ -340,6 +351,11 @@ def _write_ahead(uri: str) -> None:
     path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not tables & OURS:
+            raise StoreError(
+                f"tracking store {uri}: is another program's database (tables {', '.join(sorted(tables))})"
+            )
         connection.execute("PRAGMA journal_mode=WAL")
 
 

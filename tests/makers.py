@@ -112,7 +112,7 @@ class FakeStore:
     def finished(self) -> list[FinishedRun]:
         """Return the runs that did not crash, the latest first."""
         return [
-            FinishedRun(one.run_id, one.run_key, digest_of(one.settings), one.phase, one.seed)
+            FinishedRun(one.run_id, one.run_key, digest_of(one.settings), one.phase, one.seed, one.identity.dataset)
             for one in self._records.values()
             if one.outcome != "crashed"
         ]
@@ -136,6 +136,7 @@ class FinishedRun:
     settings: str
     phase: str
     seed: int
+    dataset: str
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:

@@ -268,7 +268,6 @@ def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
     assert "store.db: cannot be used (file is not a database)" in message
 
 
-@pytest.mark.xfail(reason="tracking.py lets MLflow write its tables into it (2026-11-22)")
 def test_a_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
     store = tmp_path / "notes.db"
     with sqlite3.connect(store) as connection:

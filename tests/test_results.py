@@ -12,7 +12,7 @@ from stn_bench.plan import Plan, RunSpec
 from stn_bench.record import RunRecord
 from stn_bench.results import choose, gather
 
-FINGERPRINT = "d" * 64
+FINGERPRINT = "f" * 64
 
 
 @pytest.fixture
@@ -65,6 +65,13 @@ def test_the_latest_run_of_the_same_settings_stands_in(tmp_path: Path) -> None:
     spec = planned.arms[0].verdict_specs({})[0]
     store = FakeStore(record(spec, "later"), record(spec, "earlier"))
     assert gather(planned, store, tmp_path).arms[0].runs[1].run_id == "later"
+
+
+def test_a_run_on_other_pictures_does_not_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "read_fingerprint", lambda spec, root: "e" * 64)
+    planned = small_plan()
+    store = FakeStore(record(planned.arms[0].verdict_specs({})[0], "on-other-pictures"))
+    assert gather(planned, store, tmp_path).finished == 0
 
 
 @pytest.mark.parametrize("other", [{"phase": "tune"}, {"seed": 9}])

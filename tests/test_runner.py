@@ -125,7 +125,8 @@ def test_a_crashing_arm_is_recorded_and_the_study_goes_on(tmp_path: Path) -> Non
     root = make_root(tmp_path, PLAIN.replace('["transformer"]', '["crash"]').replace("[1, 2, 3]", "[1, 2]"))
     (root / "ablations").mkdir()
     (root / "ablations/crash.toml").write_text(
-        'title = "Crash"\nquestion = "What if an arm raises?"\n[arms.broken]\nset = { "model.factory" = "broken:build" }\n'
+        'title = "Crash"\nquestion = "What if an arm raises?"\n'
+        '[arms.broken]\nset = { "model.factory" = "broken:build" }\n'
     )
     (root / "broken.py").write_text("def build(config):\n    raise RuntimeError('this arm cannot be built')\n")
     run = stn_bench("run", "tiny", root=root)

@@ -31,6 +31,7 @@ Files = dict[str, bytes]
 Artifact = Callable[[str, str], Path]
 CURVE = "validation.accuracy"
 GALLERY_FILE = "rectified.npz"
+TRANSFORMER = "model.transformer."
 
 
 def build_report(results: Results, artifact: Artifact) -> Files:
@@ -83,12 +84,16 @@ def _figures(
         caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
         ylabel = f"{unit.name}{unit.suffix and ','}{unit.suffix}"
         yield f"figures/{ablation.name}_cost.png", caption, draw_costs(costs, ylabel)
-    for name, arm in arms.items():
+    for name, arm in arms.items() if _asks_about_transformer(planned) else ():
         found = _examples(arm, artifact)
-        if found and ablation.name == "transformer":
+        if found:
             seed, examples = found
             caption = f"What the transformer of `{name}` does (seed {seed}): original | yellow bar | rectified"
             yield f"figures/{ablation.name}_gallery_{name}.png", caption, draw_gallery(examples)
+
+
+def _asks_about_transformer(planned: PlannedAblation) -> bool:
+    return any(path.startswith(TRANSFORMER) for arm, _ in planned.arms for path in arm.set)
 
 
 def _named(planned: PlannedAblation) -> list[tuple[str, PlannedArm]]:

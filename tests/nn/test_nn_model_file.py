@@ -68,7 +68,7 @@ def test_a_factory_is_not_called_unless_the_file_is_trusted(tmp_path: Path, monk
     monkeypatch.syspath_prepend(tmp_path)
     path = tmp_path / "model.keras"
     save_model(build_model(TINY), path, override(TINY, {"model.factory": "hostile:build"}))
-    with pytest.raises(ModelFileError, match="hostile:build.*--trust"):
+    with pytest.raises(ModelFileError, match=r"hostile:build.*--trust"):
         load_model(path)
 
 

@@ -68,18 +68,18 @@ def test_another_seed_gives_other_weights(undisturbed: Training, tmp_path: Path)
     assert not np.array_equal(weights(train(job(tmp_path, seed=2))), weights(undisturbed))
 
 
+def stop_training_after(epoch: int, folder: Path) -> None:
+    seen: list[int] = []
+    with pytest.raises(Interrupted, match=f"after epoch {epoch}"):
+        train(job(folder), on_epoch=lambda end: seen.append(end.epoch), should_stop=lambda: seen[-1] >= epoch)
+
+
 @pytest.mark.parametrize("stops", [(1,), (2,), (1, 2)])
 def test_an_interrupted_training_ends_with_the_same_weights(
     undisturbed: Training, tmp_path: Path, stops: tuple[int, ...]
 ) -> None:
     for stop in stops:
-        seen: list[int] = []
-        with pytest.raises(Interrupted, match=f"after epoch {stop}"):
-            train(
-                job(tmp_path),
-                on_epoch=lambda epoch: seen.append(epoch.epoch),
-                should_stop=lambda stop=stop: seen[-1] >= stop,
-            )
+        stop_training_after(stop, tmp_path)
     resumed = train(job(tmp_path))
     np.testing.assert_array_equal(weights(resumed), weights(undisturbed))
     assert resumed.history == undisturbed.history
