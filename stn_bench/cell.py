@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from stn_bench.data.dataset import Dataset
-from stn_bench.data.pictures import side_by_side, write_picture
+from stn_bench.data.pictures import enlarge, side_by_side, write_picture
 from stn_bench.errors import Interrupted
 from stn_bench.machine import describe_machine, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
@@ -26,6 +25,7 @@ from stn_bench.record import LayerCost, RunOutcome, RunRecord, run_tags
 from stn_bench.tracking import DatasetNote, Tracking
 
 GALLERY = 8  # pictures that each run with a transformer keeps, before and after
+SHOWN_HEIGHT = 240  # pixels, at least, of a pair in the MLflow UI
 OWN_LAYERS = {"SpatialTransformer": SpatialTransformer}
 SERVED_WITH = ("keras", "tensorflow", "numpy", "mlflow")
 
@@ -49,7 +49,7 @@ def train_cell(
     tracking.log_settings(run_id, order.spec.config.flat(), _dataset_note(dataset))
 
     def log(epoch: EpochEnd) -> None:
-        tracking.log_epoch(run_id, epoch.epoch, epoch.metrics, int(time.time() * 1000))
+        tracking.log_epoch(run_id, epoch.epoch, epoch.metrics)
         on_epoch(epoch)
 
     try:
@@ -75,7 +75,7 @@ def _finish(
     order: CellOrder, dataset: Dataset, tracking: Tracking, training: Training, run_id: str, started: str
 ) -> RunRecord:
     if order.spec.phase == "verdict" and training.outcome == "finished":
-        tracking.log_model(run_id, training.model, OWN_LAYERS, _requirements())
+        tracking.log_model(run_id, order.slug, training.model, OWN_LAYERS, _requirements())
     with tempfile.TemporaryDirectory() as folder:
         _write_files(training, order, dataset, Path(folder))
         tracking.log_files(run_id, Path(folder))
@@ -115,7 +115,8 @@ def _write_gallery(training: Training, originals: np.ndarray, letters: list[str]
     pictures = folder / "rectified"
     pictures.mkdir()
     for index, (before, after) in enumerate(zip(originals, rectified.pictures, strict=True)):
-        write_picture(pictures / f"{index + 1:02d}_{letters[index]}.png", side_by_side(before, after))
+        pair = enlarge(side_by_side(before, after), SHOWN_HEIGHT)
+        write_picture(pictures / f"{index + 1:02d}_{letters[index]}.png", pair)
 
 
 def _record(

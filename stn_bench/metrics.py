@@ -1,4 +1,7 @@
-"""The metrics that every run ends with, and what a reader is told of each."""
+"""The metrics that every run ends with, and what a reader is told of each.
+
+Beside these, `train.accuracy`, `train.loss`, `validation.accuracy` and `validation.loss` have one value an epoch.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,11 @@ METRICS = {
     "test.loss": "mean cross-entropy on the test pictures in nats, weights of the best epoch by validation",
     "test.last_accuracy": "fraction of test pictures read correctly, weights of the last epoch",
     "test.last_loss": "mean cross-entropy on the test pictures in nats, weights of the last epoch",
-    "validation.accuracy": "fraction of validation pictures read correctly, at the best epoch",
-    "validation.loss": "mean cross-entropy on the validation pictures in nats, at the best epoch",
-    "train.accuracy": "fraction of training pictures read correctly while training, at the best epoch",
-    "train.loss": "mean cross-entropy on the training pictures while training in nats, at the best epoch",
-    "best_epoch": "the epoch, from 1, with the best validation accuracy",
+    "best.validation.accuracy": "fraction of validation pictures read correctly, at the best epoch",
+    "best.validation.loss": "mean cross-entropy on the validation pictures in nats, at the best epoch",
+    "best.train.accuracy": "fraction of training pictures read correctly while training, at the best epoch",
+    "best.train.loss": "mean cross-entropy on the training pictures while training in nats, at the best epoch",
+    "best.epoch": "the epoch, from 1, with the best validation accuracy",
     "epochs": "epochs trained",
     "cost.parameters": "number of weights, moving statistics included",
     "cost.flops": "floating-point operations to read one picture",
@@ -20,5 +23,5 @@ METRICS = {
     "cost.peak_memory_mb": "largest resident memory of the training process in MiB",
 }
 
-TUNING_METRIC = "validation.accuracy"
+TUNING_METRIC = "best.validation.accuracy"
 """What tuning maximises: the test pictures are kept for the verdict."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,3 +36,8 @@ class CellOrder:
         spec = self.spec
         what = f"seed {spec.seed}" if spec.trial is None else f"trial {spec.trial}"
         return f"{spec.label}, {what}"
+
+    @property
+    def slug(self) -> str:
+        """The same name as a file may have it, such as "transformer_none_seed_2"."""
+        return re.sub(r"[^a-z0-9]+", "_", self.name)

@@ -115,7 +115,7 @@ def choose(trials: Iterable[RunRecord]) -> dict[str, Any]:
     """Return the hyperparameters of the best trial by validation accuracy; ties go to lower loss, then earlier."""
 
     def rank(record: RunRecord) -> tuple[float, float, int]:
-        accuracy, loss = record.metrics.get(TUNING_METRIC, -1.0), record.metrics.get("validation.loss", math.inf)
+        accuracy, loss = record.metrics.get(TUNING_METRIC, -1.0), record.metrics.get("best.validation.loss", math.inf)
         sound = record.outcome == "finished" and math.isfinite(accuracy)
         return (-accuracy if sound else 1.0, loss if math.isfinite(loss) else math.inf, record.trial or 0)
 

@@ -14,6 +14,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -145,19 +146,22 @@ class Tracking:
             self._client.log_batch(run_id, params=params[start : start + BATCH])
         self._client.log_inputs(run_id, [_dataset_input(dataset)])
 
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], timestamp: int) -> None:
-        """Write one epoch's metrics in one call; `timestamp` is in milliseconds."""
-        self._client.log_batch(run_id, [Metric(name, value, timestamp, epoch) for name, value in metrics.items()])
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write one epoch's metrics in one call."""
+        self._client.log_batch(run_id, _metrics(metrics, epoch))
 
     def log_files(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Keep a folder's files as artifacts of a run, under `path`."""
         self._client.log_artifacts(run_id, str(folder), path)
 
-    def log_model(self, run_id: str, model: Any, layers: Mapping[str, type], requirements: list[str]) -> None:
+    def log_model(
+        self, run_id: str, name: str, model: Any, layers: Mapping[str, type], requirements: list[str]
+    ) -> None:
         """Keep a Keras model with its signature: uint8 pictures to class probabilities.
 
         Args:
             run_id: the run that trained it.
+            name: name of the model among those of the study.
             model: a Keras model, (batch, height, width, channels) -> (batch, classes).
             layers: the layers in it that are not Keras' own, by name.
             requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
@@ -171,7 +175,7 @@ class Tracking:
         with mlflow.start_run(run_id=run_id):
             mlflow.tensorflow.log_model(
                 model,
-                name="model",
+                name=name,
                 signature=signature,
                 pip_requirements=requirements,
                 custom_objects=dict(layers),  # kept by import path: whoever loads the model imports them first
@@ -181,9 +185,7 @@ class Tracking:
         """Write final metrics and tags, and close the run: the moment from which it counts as done."""
         tags = [RunTag("outcome", record.outcome)]
         tags += [RunTag("reason", record.reason[:TAG_LENGTH])] if record.reason else []
-        self._client.log_batch(
-            record.run_id, [Metric(name, value, 0, 0) for name, value in metrics.items()], tags=tags
-        )
+        self._client.log_batch(record.run_id, _metrics(metrics), tags=tags)
         self._client.log_dict(record.run_id, record.model_dump(mode="json"), RECORD)
         status = "FAILED" if record.outcome == "crashed" else "FINISHED"
         self._client.set_terminated(record.run_id, status=status)
@@ -195,11 +197,8 @@ class Tracking:
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Write an arm's or a study's aggregates and close its run."""
         with self._reachable():
-            self._client.log_batch(
-                run_id,
-                [Metric(name, value, 0, 0) for name, value in metrics.items()],
-                tags=[RunTag(name, value) for name, value in tags.items()],
-            )
+            aggregates = [RunTag(name, value) for name, value in tags.items()]
+            self._client.log_batch(run_id, _metrics(metrics), tags=aggregates)
             self._client.set_terminated(run_id, status="FINISHED")
 
     def log_report(self, experiment: str, study: str, folder: Path, note: str) -> None:
@@ -305,6 +304,11 @@ def serve(uri: str, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     return subprocess.Popen(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+
+
+def _metrics(values: Mapping[str, float], step: int = 0) -> list[Metric]:
+    now = int(time.time() * 1000)
+    return [Metric(name, value, now, step) for name, value in values.items()]
 
 
 def _finished_run(run: Run) -> FinishedRun:

@@ -154,7 +154,7 @@ def test_unequal_budget_makes_the_verdict_invalid() -> None:
     (trial,) = base.tuning_specs()
     tuned = [record(spec, f"b{spec.seed}", test_accuracy=0.5) for spec in base.verdict_specs(trial.chosen)]
     fixed = [record(spec, f"f{spec.seed}", test_accuracy=0.9) for spec in fast.verdict_specs({})]
-    store = FakeStore(record(trial, "t", validation_accuracy=0.5), *tuned, *fixed)
+    store = FakeStore(record(trial, "t", **{"best.validation.accuracy": 0.5}), *tuned, *fixed)
     ours = wide(gather(planned, store, NO_FOLDER))
     assert (ours.verdict, ours.reason) == ("invalid", "unequal budget: 0 tuning trials against 1")
 

@@ -33,7 +33,7 @@ def keyed(spec: RunSpec, run_id: str, outcome: str = "finished") -> RunRecord:
 
 def trials_of(planned: Plan, accuracies: list[float], **more: float) -> list[RunRecord]:
     return [
-        record(spec, f"t{spec.trial}", validation_accuracy=accuracy, **more)
+        record(spec, f"t{spec.trial}", **{"best.validation.accuracy": accuracy}, **more)
         for spec, accuracy in zip(planned.arms[0].tuning_specs(), accuracies, strict=True)
     ]
 
@@ -114,8 +114,8 @@ def test_choose_takes_the_best_by_validation_accuracy() -> None:
 
 def test_choose_breaks_a_tie_by_the_lower_loss() -> None:
     first, second = trials_of(small_plan(trials=2), [0.5, 0.5])
-    better = second.model_copy(update={"metrics": {**second.metrics, "validation.loss": 0.1}})
-    worse = first.model_copy(update={"metrics": {**first.metrics, "validation.loss": 0.2}})
+    better = second.model_copy(update={"metrics": {**second.metrics, "best.validation.loss": 0.1}})
+    worse = first.model_copy(update={"metrics": {**first.metrics, "best.validation.loss": 0.2}})
     assert choose([worse, better]) == second.chosen
 
 

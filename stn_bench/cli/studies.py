@@ -356,9 +356,11 @@ def _print_answers(results: Results) -> None:
     summary = summarise(results)
     unit = Unit.of(summary.metric)
     for ablation in summary.ablations:
-        console.print(f"\n[bold]{escape(ablation.question)}[/]")
+        console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
         for arm in ablation.arms[1:]:
-            console.print(f"  {answer(arm, ablation, unit)}".replace("**", "").replace("`", ""), markup=False)
+            console.print(
+                f"  {answer(arm, ablation, unit)}".replace("**", "").replace("`", ""), markup=False, soft_wrap=True
+            )
 
 
 def _root_option(root: Path | None) -> str:

@@ -75,6 +75,12 @@ def write_picture(path: Path, picture: Picture) -> None:
             partial.unlink(missing_ok=True)
 
 
+def enlarge(picture: Picture, height: int) -> Picture:
+    """Return a picture whose pixels became squares, the smallest whole number of times that reaches `height`."""
+    times = -(-height // picture.shape[0])
+    return picture.repeat(times, axis=0).repeat(times, axis=1)
+
+
 def side_by_side(original: Picture, rectified: Picture, bar: int = 10) -> Picture:
     """Return original | yellow bar | rectified; the lower picture is centred on black.
 

@@ -253,7 +253,7 @@ def _epoch_end(job: Job, progress: Progress, epoch: int) -> EpochEnd:
 
 def _finish(model: keras.Model, job: Job, progress: Progress, best: Weights) -> Training:
     """Look at the test pictures, once: with the last epoch's weights and with the best epoch's."""
-    metrics: dict[str, float] = {"best_epoch": progress.best_epoch, "epochs": progress.epoch}
+    metrics: dict[str, float] = {"best.epoch": progress.best_epoch, "epochs": progress.epoch}
     predictions = None
     if not progress.diverged:
         metrics |= _test(model, job, "test.last_")[0]
@@ -282,7 +282,7 @@ def _test(model: keras.Model, job: Job, prefix: str) -> tuple[dict[str, float], 
 
 
 def _at_best(progress: Progress) -> dict[str, float]:
-    return {name: series[progress.best_epoch - 1] for name, series in progress.history.items()}
+    return {f"best.{name}": series[progress.best_epoch - 1] for name, series in progress.history.items()}
 
 
 def _step_ms(job: Job, progress: Progress) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_bench.data.pictures import contact_sheet, find_pictures, read_picture, side_by_side, write_picture
+from stn_bench.data.pictures import contact_sheet, enlarge, find_pictures, read_picture, side_by_side, write_picture
 from stn_bench.errors import DataError
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
@@ -88,3 +88,11 @@ def test_missing_path_and_empty_folder_are_named(tmp_path: Path) -> None:
         find_pictures([tmp_path / "gone"])
     with pytest.raises(DataError, match="no pictures in this folder"):
         find_pictures([tmp_path])
+
+
+def test_enlarged_pixels_become_squares() -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    enlarged = enlarge(picture, 5)
+    assert enlarged.shape == (6, 6, 3)
+    np.testing.assert_array_equal(enlarged[::3, ::3], picture)
+    np.testing.assert_array_equal(enlarged[:3, :3], np.broadcast_to(picture[0, 0], (3, 3, 3)))

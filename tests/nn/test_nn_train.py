@@ -52,7 +52,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 def test_a_training_has_a_value_for_each_epoch_and_every_final_metric(undisturbed: Training) -> None:
     assert {len(series) for series in undisturbed.history.values()} == {3}
-    assert {"test.accuracy", "test.last_accuracy", "validation.loss", "train.loss"} <= set(undisturbed.metrics)
+    assert {"test.accuracy", "test.last_accuracy", "best.validation.loss", "best.train.loss"} <= set(
+        undisturbed.metrics
+    )
     assert undisturbed.outcome == "finished"
     assert undisturbed.step_ms > 0
     assert undisturbed.peak_memory_mb > 50
@@ -138,7 +140,7 @@ def test_every_test_picture_is_predicted(undisturbed: Training) -> None:
 def test_the_model_that_comes_back_has_the_weights_of_the_best_epoch(undisturbed: Training) -> None:
     validation = pictures(13, 1)
     scores = score(predict(undisturbed.model, validation.images), validation.labels)
-    best = int(undisturbed.metrics["best_epoch"]) - 1
+    best = int(undisturbed.metrics["best.epoch"]) - 1
     assert scores["loss"] == pytest.approx(undisturbed.history["validation.loss"][best], abs=1e-6)
 
 
