@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import sqlite3
+import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -291,3 +295,26 @@ def test_a_model_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
     model = write(tmp_path / "model.keras", "not a model")
     message = refuse(outcome("predict", model, tmp_path / "a.png", root=make_root(tmp_path)))
     assert "model.keras: expected a model file written by stn-bench, got something else" in message
+
+
+def test_ctrl_c_while_pictures_are_drawn_leaves_nothing_half_made(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "stn_bench",
+        "data",
+        "make",
+        "--root",
+        str(tmp_path),
+        "--set",
+        "data.count=100000",
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob("mlruns/datasets/*.partial*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "Traceback" not in errors
+    assert [path.name for path in (tmp_path / "mlruns/datasets").iterdir() if path.is_dir()] == []

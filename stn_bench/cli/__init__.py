@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 
 def main() -> None:
-    """Run the command line; an error that a person can mend is one or two lines and exit code 2."""
+    """Run the command line; an error that a person can mend is one or two lines and exit code 2, Ctrl-C is 130."""
     from stn_bench.cli.app import app
     from stn_bench.errors import Interrupted, StnBenchError
 
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app()
     except Interrupted as stop:
-        print(stop, file=sys.stderr)
+        print(f"stn-bench: {stop}", file=sys.stderr)
         sys.exit(130)
     except StnBenchError as error:
         print(f"stn-bench: {error}", file=sys.stderr)
         sys.exit(2)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    from stn_bench.errors import Interrupted
+
+    raise Interrupted("stopped; what was finished is kept")

@@ -22,6 +22,7 @@ from stn_bench.cli.options import (
     load_plan,
     print_json,
 )
+from stn_bench.errors import Interrupted
 from stn_bench.plan import Plan, PlannedArm
 from stn_bench.workspace import Workspace
 
@@ -213,7 +214,7 @@ def ui(
     server = serve(tracking.uri, port)
     try:
         raise typer.Exit(server.wait())
-    except KeyboardInterrupt:
+    except Interrupted:  # Ctrl-C is how the UI is left
         server.terminate()
         server.wait()
 

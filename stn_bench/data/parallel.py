@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 from stn_bench.data.render import render_range
@@ -43,15 +42,31 @@ def _chunk_ranges(spec: DatasetSpec) -> list[range]:
 def _render_in_processes(spec: DatasetSpec, ranges: list[range], processes: int) -> Generator[Chunk, None, None]:
     # Spawned, not forked: a fork of a process in which TensorFlow runs threads can hang.
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes, mp_context=spawn, initializer=_follow_parent)
+    pool = ProcessPoolExecutor(processes - 1, mp_context=spawn, initializer=_follow_parent)
     try:
-        yield from pool.map(functools.partial(render_range, spec), ranges)
+        yield from _draw_along(spec, ranges, [pool.submit(render_range, spec, indices) for indices in ranges])
     except BrokenProcessPool as error:
         raise MachineError(
             f"a process that draws pictures was killed ({error}). If memory ran out, use fewer processes."
         ) from None
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _draw_along(spec: DatasetSpec, ranges: list[range], futures: list[Future[Chunk]]) -> Generator[Chunk, None, None]:
+    """Yield the futures' chunks in order; while the next is not drawn yet, draw one here that nobody has begun.
+
+    This process would only wait otherwise, and it draws from the first moment while the others still start.
+    """
+    ours: dict[int, Chunk] = {}
+    untouched = 0
+    for number, future in enumerate(futures):
+        untouched = max(untouched, number)
+        while number not in ours and not future.done() and untouched < len(futures):
+            if futures[untouched].cancel():
+                ours[untouched] = render_range(spec, ranges[untouched])
+            untouched += 1
+        yield ours.pop(number) if number in ours else future.result()
 
 
 def _follow_parent() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from stn_bench.catalogue import BASE, Arm
+from stn_bench.identity import canonical
 from stn_bench.plan import Plan, PlannedAblation, PlannedArm
 from stn_bench.record import LayerCost, RunRecord
 from stn_bench.results import ArmResults, Results
@@ -116,6 +118,11 @@ class Provenance(Frozen):
     code: dict[str, tuple[str, ...]]
     libraries: dict[str, tuple[str, ...]]
     machines: tuple[str, ...]
+
+    @property
+    def code_digest(self) -> str:
+        """SHA-256 over all definitions and the digests under which they ran."""
+        return hashlib.sha256(canonical(self.code).encode()).hexdigest()
 
     @property
     def mixed(self) -> tuple[str, ...]:
