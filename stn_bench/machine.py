@@ -6,7 +6,10 @@ import importlib.metadata
 import os
 import platform
 import resource
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -88,3 +91,16 @@ def training_environment(threads: int) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
+
+
+@contextmanager
+def children_ignore_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C from their first moment: a blocked signal is inherited, a handler is not.
+
+    Their parent decides what Ctrl-C means, and tells them. One that comes meanwhile reaches the parent afterwards.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import Interrupted, StnBenchError
+from stn_bench.machine import children_ignore_interrupts
 from stn_bench.metrics import TUNING_METRIC
 from stn_bench.order import CellOrder
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
@@ -212,7 +213,8 @@ class _Pool:
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_worker, args=(self._shift, theirs), daemon=True)
-        process.start()
+        with children_ignore_interrupts():
+            process.start()
         theirs.close()
         return _Worker(process, ours)
 

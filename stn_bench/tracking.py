@@ -44,6 +44,7 @@ PAGE = 1000
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CONNECT_SECONDS = 5
 TAG_LENGTH = 5000
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
 OURS = {"experiments", "alembic_version"}  # tables by which a store of MLflow's is known
 
@@ -94,7 +95,7 @@ class Tracking:
         _check_address(uri)
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
             _write_ahead(uri)
-            mlflow.set_tracking_uri(uri)
+            _point_fluent_calls_at(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
@@ -322,6 +323,20 @@ def _finished_run(run: Run) -> FinishedRun:
         dataset=tags.get("dataset", ""),
         outcome=tags.get("outcome", ""),
     )
+
+
+def _point_fluent_calls_at(uri: str) -> None:
+    """Set MLflow's global address, which logging a model needs, and no more than that.
+
+    MLflow also puts it into the environment, where the next workspace of this process, or a child, would take it for
+    the user's own choice.
+    """
+    before = os.environ.get(URI_VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    if before is None:
+        os.environ.pop(URI_VARIABLE, None)
+    else:
+        os.environ[URI_VARIABLE] = before
 
 
 def _check_address(uri: str) -> None:

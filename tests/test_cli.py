@@ -176,7 +176,7 @@ def test_interrupted_is_130_and_says_how_to_go_on(cli: Cli, monkeypatch: pytest.
         raise Interrupted("stopped; `stn-bench run small` goes on from here")
 
     monkeypatch.setattr("stn_bench.cli.app.app", stop)
-    assert cli() == (130, "", "stopped; `stn-bench run small` goes on from here\n")
+    assert cli() == (130, "", "stn-bench: stopped; `stn-bench run small` goes on from here\n")
 
 
 # Bad input -------------------------------------------------------------------------------------------------------

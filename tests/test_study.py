@@ -279,6 +279,12 @@ def test_the_ui_serves_the_study_and_its_report(ui: str, root: Path, client: Mlf
     assert page == (root / "reports/tiny/report.md").read_text()
 
 
+def test_a_second_root_in_one_process_has_its_own_store(root: Path, tmp_path: Path) -> None:
+    other = make_root(tmp_path)
+    assert len(stn_bench_package.runs("tiny", root=root)) == 10
+    assert len(stn_bench_package.runs("tiny", root=other)) == 0
+
+
 def test_tracking_opens_a_store_that_is_there(root: Path) -> None:
     workspace = Workspace.at(root)
     tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import signal
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -13,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from stn_bench.data.render import render_range
 from stn_bench.data.spec import Chunk, DatasetSpec
 from stn_bench.errors import MachineError
+from stn_bench.machine import children_ignore_interrupts
 
 CHUNK_BYTES = 2**20
 """How much a process draws before it hands it over: about 0.1 s of work, so that progress is steady."""
@@ -44,7 +44,9 @@ def _render_in_processes(spec: DatasetSpec, ranges: list[range], processes: int)
     spawn = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes - 1, mp_context=spawn, initializer=_follow_parent)
     try:
-        yield from _draw_along(spec, ranges, [pool.submit(render_range, spec, indices) for indices in ranges])
+        with children_ignore_interrupts():
+            futures = [pool.submit(render_range, spec, indices) for indices in ranges]
+        yield from _draw_along(spec, ranges, futures)
     except BrokenProcessPool as error:
         raise MachineError(
             f"a process that draws pictures was killed ({error}). If memory ran out, use fewer processes."
@@ -70,8 +72,7 @@ def _draw_along(spec: DatasetSpec, ranges: list[range], futures: list[Future[Chu
 
 
 def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """End with the parent even if it is killed."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
