@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def children_ignore_interrupts() -> Iterator[None]:
 
     Their parent decides what Ctrl-C means, and tells them. One that comes meanwhile reaches the parent afterwards.
     """
+    resource_tracker.ensure_running()  # started by the first child otherwise, it would unblock the signal on its way
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -75,6 +76,7 @@ Event = CellStarted | CellEpoch | CellEnded
 
 def run_worker(shift: Shift, connection: Connection) -> None:
     """Claim and train cells until none is left, or the other end of the connection says stop or is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
     os.environ.update(training_environment(shift.threads))
     _redirect_noise(shift.workspace.stores / "logs" / f"worker-{os.getpid()}.log")
     sys.path.insert(0, str(shift.workspace.root))  # where a model factory of the user's may lie

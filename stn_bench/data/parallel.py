@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -72,7 +73,8 @@ def _draw_along(spec: DatasetSpec, ranges: list[range], futures: list[Future[Chu
 
 
 def _follow_parent() -> None:
-    """End with the parent even if it is killed."""
+    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
