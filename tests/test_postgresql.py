@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from tiny import PLAIN, make_root, stn_bench
 
-BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-INITDB = shutil.which("initdb") or next((str(path / "initdb") for path in reversed(BINARIES)), None)
+FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps servers out of the PATH
+INITDB = shutil.which("initdb") or (str(FOUND[-1]) if FOUND else None)
 
 pytestmark = [
     pytest.mark.slow,
