@@ -103,7 +103,7 @@ class Tracking:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, OSError, sqlite3.DatabaseError) as error:
+        except (MlflowException, OSError, ImportError, sqlite3.DatabaseError) as error:
             reason = str(error).strip().splitlines()[0][:200]
             raise StoreError(
                 f"tracking store {_without_password(self.uri)}: cannot be used ({reason}); is it there, and MLflow's?"

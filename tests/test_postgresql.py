@@ -14,7 +14,7 @@ import pytest
 from tiny import PLAIN, make_root, stn_bench
 
 FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps servers out of the PATH
-INITDB = shutil.which("initdb") or (str(FOUND[-1]) if FOUND else None)
+INITDB = str(FOUND[-1]) if FOUND else shutil.which("initdb")
 
 pytestmark = [
     pytest.mark.slow,
@@ -50,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     try:
         for name in ("tracking", "search"):
             call("createdb", "-h", "127.0.0.1", "-p", port, "-U", "bench", name)
-        yield f"postgresql://bench@127.0.0.1:{port}"
+        yield f"postgresql+psycopg://bench@127.0.0.1:{port}"
     finally:
         call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
 
