@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from stn_bench.config import Config, Group, check_path, explain, override
-from stn_bench.errors import CatalogueError, ConfigError, StnBenchError, did_you_mean
+from stn_bench.errors import CatalogueError, ConfigError, did_you_mean
 from stn_bench.metrics import METRICS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
@@ -361,11 +361,11 @@ def load(root: Path, study: str) -> tuple[Study, tuple[Ablation, ...]]:
     """Return a study and its ablations.
 
     Raises:
-        StnBenchError: if a file is missing or cannot be used.
+        CatalogueError: if a file is missing or cannot be used.
     """
     catalogue = Catalogue(root)
     found = catalogue.study(study)
     return found, tuple(catalogue.ablation(name) for name in found.ablations)
 
 
-__all__ = ["BASE", "Ablation", "Arm", "Catalogue", "Range", "StnBenchError", "Study", "Tuning", "load", "read_toml"]
+__all__ = ["BASE", "Ablation", "Arm", "Catalogue", "Range", "Study", "Tuning", "load", "read_toml"]

@@ -344,8 +344,9 @@ def _write_report(results: Results, workspace: Workspace, tracking: Tracking) ->
 
     name = results.plan.study.name
     folder = workspace.report(name)
-    write_report(folder, build_report(results, tracking.file))
-    answers = (folder / "report.md").read_text(encoding="utf-8").partition("\nDifferences are paired")[0]
+    files = build_report(results, tracking.file)
+    write_report(folder, files)
+    answers = files["report.md"].decode().partition("\nDifferences are paired")[0]
     tracking.log_report(tracking.open_study(name), name, folder, answers)
     return folder
 

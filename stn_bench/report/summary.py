@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stn_bench.catalogue import BASE, Arm
+from stn_bench.catalogue import BASE
 from stn_bench.identity import canonical
-from stn_bench.plan import Plan, PlannedAblation, PlannedArm
+from stn_bench.plan import Plan, PlannedAblation
 from stn_bench.record import LayerCost, RunRecord
 from stn_bench.results import ArmResults, Results
 from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge, spread
@@ -297,4 +297,4 @@ def describe(machine: Mapping[str, Any]) -> str:
     )
 
 
-__all__ = ["AblationSummary", "Arm", "ArmSummary", "PlannedArm", "Provenance", "Summary", "summarise"]
+__all__ = ["AblationSummary", "ArmSummary", "Provenance", "Summary", "summarise"]
