@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,14 +30,12 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """Yield the address of a server with the databases `tracking` and `search`."""
     assert INITDB is not None
     binaries = Path(INITDB).parent
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
-    folder = tmp_path_factory.mktemp("postgres")
-    for path in (folder, *folder.parents[:2]):
-        path.chmod(0o755)
+    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to other users
     if user:
         shutil.chown(folder, user)
 
@@ -53,6 +52,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield f"postgresql+psycopg://bench@127.0.0.1:{port}"
     finally:
         call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
 
 
 def test_a_study_runs_with_both_stores_in_postgresql(
