@@ -21,7 +21,8 @@ def make_root(folder: Path, seeds: list[int], epochs: int) -> Path:
     """Write the study `timed` under a root, and make its pictures."""
     settings = "\n".join(f'"{path}" = {_toml(value)}' for path, value in {**BASE, "train.epochs": epochs}.items())
     (folder / "studies").mkdir(parents=True)
-    text = f'title = "Timed"\nablations = ["transformer"]\nseeds = {seeds}\n[base]\n{settings}\n'
+    which = 'ablations = ["transformer"]\narms.transformer = ["none"]'
+    text = f'title = "Timed"\n{which}\nseeds = {seeds}\n[base]\n{settings}\n'
     (folder / "studies" / "timed.toml").write_text(text)
     overrides = [part for path, value in BASE.items() for part in ("--set", f"{path}={value}")]
     stn_bench(folder, "data", "make", *overrides)

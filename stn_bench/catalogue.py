@@ -66,6 +66,40 @@ class Arm(Group):
     """Further settings to tune, that only this arm has."""
     tuned: bool = True
     """False keeps the arm as it is written: no tuning, and its verdict says so."""
+    match: Literal["flops"] | None = None
+    """"flops" scales the arm's `model.width` until it costs the base's FLOPs: capacity is not the question then."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.match and "model.width" in self.set:
+            raise ValueError("`match` finds `model.width`, so the arm must not set it too")
+        return self
+
+
+class Claim(Group):
+    """A claim that somebody published, and the comparison of two arms, or the measurement of one, that tests it."""
+
+    says: str = Field(min_length=1)
+    """The claim, in a sentence."""
+    asked: str = Field(min_length=1)
+    """What is asked here instead; where nothing is, why not."""
+    arm: str = ""
+    """The arm that it is about; "" where the claim is not asked."""
+    against: str = BASE
+    """The arm that it is compared with."""
+    metric: str = ""
+    """What is compared; unset, the study's primary metric."""
+    expect: Literal["better", "worse"] = "better"
+    """How `arm` does beside `against` if the claim holds."""
+    above: float | None = None
+    """Instead of a comparison: the value that the arm's own metric lies above if the claim holds."""
+
+    @field_validator("metric")
+    @classmethod
+    def _metric(cls, metric: str) -> str:
+        if metric and metric not in METRICS:
+            raise ValueError(f"`metric`: no metric `{metric}`.{did_you_mean(metric, METRICS)}")
+        return metric
 
 
 class Ablation(Group):
@@ -82,9 +116,13 @@ class Ablation(Group):
     """Overrides that the question needs in every arm, the base included."""
     published: dict[str, float] = Field({})
     """Numbers published elsewhere for the base."""
+    published_pictures: int = Field(0, ge=0)
+    """Number of test pictures behind published accuracies, to say what they can carry; 0 if nobody tells."""
     arms: tuple[Arm, ...] = ()
     factors: dict[str, tuple[Any, ...]] = Field({})
     """Settings and their values, whose product makes the arms."""
+    claims: tuple[Claim, ...] = ()
+    """What others claim about the question; the report opens with what came of it."""
 
 
 class Tuning(Group):
@@ -96,6 +134,8 @@ class Tuning(Group):
     """Seed that the trials train on; never one of the verdict's seeds."""
     search: dict[str, Range] = Field({})
     """Settings to search, by dotted path."""
+    ablations: tuple[str, ...] = ()
+    """Names of the ablations whose arms are tuned, the base among them; none named, all are."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -113,6 +153,8 @@ class Study(Group):
     """Heading of the report."""
     ablations: tuple[str, ...] = Field(min_length=1)
     """Names of the ablations, in the order of the report."""
+    arms: dict[str, tuple[str, ...]] = Field({})
+    """Arms to keep of an ablation, by its name; the others are left out. An ablation not named here keeps all."""
     seeds: tuple[int, ...] = Field(min_length=1)
     """Seeds of the verdict; each arm is trained once on each."""
     metric: str = "test.accuracy"
@@ -137,6 +179,12 @@ class Study(Group):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for named in (*self.arms, *self.tuning.ablations):
+            if named not in self.ablations:
+                raise ValueError(
+                    f"`arms` and `tuning.ablations` name only ablations of the study, got `{named}`."
+                    f"{did_you_mean(named, self.ablations)}"
+                )
         if self.tuning.seed in self.seeds:
             raise ValueError(f"`tuning.seed` must not be one of `seeds`, got {self.tuning.seed} in both")
         if self.metric not in METRICS:
@@ -184,8 +232,10 @@ class Catalogue:
             raise CatalogueError(f"{path}: `arms`: expected tables [arms.NAME], got {arms!r}")
         tree["arms"] = tuple(_arm(name, arm, path) for name, arm in arms.items())
         tree["factors"] = {setting: _levels(levels, setting, path) for setting, levels in tree["factors"].items()}
-        ablation = _validate(Ablation, {**tree, "name": _named(path)}, path)
-        return _with_factor_arms(ablation, path)
+        tree["claims"] = tuple(_claim(claim, path) for claim in _list_of_tables(tree.get("claims", []), path))
+        ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": _named(path)}, path), path)
+        _check_claims(ablation, path)
+        return ablation
 
     def study(self, name: str) -> Study:
         """Return a study, what it extends merged in.
@@ -197,6 +247,8 @@ class Catalogue:
         tree = self._extended(path, ())
         tree["base"] = _settings(tree.get("base", {}), f"{path}: [base]")
         tree["tuning"] = _tuning(tree.get("tuning", {}), path)
+        if isinstance(tree.get("arms"), dict):
+            tree["arms"] = {name: tuple(arms) for name, arms in tree["arms"].items() if isinstance(arms, list)}
         study = _validate(Study, {**tree, "name": _named(path)}, path)
         for ablation in study.ablations:
             self._check_reference(ablation, path)
@@ -284,11 +336,30 @@ def _arm(name: str, table: dict[str, Any], path: Path) -> Arm:
     return _validate(Arm, {**tree, "name": name}, where)
 
 
+def _list_of_tables(value: Any, path: Path) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise CatalogueError(f"{path}: `claims`: expected tables [[claims]], got {value!r}")
+    return value
+
+
+def _claim(table: dict[str, Any], path: Path) -> Claim:
+    return _validate(Claim, table, f"{path}: [[claims]]")
+
+
+def _check_claims(ablation: Ablation, path: Path) -> None:
+    names = (BASE, *(arm.name for arm in ablation.arms))
+    for claim in ablation.claims:
+        for arm in (claim.arm or BASE, claim.against):
+            if arm not in names:
+                raise CatalogueError(f"{path}: [[claims]] no arm `{arm}` here.{did_you_mean(arm, names)}")
+
+
 def _tuning(table: Any, path: Path) -> Any:
     if not isinstance(table, dict):
         return table
     _refuse_unknown(table, Tuning, f"{path}: [tuning]")
-    return {**table, "search": _settings(table.get("search", {}), f"{path}: [tuning.search]", leaf=_is_range)}
+    search = _settings(table.get("search", {}), f"{path}: [tuning.search]", leaf=_is_range)
+    return {**table, "search": search, "ablations": tuple(table.get("ablations", ()))}
 
 
 def _levels(levels: Any, setting: str, path: Path) -> tuple[Any, ...]:
@@ -358,14 +429,30 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
 
 
 def load(root: Path, study: str) -> tuple[Study, tuple[Ablation, ...]]:
-    """Return a study and its ablations.
+    """Return a study and its ablations, each with the arms that the study keeps.
 
     Raises:
         CatalogueError: if a file is missing or cannot be used.
     """
     catalogue = Catalogue(root)
     found = catalogue.study(study)
-    return found, tuple(catalogue.ablation(name) for name in found.ablations)
+    path = catalogue.path("studies", study)
+    return found, tuple(_kept(catalogue.ablation(name), found, path) for name in found.ablations)
 
 
-__all__ = ["BASE", "Ablation", "Arm", "Catalogue", "Range", "Study", "Tuning", "load", "read_toml"]
+def _kept(ablation: Ablation, study: Study, path: Path) -> Ablation:
+    """Return an ablation with the study's choice of its arms, and the claims that are about these."""
+    names = study.arms.get(ablation.name)
+    if names is None:
+        return ablation
+    known = [arm.name for arm in ablation.arms]
+    for name in names:
+        if name not in known:
+            raise CatalogueError(f"{path}: `arms.{ablation.name}`: no arm `{name}` there.{did_you_mean(name, known)}")
+    arms = tuple(arm for arm in ablation.arms if arm.name in names)
+    kept = {BASE, *names}
+    claims = tuple(claim for claim in ablation.claims if {claim.arm or BASE, claim.against} <= kept)
+    return ablation.model_copy(update={"arms": arms, "claims": claims})
+
+
+__all__ = ["BASE", "Ablation", "Arm", "Catalogue", "Claim", "Range", "Study", "Tuning", "load", "read_toml"]

@@ -25,6 +25,23 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
 
 
+class CorrectionConfig(Group):
+    """A correction of the pictures by classical computer vision, before the network sees them (Ques5)."""
+
+    kind: Literal["as_drawn", "opencv"] = "as_drawn"
+    """"opencv" finds the letter by a threshold, and centres, straightens and scales it; "as_drawn" does nothing."""
+    threshold: int = Field(200, ge=1, le=254)
+    """Grey level, 0..255, below which a pixel counts as ink."""
+    opening: int = Field(1, ge=1, le=15)
+    """Side of the square that ink must hold to survive, in pixels; removes dots and thin lines, 1 removes nothing."""
+    smallest: float = Field(0.02, ge=0, le=1)
+    """Fraction of the picture that the largest component must cover; a smaller one is left as it is."""
+    extent: float = Field(0.8, gt=0, le=1)
+    """Fraction of the picture's side that the longer side of the letter takes afterwards."""
+    deskew: bool = True
+    """Whether a slanting letter is straightened by a shear."""
+
+
 class DataConfig(Group):
     """The pictures: how many, how large, of what, and how they are split."""
 
@@ -48,6 +65,7 @@ class DataConfig(Group):
     """Value around a letterboxed picture, in units of `model.input_range`; unset, the range's lower bound."""
     seed: int = Field(0, ge=0, lt=2**32)
     """Seed of the pictures; a run's own seed never changes them."""
+    correction: CorrectionConfig = CorrectionConfig()
 
     @property
     def train(self) -> int:
@@ -73,6 +91,10 @@ class TransformerConfig(Group):
     """"affine" learns a 2x3 matrix per picture; "none" is the plain CNN."""
     sampler: Literal["exact", "article"] = "exact"
     """"exact" returns the input for the identity matrix; "article" keeps the article's scale, rounding, border."""
+    shared_blocks: int = Field(0, ge=0, le=3)
+    """First blocks of the localisation net that are the classifier's own, same weights (Finnveden et al. 2020)."""
+    shrink: int = Field(1, ge=1, le=4)
+    """Factor by which the localisation net's picture is smaller than the sampler's; 2 shows it half the size."""
     fill: float | None = Field(None, ge=-1, le=1)
     """Value outside the picture, in units of `model.input_range`; unset, the range's lower bound."""
 
@@ -96,8 +118,8 @@ class ModelConfig(Group):
     input_range: Literal["[0,1]", "[-1,1]"] = "[0,1]"
     """The range that raw 0..255 pixels are rescaled to, inside the model."""
     transformer: TransformerConfig = TransformerConfig()
-    downsampling: Literal["stride", "max_pool", "average_pool"] = "stride"
-    """How a trunk shrinks its picture: by the convolution's stride, or by pooling with the same factor."""
+    downsampling: Literal["stride", "max_pool", "average_pool", "blur_pool"] = "stride"
+    """How a trunk shrinks its picture: by the convolution's stride, or by pooling with the same factor behind it."""
     norm: NormConfig = NormConfig()
     activation: Literal["relu", "sigmoid", "tanh", "gelu"] = "relu"
     """Activation of the trunk's convolutions."""
@@ -143,6 +165,8 @@ class TrainConfig(Group):
     """Pictures per step; the last batch of an epoch may be smaller, none is dropped."""
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     """Keras' dtype policy; weights stay float32."""
+    validation: Literal["whole", "shuffled_cut"] = "whole"
+    """"shuffled_cut" validates as the article does: whole batches of a new order each epoch, the rest left out."""
 
 
 class Config(Group):
@@ -163,6 +187,17 @@ class Config(Group):
         for path, value in (("data.pad", self.data.pad), ("model.transformer.fill", self.model.transformer.fill)):
             if value is not None and value < LOWER_BOUND[self.model.input_range]:
                 raise ValueError(f"`{path}` must lie in `model.input_range` {self.model.input_range}, got {value}")
+        transformer = self.model.transformer
+        if transformer.shared_blocks and transformer.shrink > 1:
+            raise ValueError(
+                "`model.transformer.shared_blocks` needs both nets to see the same picture, "
+                f"got it with `model.transformer.shrink` {transformer.shrink}"
+            )
+        if self.train.validation == "shuffled_cut" and self.data.validation < self.train.batch_size:
+            raise ValueError(
+                f"`train.validation` shuffled_cut keeps whole batches of {self.train.batch_size} only, "
+                f"got `data.validation` {self.data.validation}"
+            )
         return self
 
     def resolved(self) -> Config:

@@ -14,6 +14,11 @@ METRICS = {
     "best.validation.loss": "mean cross-entropy on the validation pictures in nats, at the best epoch",
     "best.train.accuracy": "fraction of training pictures read correctly while training, at the best epoch",
     "best.train.loss": "mean cross-entropy on the training pictures while training in nats, at the best epoch",
+    "last.validation.accuracy": "fraction of validation pictures read correctly, after the last epoch",
+    "last.validation.loss": "mean cross-entropy on the validation pictures in nats, after the last epoch",
+    "early.train.loss": "mean cross-entropy while training in nats, over the first tenth of the epochs",
+    "letter.magnification": "how many times longer the transformer makes lengths, mean over test pictures",
+    "letter.centring": "pixels by which it moves the ink's centre of mass towards the middle, mean over test pictures",
     "best.epoch": "the epoch, from 1, with the best validation accuracy",
     "epochs": "epochs trained",
     "cost.parameters": "number of weights, moving statistics included",
@@ -25,3 +30,8 @@ METRICS = {
 
 TUNING_METRIC = "best.validation.accuracy"
 """What tuning maximises: the test pictures are kept for the verdict."""
+
+
+def is_better_high(metric: str) -> bool:
+    """Return whether a larger value of the metric is the better one: accuracies are, losses and costs are not."""
+    return metric.endswith("accuracy") or metric.startswith("letter.")

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from stn_bench.catalogue import BASE, Ablation, Arm, Range, Study
+from stn_bench.catalogue import BASE, Ablation, Arm, Range, Study, Tuning
 from stn_bench.config import Config, override
 from stn_bench.errors import CatalogueError, ConfigError
 from stn_bench.identity import canonical
+from stn_bench.nn.layout import flops, matching_width
 
 Phase = Literal["tune", "verdict"]
 Overrides = Mapping[str, Any]
@@ -150,14 +151,17 @@ def make_plan(study: Study, ablations: tuple[Ablation, ...], overrides: Override
 def _plan_ablation(study: Study, ablation: Ablation, base: Config, shared: dict[str, PlannedArm]) -> PlannedAblation:
     where = f"ablations/{ablation.name}.toml"
     config = _resolve(base, ablation.base, f"{where}: [base]")
-    owner = BASE if config.canonical() == base.canonical() else ablation.name
-    own = _planned(study, owner, Arm(name=BASE), config, where)
+    tuning = _tuning_of(ablation, study)
+    is_tuned_apart = bool(tuning.trials and study.tuning.ablations)
+    owner = BASE if config.canonical() == base.canonical() and not is_tuned_apart else ablation.name
+    own = _planned(study, tuning, owner, Arm(name=BASE), config, where)
     ours = _share(shared, own)
     seen = {ours.key: BASE}
     arms = []
-    for arm in ablation.arms:
-        spot = f"{where}: [arms.{arm.name}]"
-        planned = _planned(study, ablation.name, arm, _resolve(own.config, arm.set, spot), spot)
+    for written in ablation.arms:
+        spot = f"{where}: [arms.{written.name}]"
+        arm, arm_config = _matched(written, own.config, spot)
+        planned = _planned(study, tuning, ablation.name, arm, arm_config, spot)
         if planned.config.canonical() == own.config.canonical() and not arm.search and arm.tuned:
             raise CatalogueError(f"{spot}: changes nothing in study `{study.name}`; its settings equal the base's")
         if planned.key in seen:
@@ -165,6 +169,25 @@ def _plan_ablation(study: Study, ablation: Ablation, base: Config, shared: dict[
         seen[planned.key] = arm.name
         arms.append((arm, _share(shared, planned)))
     return PlannedAblation(ablation, ours, tuple(arms))
+
+
+def _tuning_of(ablation: Ablation, study: Study) -> Tuning:
+    """Return the study's tuning, or none for an ablation that it leaves out."""
+    tuned = not study.tuning.ablations or ablation.name in study.tuning.ablations
+    return study.tuning if tuned else Tuning(seed=study.tuning.seed)
+
+
+def _matched(arm: Arm, base: Config, where: str) -> tuple[Arm, Config]:
+    """Return an arm with the width that gives it the base's FLOPs, if it asks for that, and its configuration."""
+    config = _resolve(base, arm.set, where)
+    if not arm.match:
+        return arm, config
+    try:
+        width = matching_width(config, flops(base))
+    except ConfigError as error:
+        raise CatalogueError(f"{where}: `match`: {error}") from None
+    arm = arm.model_copy(update={"set": {**arm.set, "model.width": width}})
+    return arm, _resolve(base, arm.set, where)
 
 
 def _share(shared: dict[str, PlannedArm], arm: PlannedArm) -> PlannedArm:
@@ -178,19 +201,22 @@ def _resolve(config: Config, overrides: Overrides, where: str) -> Config:
         raise CatalogueError(str(error)) from None
 
 
-def _planned(study: Study, ablation: str, arm: Arm, config: Config, where: str) -> PlannedArm:
-    space = {**_sorted(study.tuning.search), **_sorted(arm.search)} if arm.tuned and study.tuning.trials else {}
+def _planned(study: Study, tuning: Tuning, ablation: str, arm: Arm, config: Config, where: str) -> PlannedArm:
+    space = {**_sorted(tuning.search), **_sorted(arm.search)} if arm.tuned and tuning.trials else {}
     for path in space:
         if path in arm.set:
             raise CatalogueError(
                 f"{where}: sets `{path}`, which study `{study.name}` searches; "
                 f"leave it to the search, or keep the arm as written with `tuned = false`"
             )
+    if arm.search and not space:
+        raise CatalogueError(
+            f"{where}: has settings to search, but study `{study.name}` tunes nothing here; "
+            f"give it [tuning], or choose other arms with `arms`"
+        )
     _check_space(space, config, where)
-    trials = study.tuning.trials if arm.tuned else 0
-    return PlannedArm(
-        study.name, ablation, arm.name, dict(arm.set), config, study.seeds, trials, study.tuning.seed, space
-    )
+    trials = tuning.trials if arm.tuned else 0
+    return PlannedArm(study.name, ablation, arm.name, dict(arm.set), config, study.seeds, trials, tuning.seed, space)
 
 
 def _sorted(space: Mapping[str, Range]) -> dict[str, Range]:

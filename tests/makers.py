@@ -61,7 +61,7 @@ def study(trials: int = 0, tuning_seed: int = 1000, **rest: Any) -> Study:
 
 def plan(*ablations: Ablation, trials: int = 0, overrides: Mapping[str, Any] | None = None, **rest: Any) -> Plan:
     """Return the plan of a small study over these ablations."""
-    names = tuple(one.name for one in ablations)
+    names = tuple(dict.fromkeys(one.name for one in ablations))
     return make_plan(study(trials, ablations=names, **rest), ablations, overrides or {})
 
 
@@ -111,16 +111,11 @@ class FakeStore:
 
     def finished(self) -> list[FinishedRun]:
         """Return the runs that did not crash, the latest first."""
-        return [
-            FinishedRun(one.run_id, one.run_key, digest_of(one.settings), one.phase, one.seed, one.identity.dataset)
-            for one in self._records.values()
-            if one.outcome != "crashed"
-        ]
+        return [_listed(one) for one in self._records.values() if one.outcome != "crashed"]
 
-    def crashed(self, study: str) -> dict[str, str]:
-        """Return run key -> run id of the study's crashed runs."""
-        crashed = [one for one in self._records.values() if one.outcome == "crashed" and one.study == study]
-        return {one.run_key: one.run_id for one in crashed}
+    def crashed(self, study: str) -> list[FinishedRun]:
+        """Return the study's crashed runs, the latest first."""
+        return [_listed(one) for one in self._records.values() if one.outcome == "crashed" and one.study == study]
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of runs."""
@@ -137,6 +132,11 @@ class FinishedRun:
     phase: str
     seed: int
     dataset: str
+
+
+def _listed(one: RunRecord) -> FinishedRun:
+    digest = digest_of(one.settings)
+    return FinishedRun(one.run_id, one.run_key, digest, one.phase, one.seed, one.identity.dataset)
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:

@@ -220,3 +220,63 @@ def test_choices_keep_their_types(tmp_path: Path) -> None:
     )
     assert study.tuning.search["train.batch_size"] == Range(choices=(16, 32))  # type: ignore[attr-defined]
     assert [type(one) for one in study.tuning.search["train.batch_size"].choices] == [int, int]  # type: ignore[attr-defined]
+
+
+CLAIM = """
+[[claims]]
+says = "Narrow is worse"
+asked = "narrow against the base"
+arm = "narrow"
+expect = "worse"
+"""
+
+
+def test_claims_are_read(tmp_path: Path) -> None:
+    (claim,) = Catalogue(make_root(tmp_path, ablation=ABLATION + CLAIM)).ablation("depth").claims
+    assert (claim.arm, claim.against, claim.expect, claim.metric) == ("narrow", "base", "worse", "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('arm = "narrow"', 'arm = "narow"', r"\[\[claims\]\] no arm `narow` here. Did you mean `narrow`\?"),
+        ('expect = "worse"', 'expect = "worse"\nagainst = "wide"', r"no arm `wide` here"),
+        ('expect = "worse"', 'expect = "bad"', r"\[\[claims\]\]: `expect`: input should be 'better' or 'worse'"),
+        ('expect = "worse"', 'metric = "test.acuracy"', r"no metric `test.acuracy`. Did you mean `test.accuracy`"),
+        ('expect = "worse"', "wish = 1", r"\[\[claims\]\]: unknown key `wish`"),
+    ],
+)
+def test_a_claim_that_cannot_be_tested_is_refused(tmp_path: Path, old: str, new: str, message: str) -> None:
+    with pytest.raises(CatalogueError, match=message):
+        read_ablation(tmp_path, ABLATION + CLAIM.replace(old, new))
+
+
+def test_claims_must_be_a_list_of_tables(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"`claims`: expected tables \[\[claims\]\]"):
+        read_ablation(tmp_path, "claims = 3\n" + ABLATION)
+
+
+def test_a_study_may_keep_some_arms_of_an_ablation(tmp_path: Path) -> None:
+    wider = ABLATION + '[arms.wide]\nset = { "model.width" = 2.0 }\n' + CLAIM
+    make_root(tmp_path, study=STUDY + 'arms = { depth = ["wide"] }\n', ablation=wider)
+    _, (kept,) = load(tmp_path, "small")
+    assert [arm.name for arm in kept.arms] == ["wide"]
+    assert kept.claims == (), "a claim about an arm that was left out is not asked"
+
+
+@pytest.mark.parametrize(
+    ("arms", "message"),
+    [
+        ('{ depth = ["narow"] }', r"`arms.depth`: no arm `narow` there. Did you mean `narrow`"),
+        ('{ depht = ["narrow"] }', r"name only ablations of the study, got `depht`. Did you mean `depth`"),
+    ],
+)
+def test_an_arm_that_cannot_be_kept_is_refused(tmp_path: Path, arms: str, message: str) -> None:
+    make_root(tmp_path, study=STUDY + f"arms = {arms}\n")
+    with pytest.raises(CatalogueError, match=message):
+        load(tmp_path, "small")
+
+
+def test_an_arm_cannot_be_matched_and_set_its_width(tmp_path: Path) -> None:
+    with pytest.raises(CatalogueError, match=r"`match` finds `model.width`, so the arm must not set it too"):
+        read_ablation(tmp_path, ABLATION + 'match = "flops"\n')

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import LEARNING_RATE, ablation, arm, plan
 
-from stn_bench.catalogue import Range
+from stn_bench.catalogue import Range, Tuning
 from stn_bench.config import Config
 from stn_bench.errors import CatalogueError, ConfigError
+from stn_bench.nn.layout import flops
 from stn_bench.plan import Plan, PlannedArm, draw
 
 WIDE, NARROW = arm("wide", {"model.width": 2.0}), arm("narrow", {"model.width": 0.5})
@@ -195,3 +196,46 @@ def test_digest_changes_with_what_was_planned(change: dict[str, object]) -> None
 
 def test_digest_changes_with_an_arm() -> None:
     assert plan(ablation(WIDE)).digest != plan(ablation(NARROW)).digest
+
+
+def test_a_matched_arm_gets_the_width_that_costs_what_the_base_costs() -> None:
+    planned = plan(ablation(arm("plain", {"model.transformer.kind": "none"}, match="flops")))
+    ((written, trained),) = planned.ablations[0].arms
+    assert trained.config.model.width > 1
+    assert (
+        written.set == trained.changes == {"model.transformer.kind": "none", "model.width": trained.config.model.width}
+    )
+    assert flops(trained.config) == pytest.approx(flops(planned.ablations[0].base.config), rel=0.03)
+
+
+def test_an_arm_that_cannot_be_matched_is_refused() -> None:
+    with pytest.raises(CatalogueError, match=r"\[arms.plain\]: `match`: .*not known before it is built"):
+        plan(ablation(arm("plain", {"model.factory": "mine:network"}, match="flops")))
+
+
+def test_tuning_may_be_for_some_ablations_only() -> None:
+    one, other = ablation(WIDE), ablation(NARROW, name="other")
+    tuning = Tuning(trials=2, search=LEARNING_RATE, ablations=("other",))
+    planned = plan(one, other, tuning=tuning)
+    assert {arm.label: arm.trials for arm in planned.arms} == {
+        "base": 0,
+        "depth/wide": 0,
+        "other/base": 2,
+        "other/narrow": 2,
+    }
+    assert planned.cells() == 4 * 3 + 2 * 2
+
+
+def test_tuned_bases_are_shared_between_ablations() -> None:
+    ablations = (ablation(WIDE), ablation(NARROW, name="other"), ablation(WIDE, name="third"))
+    tuning = Tuning(trials=2, search=LEARNING_RATE, ablations=("other", "third"))
+    planned = plan(*ablations, tuning=tuning)
+    assert planned.ablations[1].base is planned.ablations[2].base
+    assert planned.ablations[0].base is not planned.ablations[1].base
+
+
+def test_an_arm_with_settings_to_search_needs_tuning() -> None:
+    with pytest.raises(
+        CatalogueError, match=r"\[arms.dropped\]: has settings to search, but study `small` tunes noth"
+    ):
+        plan(ablation(arm("dropped", {"model.width": 0.5}, search=DROPOUT)))

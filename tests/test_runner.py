@@ -122,7 +122,12 @@ def test_workers_end_when_run_is_killed(tmp_path: Path) -> None:
 
 
 def test_a_crashing_arm_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
-    root = make_root(tmp_path, PLAIN.replace('["transformer"]', '["crash"]').replace("[1, 2, 3]", "[1, 2]"))
+    root = make_root(
+        tmp_path,
+        PLAIN.replace('["transformer"]', '["crash"]', 1)
+        .replace('arms = { transformer = ["none"] }', "")
+        .replace("[1, 2, 3]", "[1, 2]"),
+    )
     (root / "ablations").mkdir()
     (root / "ablations/crash.toml").write_text(
         'title = "Crash"\nquestion = "What if an arm raises?"\n'

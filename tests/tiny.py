@@ -10,6 +10,7 @@ from pathlib import Path
 STUDY = """
 title = "Tiny: does the transformer help?"
 ablations = ["transformer"]
+arms = { transformer = ["none"] }
 seeds = [1, 2, 3]
 margin = 0.05
 

@@ -65,7 +65,7 @@ class DatasetSpec:
             alphabet=data.alphabet,
             fonts=data.fonts,
             shapes=data.shapes,
-            pad_byte=_pad_byte(config) if data.shapes == "varied" else None,
+            pad_byte=pad_byte(config) if data.shapes == "varied" else None,
             seed=data.seed,
         )
 
@@ -84,7 +84,8 @@ class DatasetSpec:
         return f"{self.source}-{self.count}x{self.size}-{self.shapes}-{digest}"
 
 
-def _pad_byte(config: Config) -> int:
+def pad_byte(config: Config) -> int:
+    """Return the value around a letterboxed picture, 0..255."""
     pad = config.resolved().data.pad
     assert pad is not None  # resolved() writes it out
     return round(255 * pad) if config.model.input_range == "[0,1]" else round((pad + 1) * 127.5)

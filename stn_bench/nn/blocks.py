@@ -2,54 +2,36 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import NamedTuple
 
 import keras
 
 from stn_bench.config import ModelConfig, NormConfig
+from stn_bench.nn.layout import LOCALISATION_CHANNELS, TRUNK, Block, scaled_channels
 from stn_bench.nn.sampler import Tensor
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The affine matrix that changes nothing, row by row."""
 
-LOCALISATION_CHANNELS = 20
-"""Channels of the localisation head's convolution at width 1."""
 
-
-class Block(NamedTuple):
-    """One convolution of a trunk: its channels at width 1, its kernel size and how much it shrinks the picture."""
-
-    channels: int
-    kernel: int
-    factor: int
-
-
-TRUNK = (Block(512, 5, 3), Block(256, 3, 2), Block(64, 3, 2))
-"""The article's trunk: 60x60 becomes 20x20, 10x10 and 5x5."""
-
-
-def scaled_channels(channels: int, width: float) -> int:
-    """Return `channels * width` rounded to the nearest whole number, and never less than 1."""
-    return max(1, round(channels * width))
-
-
-def trunk(x: Tensor, config: ModelConfig, name: str) -> Tensor:
-    """Return the features of a picture; the localisation net and the classifier each own one trunk.
+def trunk(x: Tensor, config: ModelConfig, name: str, blocks: slice = slice(None)) -> Tensor:
+    """Return the features of a picture; unless they share, the localisation net and the classifier each own one trunk.
 
     Args:
         x: symbolic tensor of shape `(batch, height, width, channels)`.
         config: width, downsampling, activation, normalisation and dropout.
         name: prefix of the layers' names.
+        blocks: which of the trunk's blocks; all of them by default.
 
     Returns:
-        Symbolic tensor of shape `(batch, ceil(height / 12), ceil(width / 12), 64 * config.width)`.
+        Symbolic tensor; behind all blocks of shape `(batch, ceil(height / 12), ceil(width / 12), 64 * config.width)`.
     """
-    for number, block in enumerate(TRUNK, start=1):
+    for number, block in list(enumerate(TRUNK, start=1))[blocks]:
         part = f"{name}_{number}"
-        channels = scaled_channels(block.channels, config.width)
-        x = DOWNSAMPLINGS[config.downsampling](x, block._replace(channels=channels), part)
-        x = POSITIONS[config.norm.position](x, config, part)
+        block = block._replace(channels=scaled_channels(block.channels, config.width))
+        rest = functools.partial(POSITIONS[config.norm.position], config=config, name=part)
+        x = DOWNSAMPLINGS[config.downsampling](x, block, part, rest)
         x = keras.layers.Dropout(config.dropout, name=f"{part}_dropout")(x)
     return x
 
@@ -77,25 +59,39 @@ def classifier_head(x: Tensor, config: ModelConfig, num_classes: int) -> Tensor:
     return keras.layers.Softmax(dtype="float32", name="probabilities")(x)
 
 
-# How a block shrinks its picture. Each returns ceil(height / factor) rows and ceil(width / factor) columns. Pooling
-# follows its convolution at once, before activation and normalisation: so the rest of the block sees the same shape in
-# every arm and only the shrinking differs. (For maximum and a rising activation the order makes no difference anyway.)
+# How a block shrinks its picture. Each returns ceil(height / factor) rows and ceil(width / factor) columns. Maximum
+# and mean follow their convolution at once, so that the rest of the block, activation and normalisation, sees the
+# same shape as with a stride and only the shrinking differs. (For the maximum and a rising activation the order makes no
+# difference anyway.) Blurring stands behind the activation, whose edges are what it is there to smooth.
+
+Rest = Callable[[Tensor], Tensor]
+"""Activation and normalisation, in the order that the configuration asks for."""
 
 
-def strided_convolution(x: Tensor, block: Block, name: str) -> Tensor:
+def strided_convolution(x: Tensor, block: Block, name: str, rest: Rest) -> Tensor:
     """Shrink by the convolution's own stride, as the article does (Ques1)."""
-    return _convolution(x, block, name, stride=block.factor)
+    return rest(_convolution(x, block, name, stride=block.factor))
 
 
-def max_pooled_convolution(x: Tensor, block: Block, name: str) -> Tensor:
+def max_pooled_convolution(x: Tensor, block: Block, name: str, rest: Rest) -> Tensor:
     """Shrink by keeping the maximum of each window of a stride-1 convolution."""
     x = _convolution(x, block, name, stride=1)
-    return keras.layers.MaxPooling2D(block.factor, padding="same", name=f"{name}_pool")(x)
+    return rest(keras.layers.MaxPooling2D(block.factor, padding="same", name=f"{name}_pool")(x))
 
 
-def average_pooled_convolution(x: Tensor, block: Block, name: str) -> Tensor:
+def average_pooled_convolution(x: Tensor, block: Block, name: str, rest: Rest) -> Tensor:
     """Shrink by the mean of each window of a stride-1 convolution."""
     x = _convolution(x, block, name, stride=1)
+    return rest(keras.layers.AveragePooling2D(block.factor, padding="same", name=f"{name}_pool")(x))
+
+
+def blur_pooled_convolution(x: Tensor, block: Block, name: str, rest: Rest) -> Tensor:
+    """Shrink a stride-1 convolution behind a triangle filter (Zhang 2019, https://arxiv.org/abs/1904.11486, "Tri-3").
+
+    Two means of `factor` pixels, one behind the other, are that filter: 1 2 1 for a factor of 2, 1 2 3 2 1 for 3.
+    """
+    x = rest(_convolution(x, block, name, stride=1))
+    x = keras.layers.AveragePooling2D(block.factor, strides=1, padding="same", name=f"{name}_blur")(x)
     return keras.layers.AveragePooling2D(block.factor, padding="same", name=f"{name}_pool")(x)
 
 
@@ -104,10 +100,11 @@ def _convolution(x: Tensor, block: Block, name: str, stride: int) -> Tensor:
     return keras.layers.Conv2D(block.channels, block.kernel, stride, padding="same", name=f"{name}_conv")(x)
 
 
-DOWNSAMPLINGS: dict[str, Callable[[Tensor, Block, str], Tensor]] = {
+DOWNSAMPLINGS: dict[str, Callable[[Tensor, Block, str, Rest], Tensor]] = {
     "stride": strided_convolution,
     "max_pool": max_pooled_convolution,
     "average_pool": average_pooled_convolution,
+    "blur_pool": blur_pooled_convolution,
 }
 
 

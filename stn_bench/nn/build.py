@@ -46,12 +46,38 @@ def _dtype_policy(name: str) -> Iterator[None]:
 def article_network(config: Config) -> keras.Model:
     """Return the article's plain CNN, or the same behind a spatial transformer."""
     pictures = keras.Input((config.data.size, config.data.size, 3), dtype="uint8", name="picture")
-    x = rescaling(config)(pictures)
-    if config.model.transformer.kind == "affine":
-        x = affine_transformer(config)(x)
-    x = trunk(x, config.model, name="classifier")
-    probabilities = classifier_head(x, config.model, len(config.data.alphabet))
+    features = TRANSFORMERS[config.model.transformer.kind](rescaling(config)(pictures), config)
+    probabilities = classifier_head(features, config.model, len(config.data.alphabet))
     return keras.Model(pictures, probabilities, name="cnn" if config.model.transformer.kind == "none" else "stn")
+
+
+def plain_trunk(x: Tensor, config: Config) -> Tensor:
+    """Return the features of the picture as it is."""
+    return trunk(x, config.model, name="classifier")
+
+
+def transformed_trunk(x: Tensor, config: Config) -> Tensor:
+    """Return the features of the picture behind the spatial transformer."""
+    if config.model.transformer.shared_blocks:
+        return shared_trunk(x, config)
+    return plain_trunk(_transformer(localisation_net(config), config)(x), config)
+
+
+TRANSFORMERS: dict[str, Callable[[Tensor, Config], Tensor]] = {"affine": transformed_trunk, "none": plain_trunk}
+
+
+def shared_trunk(x: Tensor, config: Config) -> Tensor:
+    """Return the features behind a transformer whose localisation net begins with the classifier's own first blocks.
+
+    The same weights see the picture twice, as it came and as it was transformed (Finnveden, Jansson and Lindeberg
+    2020, https://arxiv.org/abs/2004.11678, "STN-SL").
+    """
+    model, shared = config.model, config.model.transformer.shared_blocks
+    picture = _picture(config, "shared_picture")
+    first_blocks = keras.Model(picture, trunk(picture, model, "shared", slice(shared)), name="shared")
+    rest = slice(shared, None)
+    matrix = localisation_head(trunk(first_blocks(x), model, "localisation", rest), model)
+    return trunk(first_blocks(_transformer(None, config)(x, matrix)), model, "classifier", rest)
 
 
 def rescaling(config: Config) -> keras.layers.Layer:
@@ -64,16 +90,23 @@ def rescaling(config: Config) -> keras.layers.Layer:
     return keras.layers.Rescaling((1.0 - lower) / 255.0, offset=lower, dtype="float32", name="rescaling")
 
 
-def affine_transformer(config: Config) -> SpatialTransformer:
-    """Return the spatial transformer with the article's localisation net."""
-    picture = keras.Input((config.data.size, config.data.size, 3), name="localisation_picture")
-    matrix = localisation_head(trunk(picture, config.model, name="localisation"), config.model)
-    return SpatialTransformer(
-        keras.Model(picture, matrix, name="localisation"),
-        sampler=config.model.transformer.sampler,
-        fill=config.model.transformer.fill or 0.0,
-        name="transformer",
-    )
+def localisation_net(config: Config) -> keras.Model:
+    """Return the article's localisation net: picture to matrix, `(batch, size, size, 3)` to `(batch, 6)`."""
+    picture = x = _picture(config, "localisation_picture")
+    if config.model.transformer.shrink > 1:
+        factor = config.model.transformer.shrink
+        x = keras.layers.AveragePooling2D(factor, padding="same", name="localisation_shrink")(x)
+    matrix = localisation_head(trunk(x, config.model, name="localisation"), config.model)
+    return keras.Model(picture, matrix, name="localisation")
+
+
+def _picture(config: Config, name: str) -> Tensor:
+    return keras.Input((config.data.size, config.data.size, 3), name=name)
+
+
+def _transformer(localisation: keras.Model | None, config: Config) -> SpatialTransformer:
+    settings = config.model.transformer
+    return SpatialTransformer(localisation, sampler=settings.sampler, fill=settings.fill or 0.0, name="transformer")
 
 
 def _call_factory(address: str, config: Config) -> keras.Model:

@@ -9,15 +9,10 @@ from typing import Any, NamedTuple
 
 import keras
 
+from stn_bench.nn.layout import BILINEAR_FLOPS, GRID_FLOPS
 from stn_bench.nn.transformer import SpatialTransformer
 
 Shape = tuple[int, ...]
-
-GRID_FLOPS = 12
-"""The sampling grid, for each output pixel: a 2x3 matrix times (x, y, 1), six multiply-adds."""
-
-BILINEAR_FLOPS = 8
-"""The bilinear sampler, for each output pixel and channel: four neighbours, each weighted and added."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,7 @@ def _descend(call: Call) -> Iterator[Call]:
     if isinstance(call.layer, keras.Model):
         yield from _calls(call.layer)
         return
-    if isinstance(call.layer, SpatialTransformer):
+    if isinstance(call.layer, SpatialTransformer) and call.layer.localisation is not None:
         yield from _descend(Call(call.layer.localisation, call.inputs, (6,)))
     yield call
 

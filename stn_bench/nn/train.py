@@ -14,6 +14,7 @@ import keras
 import numpy as np
 
 from stn_bench.config import Config
+from stn_bench.data.correction import correct_split
 from stn_bench.data.dataset import Pictures, Split
 from stn_bench.errors import Interrupted
 from stn_bench.machine import PeakMemory
@@ -133,6 +134,7 @@ def train(
     Raises:
         Interrupted: if `should_stop` said so before the last epoch.
     """
+    job = dataclasses.replace(job, split=correct_split(job.split, job.config))
     model = prepare_model(job)
     progress, best = _restore(model, job)
     for epoch in range(1, progress.epoch + 1):
@@ -208,7 +210,7 @@ def _run_epoch(model: keras.Model, job: Job, progress: Progress, best: Weights) 
     started, memory = time.perf_counter(), PeakMemory()
     fitted = _fit_epoch(model, job, progress.epoch)
     progress.fit_seconds.append(time.perf_counter() - started)
-    progress.append(fitted | _validate(model, job.split.validation))
+    progress.append(fitted | _validate(model, VALIDATIONS[job.config.train.validation](job, progress.epoch)))
     progress.diverged = _divergence(progress)
     if not progress.diverged and progress.is_best():
         best, progress.best_epoch = values(model.variables), progress.epoch
@@ -229,6 +231,28 @@ def _fit_epoch(model: keras.Model, job: Job, epoch: int) -> dict[str, float]:
         verbose=0,
     ).history
     return {"train.loss": float(logs["loss"][0]), "train.accuracy": float(logs["sparse_categorical_accuracy"][0])}
+
+
+def whole_validation(job: Job, epoch: int) -> Pictures:
+    """Return all validation pictures."""
+    return job.split.validation
+
+
+def shuffled_cut_validation(job: Job, epoch: int) -> Pictures:
+    """Return the validation pictures of an epoch as the article takes them: whole batches only, in a new order.
+
+    Its generator was asked for `floor(n / batch)` batches and shuffled each epoch: others were left out each time.
+    """
+    pictures = job.split.validation
+    kept = len(pictures) // job.config.train.batch_size * job.config.train.batch_size
+    order = np.sort(np.random.default_rng([job.seed, epoch, 1]).permutation(len(pictures))[:kept])
+    return Pictures(pictures.images[order], pictures.labels[order])
+
+
+VALIDATIONS: dict[str, Callable[[Job, int], Pictures]] = {
+    "whole": whole_validation,
+    "shuffled_cut": shuffled_cut_validation,
+}
 
 
 def _validate(model: keras.Model, pictures: Pictures) -> dict[str, float]:
@@ -259,7 +283,7 @@ def _finish(model: keras.Model, job: Job, progress: Progress, best: Weights) -> 
         metrics |= _test(model, job, "test.last_")[0]
         assign(model.variables, best)
         scores, predictions = _test(model, job, "test.")
-        metrics |= scores | _at_best(progress)
+        metrics |= scores | _at_best(progress) | _on_the_way(progress)
     return Training(
         outcome="diverged" if progress.diverged else "finished",
         reason=progress.diverged,
@@ -283,6 +307,16 @@ def _test(model: keras.Model, job: Job, prefix: str) -> tuple[dict[str, float], 
 
 def _at_best(progress: Progress) -> dict[str, float]:
     return {f"best.{name}": series[progress.best_epoch - 1] for name, series in progress.history.items()}
+
+
+def _on_the_way(progress: Progress) -> dict[str, float]:
+    """Return what the learning curve says of the start and of the end, without choosing an epoch."""
+    early = max(1, round(len(progress.history["train.loss"]) / 10))
+    return {
+        "early.train.loss": float(np.mean(progress.history["train.loss"][:early])),
+        "last.validation.accuracy": progress.history["validation.accuracy"][-1],
+        "last.validation.loss": progress.history["validation.loss"][-1],
+    }
 
 
 def _step_ms(job: Job, progress: Progress) -> float:

@@ -21,7 +21,8 @@ class SpatialTransformer(keras.layers.Layer):  # type: ignore[misc]
 
     Args:
         localisation: layer or model that maps the picture to `(batch, 6)`, the matrix row by row. It should start at
-            the identity: last kernel zero, last bias `[1, 0, 0, 0, 1, 0]`.
+            the identity: last kernel zero, last bias `[1, 0, 0, 0, 1, 0]`. `None` takes the six numbers as a second
+            input, from a localisation net that shares layers with what stands behind the transformer.
         output_size: height and width of the result, in pixels; `None` keeps the input's.
         sampler: `"exact"` returns the input for the identity matrix; `"article"` keeps the scale, the rounding and
             the border of the article's own code. See `stn_bench.nn.sampler`.
@@ -30,6 +31,7 @@ class SpatialTransformer(keras.layers.Layer):  # type: ignore[misc]
 
     Call arguments:
         images: the pictures.
+        entries: the six numbers of each picture's matrix, only where `localisation` is `None`.
         training: whether the localisation net runs in training mode.
 
     Input shape:
@@ -71,23 +73,26 @@ class SpatialTransformer(keras.layers.Layer):  # type: ignore[misc]
         self.sampler = sampler
         self.fill = float(fill)
 
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
+    def build(self, input_shape: tuple[int | None, ...], *entries_shape: tuple[int | None, ...]) -> None:
         """Build the localisation net for pictures of this shape."""
-        if not self.localisation.built:
+        if self.localisation is not None and not self.localisation.built:
             self.localisation.build(input_shape)
 
-    def matrices(self, images: Tensor, training: bool | None = None) -> Tensor:
+    def matrices(self, images: Tensor, entries: Tensor | None = None, training: bool | None = None) -> Tensor:
         """Return the matrix of each picture, from output to source coordinates: float32, `(batch, 2, 3)`."""
-        entries = self.localisation(images, training=training)  # (batch, 6)
+        if self.localisation is not None:
+            entries = self.localisation(images, training=training)  # (batch, 6)
         return ops.reshape(ops.cast(entries, "float32"), (-1, 2, 3))
 
-    def call(self, images: Tensor, training: bool | None = None) -> Tensor:
+    def call(self, images: Tensor, entries: Tensor | None = None, training: bool | None = None) -> Tensor:
         """Return each picture seen through its own matrix."""
-        matrices = self.matrices(images, training=training)
+        matrices = self.matrices(images, entries, training=training)
         pictures = SAMPLERS[self.sampler](images, matrices, self.output_size or tuple(images.shape[1:3]), self.fill)
         return ops.cast(pictures, self.compute_dtype)
 
-    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    def compute_output_shape(
+        self, input_shape: tuple[int | None, ...], *entries_shape: tuple[int | None, ...]
+    ) -> tuple[int | None, ...]:
         """Return the shape of the result for pictures of this shape."""
         return (input_shape[0], *(self.output_size or input_shape[1:3]), input_shape[3])
 
@@ -95,7 +100,7 @@ class SpatialTransformer(keras.layers.Layer):  # type: ignore[misc]
         """Return the constructor's arguments, the localisation net among them, as plain data."""
         return {
             **super().get_config(),
-            "localisation": keras.saving.serialize_keras_object(self.localisation),
+            "localisation": self.localisation and keras.saving.serialize_keras_object(self.localisation),
             "output_size": self.output_size,
             "sampler": self.sampler,
             "fill": self.fill,
@@ -104,7 +109,7 @@ class SpatialTransformer(keras.layers.Layer):  # type: ignore[misc]
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Return the layer that `get_config` described."""
-        localisation = keras.saving.deserialize_keras_object(config["localisation"])
+        localisation = config["localisation"] and keras.saving.deserialize_keras_object(config["localisation"])
         return cls(**{**config, "localisation": localisation})
 
 

@@ -4,8 +4,17 @@ import pytest
 
 from stn_bench.config import LOWER_BOUND, Config, override
 from stn_bench.errors import ConfigError
-from stn_bench.nn.blocks import ACTIVATIONS, DOWNSAMPLINGS, NORMALISATIONS, POSITIONS, SCORES, scaled_channels, trunk
+from stn_bench.nn.blocks import (
+    ACTIVATIONS,
+    DOWNSAMPLINGS,
+    NORMALISATIONS,
+    POSITIONS,
+    SCORES,
+    blur_pooled_convolution,
+    trunk,
+)
 from stn_bench.nn.build import build_model
+from stn_bench.nn.layout import Block, scaled_channels
 from stn_bench.nn.sampler import SAMPLERS
 from stn_bench.nn.transformer import find_transformer
 
@@ -23,6 +32,8 @@ CHOICES = [
     ("model.norm.affine", False),
     ("model.dropout", 0.0),
     ("model.transformer.kind", "none"),
+    ("model.transformer.shared_blocks", 2),
+    ("model.transformer.shrink", 2),
 ]
 
 
@@ -46,9 +57,11 @@ def test_every_choice_trains_a_step(path, value, pictures):
     # Sampler, fill and precision act inside the transformer; the rest needs only the faster plain network.
     inside = path.startswith(("model.transformer", "train", "model.input_range"))
     model = build(({} if inside else PLAIN) | {path: value})
-    moving = [model.get_layer("classifier_1_conv").kernel, model.get_layer("score_map").kernel]
+    shared = path == "model.transformer.shared_blocks"
+    first = model.get_layer("shared").get_layer("shared_1_conv") if shared else model.get_layer("classifier_1_conv")
+    moving = [first.kernel, model.get_layer("score_map").kernel]
     if transformer := find_transformer(model):
-        moving.append(transformer.localisation.get_layer("localisation_matrix").kernel)
+        moving.append((transformer.localisation or model).get_layer("localisation_matrix").kernel)
     before = [np.array(weight) for weight in moving]
     model.compile("adam", "sparse_categorical_crossentropy", run_eagerly=True, jit_compile=False)
     loss = model.train_on_batch(pictures, np.arange(6) % 5)
@@ -196,3 +209,59 @@ def test_a_network_of_ones_own(pictures):
 def test_a_network_that_does_not_fit_is_refused(factory, complaint):
     with pytest.raises(ConfigError, match=complaint):
         build({"model.factory": factory})
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_blur_pooling_is_a_triangle_filter_behind_the_activation(factor):
+    # Zhang (2019), figure 4: 1 2 1 for a factor of 2; by correlation, away from the border.
+    triangle = np.convolve(np.ones(factor), np.ones(factor)) / factor**2
+    picture = keras.Input((24, 24, 3))
+    x = blur_pooled_convolution(picture, Block(4, 3, factor), "b", lambda x: keras.layers.ReLU(name="relu")(x))
+    model = keras.Model(picture, x)
+    probe = keras.Model(picture, [model.get_layer("relu").output, x])
+    activations, blurred = (np.asarray(y) for y in probe(np.random.default_rng(1).random((1, 24, 24, 3))))
+    taps = np.outer(triangle, triangle)
+    window, reach = 2 * factor - 1, 24 // factor - 2
+    ahead = (factor - 1) // 2  # "same" padding puts the smaller half in front
+    for row in range(1, reach):
+        for column in range(1, reach):
+            top, left = row * factor - ahead, column * factor - ahead
+            patch = activations[0, top : top + window, left : left + window]
+            expected = np.einsum("hwc,hw->c", patch, taps)
+            np.testing.assert_allclose(blurred[0, row, column], expected, rtol=1e-5)
+    assert blurred.shape == (1, 24 // factor, 24 // factor, 4)
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3])
+def test_shared_blocks_are_one_set_of_weights_seen_twice(shared, pictures, tmp_path):
+    own, common = build({}), build({"model.transformer.shared_blocks": shared})
+    saved = sum(
+        int(np.prod(weight.shape)) for layer in _blocks(own, "localisation", shared) for weight in layer.weights
+    )
+    assert common.count_params() == own.count_params() - saved
+    transformer = find_transformer(common)
+    np.testing.assert_allclose(  # untrained, the matrix is the identity
+        output_of(common, "transformer", pictures), output_of(common, "rescaling", pictures), atol=1e-6
+    )
+    assert transformer.localisation is None
+    common.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(pictures, verbose=0), common.predict(pictures, verbose=0))
+    assert loaded.count_params() == common.count_params(), "the weights are still shared"
+
+
+def _blocks(model, name, count):
+    layers = find_transformer(model).localisation.layers
+    return [layer for layer in layers if any(layer.name.startswith(f"{name}_{n + 1}_") for n in range(count))]
+
+
+def test_a_small_localisation_net_sees_half_the_picture(pictures):
+    model = build({"model.transformer.shrink": 2})
+    localisation = find_transformer(model).localisation
+    assert localisation.get_layer("localisation_1_conv").input.shape[1:3] == (10, 10)
+    assert find_transformer(model).output.shape[1:3] == (20, 20)
+
+
+def test_shared_blocks_need_the_same_picture():
+    with pytest.raises(ConfigError, match=r"needs both nets to see the same picture"):
+        build({"model.transformer.shared_blocks": 1, "model.transformer.shrink": 2})

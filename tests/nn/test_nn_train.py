@@ -10,9 +10,21 @@ import numpy as np
 import pytest
 
 from stn_bench.config import Config, override
+from stn_bench.data.correction import correct_split
 from stn_bench.data.dataset import Pictures, Split
 from stn_bench.errors import Interrupted
-from stn_bench.nn.train import Job, Progress, Training, epoch_order, predict, prepare_model, score, train, values
+from stn_bench.nn.train import (
+    Job,
+    Progress,
+    Training,
+    epoch_order,
+    predict,
+    prepare_model,
+    score,
+    shuffled_cut_validation,
+    train,
+    values,
+)
 
 TINY = {
     "data.count": 66,
@@ -229,3 +241,36 @@ def test_mixed_precision_trains(tmp_path: Path, precision: str) -> None:
     training = train(job(tmp_path, train__precision=precision, train__epochs=1))
     assert training.outcome == "finished"
     assert {weight.dtype for weight in training.model.trainable_weights} == {"float32"}
+
+
+def test_shuffled_cut_validation_leaves_other_pictures_out_each_epoch(tmp_path: Path) -> None:
+    cut = job(tmp_path, train__validation="shuffled_cut", train__batch_size=5)
+    seen = [shuffled_cut_validation(cut, epoch) for epoch in (1, 2, 3)]
+    assert [len(part) for part in seen] == [10, 10, 10]  # of 13
+    rows = [{image.tobytes() for image in part.images} for part in seen]
+    assert all(len(row) == 10 for row in rows)
+    assert rows[0] != rows[1]
+    assert rows[0] == {image.tobytes() for image in shuffled_cut_validation(cut, 1).images}
+
+
+def test_cutting_the_validation_leaves_the_training_alone(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    whole = train(job(tmp_path / "whole", train__batch_size=10))
+    cut = train(job(tmp_path, train__batch_size=10, train__validation="shuffled_cut"))
+    assert cut.history["train.loss"] == whole.history["train.loss"]
+    assert cut.metrics["test.last_loss"] == whole.metrics["test.last_loss"]
+    assert cut.history["validation.loss"] != whole.history["validation.loss"]
+
+
+def test_start_and_end_of_the_curves_are_metrics(undisturbed: Training) -> None:
+    assert undisturbed.metrics["early.train.loss"] == undisturbed.history["train.loss"][0]  # a tenth of 3, at least 1
+    assert undisturbed.metrics["last.validation.loss"] == undisturbed.history["validation.loss"][-1]
+    assert undisturbed.metrics["last.validation.accuracy"] == undisturbed.history["validation.accuracy"][-1]
+
+
+def test_pictures_are_corrected_before_the_network_sees_them(tmp_path: Path) -> None:
+    corrected = job(tmp_path, data__correction__kind="opencv", data__correction__threshold=100)
+    by_hand = dataclasses.replace(
+        job(tmp_path), split=correct_split(corrected.split, corrected.config), checkpoint=tmp_path / "other.npz"
+    )
+    assert train(corrected).history == train(by_hand).history
