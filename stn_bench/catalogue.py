@@ -93,6 +93,8 @@ class Claim(Group):
     """How `arm` does beside `against` if the claim holds."""
     above: float | None = None
     """Instead of a comparison: the value that the arm's own metric lies above if the claim holds."""
+    needs: dict[str, Any] = Field({})
+    """Settings without which the claim is not asked, by dotted path."""
 
     @field_validator("metric")
     @classmethod
@@ -343,7 +345,8 @@ def _list_of_tables(value: Any, path: Path) -> list[dict[str, Any]]:
 
 
 def _claim(table: dict[str, Any], path: Path) -> Claim:
-    return _validate(Claim, table, f"{path}: [[claims]]")
+    where = f"{path}: [[claims]]"
+    return _validate(Claim, {**table, "needs": _settings(table.get("needs", {}), f"{where} needs")}, where)
 
 
 def _check_claims(ablation: Ablation, path: Path) -> None:

@@ -32,7 +32,7 @@ class CorrectionConfig(Group):
     """"opencv" finds the letter by a threshold, and centres, straightens and scales it; "as_drawn" does nothing."""
     threshold: int = Field(200, ge=1, le=254)
     """Grey level, 0..255, below which a pixel counts as ink."""
-    opening: int = Field(1, ge=1, le=15)
+    opening: int = Field(2, ge=1, le=15)
     """Side of the square that ink must hold to survive, in pixels; removes dots and thin lines, 1 removes nothing."""
     smallest: float = Field(0.02, ge=0, le=1)
     """Fraction of the picture that the largest component must cover; a smaller one is left as it is."""

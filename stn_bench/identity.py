@@ -2,9 +2,9 @@
 
 A run key is the SHA-256 of the resolved configuration, the seed, the pictures' fingerprint, the code that this
 configuration runs, and the versions of the libraries that can change a result. The code is followed from
-`nn.train.train` through the definitions that it names; of a registry in `nn` (a top-level dict with text for keys)
-only the entries that the configuration names are followed. A model factory's code is followed through its own package
-and the modules beside it. A comment, a docstring or a line break changes nothing.
+`nn.train.train` through the definitions that it names in `nn` and in `data.correction`; of a registry there (a
+top-level dict with text for keys) only the entries that the configuration names. A model factory's code is followed
+through its own package and the modules beside it. A comment, a docstring or a line break changes nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from stn_bench.machine import package_version
 
 ENTRY = ("stn_bench.nn.train", "train")
 OURS = "stn_bench"
-FOLLOWED = "stn_bench.nn"
+FOLLOWED = ("stn_bench.nn", "stn_bench.data.correction")
 LOOSE = "*"  # stands for the top-level statements of a module that run and define no name
 BACKENDS = {"tensorflow": ("tensorflow",), "jax": ("jax", "jaxlib")}
 
@@ -115,7 +115,7 @@ def code_digests(config: Config) -> dict[str, str]:
         ConfigError: if the configuration names a model factory whose code cannot be found.
     """
     names = frozenset(value for value in config.flat().values() if isinstance(value, str))
-    roots, packages = [ENTRY], {FOLLOWED}
+    roots, packages = [ENTRY], set(FOLLOWED)
     if config.model.factory:
         module, _, function = config.model.factory.partition(":")
         _check_factory(module, function)
@@ -156,7 +156,7 @@ def _digests(roots: tuple[Reference, ...], packages: tuple[str, ...], names: fro
         waiting += source.elsewhere(name)
         if source.definitions.get(LOOSE):
             waiting.append((module, LOOSE))
-        ours = _inside(module, (FOLLOWED,))
+        ours = _inside(module, FOLLOWED)
         sliced = [_slice(node, names) if ours else (node, "") for node in source.definitions.get(name, ())]
         if sliced:
             keys = "".join(keys for _, keys in sliced)

@@ -24,6 +24,7 @@ METRICS = {
     "cost.parameters": "number of weights, moving statistics included",
     "cost.flops": "floating-point operations to read one picture",
     "cost.seconds": "seconds of training and validation",
+    "cost.cpu_seconds": "processor seconds of the same, all threads: what else the machine does adds little to them",
     "cost.step_ms": "milliseconds per training step, median over epochs",
     "cost.peak_memory_mb": "largest resident memory of the training process in MiB",
 }

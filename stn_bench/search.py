@@ -31,6 +31,7 @@ MAX_RETRIES = 3
 GRACE_HEARTBEATS = 4
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
+CLOCK_SECONDS = 5  # by how much a process' start may seem to move while the machine's clock is set
 SEED = "seed"
 OWNER = "owner"  # user attribute of a trial: the process that works on it
 SEEDS = Range(low=0, high=2**31 - 1)
@@ -256,7 +257,8 @@ def _is_dead(name: str) -> bool:
     pid, _, created = rest.partition(" ")
     try:
         process = psutil.Process(int(pid))
-        return f"{process.create_time():.2f}" != created or process.status() == psutil.STATUS_ZOMBIE
+        is_another = abs(process.create_time() - float(created)) > CLOCK_SECONDS
+        return is_another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
 

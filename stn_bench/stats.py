@@ -30,6 +30,16 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds with its 95 % t-interval; NaN where too few values tell."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """An arm minus its base on the seeds that both have.
 
@@ -55,6 +65,25 @@ def spread(values: Sequence[float]) -> Spread:
     array = np.asarray(values, np.float64)
     mean = float(array.mean()) if array.size else math.nan
     return Spread(array.size, mean, float(array.std(ddof=1)) if array.size > 1 else math.nan)
+
+
+def estimate(values: Sequence[float]) -> Estimate:
+    """Return the mean of some values and Student's interval of it."""
+    zeros = dict.fromkeys(range(len(values)), 0.0)
+    against_zero = compare(dict(enumerate(values)), zeros)
+    return Estimate(against_zero.n, against_zero.difference, against_zero.low, against_zero.high)
+
+
+def published_p(right: int, base_right: int, pictures: int) -> float:
+    """Return Fisher's exact two-sided p that two counts of pictures read correctly differ by the pictures' luck.
+
+    Whoever publishes one run each leaves no more than this to test; that both read the same pictures, and that another
+    seed would read others, is not in it.
+    """
+    from scipy import stats
+
+    table = [[right, pictures - right], [base_right, pictures - base_right]]
+    return float(stats.fisher_exact(table).pvalue)
 
 
 def compare(arm: Mapping[int, float], base: Mapping[int, float], direction: Direction = "maximize") -> Comparison:

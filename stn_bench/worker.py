@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -78,7 +79,7 @@ def run_worker(shift: Shift, connection: Connection) -> None:
     """Claim and train cells until none is left, or the other end of the connection says stop or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
     os.environ.update(training_environment(shift.threads))
-    _redirect_noise(shift.workspace.stores / "logs" / f"worker-{os.getpid()}.log")
+    _redirect_noise(shift.workspace.logs / f"worker-{os.getpid()}.log")
     sys.path.insert(0, str(shift.workspace.root))  # where a model factory of the user's may lie
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
@@ -135,6 +136,7 @@ class _Worker:
             self._connection.send(CellEnded(run_key, "interrupted", ""))
             raise
         except Exception as error:
+            traceback.print_exc()  # for the log
             self._connection.send(CellEnded(run_key, "crashed", f"{type(error).__name__}: {error}"))
             raise
         self._connection.send(CellEnded(run_key, record.outcome, record.reason))

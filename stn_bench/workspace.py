@@ -61,6 +61,11 @@ class Workspace:
         """Folder of unfinished trainings."""
         return self.stores / "checkpoints"
 
+    @property
+    def logs(self) -> Path:
+        """Folder of what the workers and their libraries printed."""
+        return self.stores / "logs"
+
     def report(self, study: str) -> Path:
         """Return the folder of a study's report."""
         return self.root / "reports" / study

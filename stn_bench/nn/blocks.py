@@ -30,10 +30,14 @@ def trunk(x: Tensor, config: ModelConfig, name: str, blocks: slice = slice(None)
     for number, block in list(enumerate(TRUNK, start=1))[blocks]:
         part = f"{name}_{number}"
         block = block._replace(channels=scaled_channels(block.channels, config.width))
-        rest = functools.partial(POSITIONS[config.norm.position], config=config, name=part)
+        rest = functools.partial(_rest, config=config, name=part)
         x = DOWNSAMPLINGS[config.downsampling](x, block, part, rest)
         x = keras.layers.Dropout(config.dropout, name=f"{part}_dropout")(x)
     return x
+
+
+def _rest(x: Tensor, config: ModelConfig, name: str) -> Tensor:
+    return POSITIONS[config.norm.position](x, config, name)
 
 
 def localisation_head(x: Tensor, config: ModelConfig) -> Tensor:
@@ -61,7 +65,7 @@ def classifier_head(x: Tensor, config: ModelConfig, num_classes: int) -> Tensor:
 
 # How a block shrinks its picture. Each returns ceil(height / factor) rows and ceil(width / factor) columns. Maximum
 # and mean follow their convolution at once, so that the rest of the block, activation and normalisation, sees the
-# same shape as with a stride and only the shrinking differs. (For the maximum and a rising activation the order makes no
+# same shape as with a stride and only the shrinking differs. (For the maximum and a rising activation the order makes
 # difference anyway.) Blurring stands behind the activation, whose edges are what it is there to smooth.
 
 Rest = Callable[[Tensor], Tensor]

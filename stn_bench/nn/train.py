@@ -84,6 +84,7 @@ class Training:
     metrics: dict[str, float]
     predictions: Predictions | None
     seconds: float
+    cpu_seconds: float
     step_ms: float
     peak_memory_mb: float
     model: keras.Model
@@ -98,6 +99,7 @@ class Progress:
     diverged: str = ""
     fit_seconds: list[float] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_memory_mb: float = 0.0
     history: dict[str, list[float]] = field(default_factory=dict)
 
@@ -207,7 +209,7 @@ def _restore(model: keras.Model, job: Job) -> tuple[Progress, Weights]:
 
 
 def _run_epoch(model: keras.Model, job: Job, progress: Progress, best: Weights) -> Weights:
-    started, memory = time.perf_counter(), PeakMemory()
+    started, cpu_started, memory = time.perf_counter(), time.process_time(), PeakMemory()
     fitted = _fit_epoch(model, job, progress.epoch)
     progress.fit_seconds.append(time.perf_counter() - started)
     progress.append(fitted | _validate(model, VALIDATIONS[job.config.train.validation](job, progress.epoch)))
@@ -215,6 +217,7 @@ def _run_epoch(model: keras.Model, job: Job, progress: Progress, best: Weights) 
     if not progress.diverged and progress.is_best():
         best, progress.best_epoch = values(model.variables), progress.epoch
     progress.seconds += time.perf_counter() - started
+    progress.cpu_seconds += time.process_time() - cpu_started
     progress.peak_memory_mb = max(progress.peak_memory_mb, memory.read())
     _checkpoint(model, job, progress, best)
     return best
@@ -291,6 +294,7 @@ def _finish(model: keras.Model, job: Job, progress: Progress, best: Weights) -> 
         metrics=metrics,
         predictions=predictions,
         seconds=progress.seconds,
+        cpu_seconds=progress.cpu_seconds,
         step_ms=_step_ms(job, progress),
         peak_memory_mb=progress.peak_memory_mb,
         model=model,

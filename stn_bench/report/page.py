@@ -11,10 +11,13 @@ import jinja2
 
 from stn_bench.catalogue import BASE
 from stn_bench.metrics import METRICS
+from stn_bench.report.claims import ClaimSummary
 from stn_bench.report.figures import in_short
-from stn_bench.report.summary import AblationSummary, ArmSummary, Summary
+from stn_bench.report.summary import MARKED_COSTS, AblationSummary, ArmSummary, Summary
 
 SMALLEST_P = 0.001
+COSTLIER_SIGN = " †"
+"""Stands behind the name of an arm that costs over 5 % more than its base."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,12 @@ def render_page(summary: Summary, figures: Mapping[str, Sequence[tuple[str, str]
         metric_meaning=METRICS[summary.metric],
         figures=figures,
         answers=[answer(arm, ablation, unit) for ablation in summary.ablations for arm in ablation.arms[1:]],
+        claim_table=lambda: claim_table(summary),
         arm_table=lambda ablation: arm_table(ablation, unit),
         cost_table=cost_table,
+        cost_note=cost_note,
+        published_note=published_note,
+        is_costlier=any(arm.costlier for ablation in summary.ablations for arm in ablation.arms),
         run_table=lambda: run_table(summary, unit),
         base_settings=settings_in_words(summary.base),
         settings_in_words=settings_in_words,
@@ -79,7 +86,7 @@ def render_page(summary: Summary, figures: Mapping[str, Sequence[tuple[str, str]
 
 def answer(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
     """Return one arm's verdict as a sentence."""
-    who = f"`{arm.label}` ({settings_in_words(arm.set)})"
+    who = f"`{arm.label}`{mark(arm)} ({settings_in_words(arm.set)})"
     if arm.verdict == "invalid":
         return f"{who}: **invalid**, {arm.reason}."
     if arm.difference is None:
@@ -87,6 +94,80 @@ def answer(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
     size = f"{unit.signed(arm.difference)}{unit.points}"
     between = f" {unit.interval(arm.interval)}" if arm.interval else ""
     return f"{who}: **{arm.verdict}**, {size}{between} against the base, ahead on {arm.wins} of {arm.pairs} seeds."
+
+
+def mark(arm: ArmSummary) -> str:
+    """Return the sign of an arm that costs over 5 % more than its base."""
+    return COSTLIER_SIGN if arm.costlier else ""
+
+
+def cost_note(ablation: AblationSummary) -> str:
+    """Return what the sign means for the arms of a question, or ""."""
+    more = [f"`{arm.name}` ({_costlier(arm)})" for arm in ablation.arms if arm.costlier]
+    return f"{COSTLIER_SIGN.strip()} costs over 5 % more than the base: {', '.join(more)}." if more else ""
+
+
+def _costlier(arm: ArmSummary) -> str:
+    return ", ".join(f"{MARKED_COSTS[name]} +{100 * over:.0f} %" for name, over in arm.costlier.items())
+
+
+def published_note(ablation: AblationSummary) -> str:
+    """Return what the published accuracies can carry, or "" where nobody tells on how many pictures they stand."""
+    pictures, base = ablation.published_pictures, ablation.base
+    lines = [
+        f"{round(base.published['accuracy'] * pictures)} of {pictures:,} right for the base and "
+        f"{round(arm.published['accuracy'] * pictures)} for `{arm.name}`, one run each: "
+        f"Fisher's exact p = {p_value(arm.published_p)}"
+        for arm in ablation.arms[1:]
+        if arm.published_p is not None
+    ]
+    if not lines:
+        return ""
+    return (
+        f"What the published accuracies can carry: {'; '.join(lines)}. What another seed would do is not even in it."
+    )
+
+
+def claim_table(summary: Summary) -> str:
+    """Return the table that the report opens with: each claim, what was asked here, what came out."""
+    titles = {ablation.name: ablation.title for ablation in summary.ablations}
+    signs = {(ablation.name, arm.name): mark(arm) for ablation in summary.ablations for arm in ablation.arms}
+    rows = [
+        (
+            claim.says,
+            f"{claim.asked}{_who(claim, signs)}",
+            f"**{claim.outcome}**{_claim_numbers(claim)}",
+            f"[{claim.ablation}](#{anchor(titles[claim.ablation])})",
+        )
+        for claim in summary.claims
+    ]
+    return markdown_table(("claim", "asked here", "what came out", "section"), rows)
+
+
+def _who(claim: ClaimSummary, signs: Mapping[tuple[str, str], str]) -> str:
+    if not claim.arm:
+        return ""
+    arms = [claim.arm, claim.against] if claim.against else [claim.arm]
+    return f" ({' against '.join(f'`{arm}`{signs[claim.ablation, arm]}' for arm in arms)})"
+
+
+def _claim_numbers(claim: ClaimSummary) -> str:
+    unit = Unit.of(claim.metric)
+    if claim.value is None:
+        return f": {claim.reason}" if claim.reason else ""
+    is_measured = claim.bound is not None
+    value = f"{unit.value(claim.value)}{unit.suffix}" if is_measured else f"{unit.signed(claim.value)}{unit.points}"
+    low, high = claim.interval or (None, None)
+    between = f"[{unit.value(low)}, {unit.value(high)}]" if is_measured else unit.interval(claim.interval)
+    return f": {unit.name} {value} {between if claim.interval else ''}".rstrip() + (
+        f"; {claim.reason}" if claim.reason else ""
+    )
+
+
+def anchor(title: str) -> str:
+    """Return the anchor that code-hosting sites give to a heading."""
+    kept = "".join(character for character in title.lower() if character.isalnum() or character in " -_")
+    return kept.replace(" ", "-")
 
 
 def arm_table(ablation: AblationSummary, unit: Unit) -> str:
@@ -110,7 +191,7 @@ def _arm_row(arm: ArmSummary, unit: Unit) -> tuple[str, ...]:
     spread = f"{unit.value(arm.mean)} ± {unit.value(arm.sd)}" if arm.sd is not None else unit.value(arm.mean)
     is_base = arm.name == BASE
     return (
-        f"`{arm.name}`",
+        f"`{arm.name}`{mark(arm)}",
         changes + tuned,
         f"{len(arm.seeds)}/{arm.planned}" + (f", {len(arm.failed)} failed" if arm.failed else ""),
         spread,
@@ -123,17 +204,18 @@ def _arm_row(arm: ArmSummary, unit: Unit) -> tuple[str, ...]:
 
 def cost_table(ablation: AblationSummary) -> str:
     """Return what each arm of a question costs, and by how much that differs from the base's."""
-    header = ("arm", "parameters", "FLOPs a picture", "training", "a step", "peak memory")
+    header = ("arm", "parameters", "FLOPs a picture", "training", "CPU time", "a step", "peak memory")
     return markdown_table(header, [_cost_row(arm, ablation.base) for arm in ablation.arms])
 
 
 def _cost_row(arm: ArmSummary, base: ArmSummary) -> tuple[str, ...]:
     uncounted = "+" if arm.uncounted else ""
     return (
-        f"`{arm.name}`",
+        f"`{arm.name}`{mark(arm)}",
         _cost(arm.parameters, base.parameters, in_short),
         _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
         _cost(arm.seconds, base.seconds, lambda seconds: f"{seconds:.0f} s"),
+        _cost(arm.cpu_seconds, base.cpu_seconds, lambda seconds: f"{seconds:.0f} s"),
         _cost(arm.step_ms, base.step_ms, lambda step: f"{step:.0f} ms"),
         _cost(arm.peak_memory_mb, None, lambda memory: f"{memory:.0f} MiB"),
     )
@@ -152,7 +234,7 @@ def _relative(value: float, base: float | None) -> str:
 def run_table(summary: Summary, unit: Unit) -> str:
     """Return every verdict run once, with its MLflow id."""
     rows = {
-        run_id: (f"`{arm.label}`", str(seed), unit.value(value), f"`{run_id}`")
+        run_id: (f"`{arm.label}`{mark(arm)}", str(seed), unit.value(value), f"`{run_id}`")
         for ablation in summary.ablations
         for arm in ablation.arms
         for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -13,10 +13,14 @@ from stn_bench.catalogue import BASE
 from stn_bench.identity import canonical
 from stn_bench.plan import Plan, PlannedAblation
 from stn_bench.record import LayerCost, RunRecord
+from stn_bench.report.claims import ClaimSummary, claims_of, failed_seeds, unfair_reason
 from stn_bench.results import ArmResults, Results
-from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge, spread
+from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge, published_p, spread
 
-COSTS = ("parameters", "flops", "seconds", "step_ms", "peak_memory_mb")
+COSTS = ("parameters", "flops", "seconds", "cpu_seconds", "step_ms", "peak_memory_mb")
+MARKED_COSTS = {"flops": "FLOPs", "parameters": "parameters"}
+COSTLIER = 0.05
+"""Relative to the base: an arm that costs more than this is marked wherever it stands."""
 
 
 class Frozen(BaseModel):
@@ -50,10 +54,13 @@ class ArmSummary(Frozen):
         parameters: number of weights, moving statistics included; like all costs, the mean over its runs.
         flops: floating-point operations to read one picture.
         seconds: seconds of training and validation.
+        cpu_seconds: processor seconds of the same, all threads.
         step_ms: milliseconds per training step.
         peak_memory_mb: largest resident memory of the training process in MiB.
         published: numbers that others published for it.
         run_ids: MLflow's ids of the runs of those seeds, in the same order.
+        costlier: FLOPs and parameters -> how much more than the base's, as a fraction, where it is over 5 %.
+        published_p: Fisher's p of the published accuracies of arm and base, if it is told on how many pictures.
     """
 
     name: str
@@ -77,12 +84,15 @@ class ArmSummary(Frozen):
     parameters: float | None
     flops: float | None
     seconds: float | None
+    cpu_seconds: float | None
     step_ms: float | None
     peak_memory_mb: float | None
     layers: tuple[LayerCost, ...]
     uncounted: tuple[str, ...]
     published: dict[str, float]
     run_ids: tuple[str, ...]
+    costlier: dict[str, float] = {}
+    published_p: float | None = None
 
 
 class AblationSummary(Frozen):
@@ -92,7 +102,9 @@ class AblationSummary(Frozen):
     title: str
     question: str
     source: str
+    published_pictures: int
     arms: tuple[ArmSummary, ...]
+    claims: tuple[ClaimSummary, ...]
 
     @property
     def base(self) -> ArmSummary:
@@ -148,6 +160,11 @@ class Summary(Frozen):
     ablations: tuple[AblationSummary, ...]
     provenance: Provenance
 
+    @property
+    def claims(self) -> tuple[ClaimSummary, ...]:
+        """Every claim, in the order of the questions."""
+        return tuple(claim for ablation in self.ablations for claim in ablation.claims)
+
 
 def summarise(results: Results) -> Summary:
     """Return the summary of a study's results."""
@@ -186,8 +203,27 @@ def _ablation(planned: PlannedAblation, results: Results) -> AblationSummary:
         title=ablation.title,
         question=ablation.question,
         source=ablation.source,
-        arms=(ours, *judged),
+        published_pictures=ablation.published_pictures,
+        arms=(ours, *(_beside(arm, ours, ablation.published_pictures) for arm in judged)),
+        claims=claims_of(planned, results, {arm.name: arm.verdict for arm in judged}),
     )
+
+
+def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
+    """Return an arm with what it costs beside its base, and what their published accuracies can carry."""
+    costlier = {}
+    for name in MARKED_COSTS:
+        ours, theirs = getattr(arm, name), getattr(base, name)
+        if ours and theirs and ours / theirs - 1 > COSTLIER:
+            costlier[name] = ours / theirs - 1
+    return arm.model_copy(update={"costlier": costlier, "published_p": _published_p(arm, base, pictures)})
+
+
+def _published_p(arm: ArmSummary, base: ArmSummary, pictures: int) -> float | None:
+    ours, theirs = arm.published.get("accuracy"), base.published.get("accuracy")
+    if not pictures or ours is None or theirs is None:
+        return None
+    return published_p(round(ours * pictures), round(theirs * pictures), pictures)
 
 
 def _arm(
@@ -204,7 +240,7 @@ def _arm(
         planned=len(arm.arm.seeds),
         seeds=tuple(values),
         values=tuple(values.values()),
-        failed=_failed(arm),
+        failed=failed_seeds(arm),
         mean=_known(spreads.mean),
         sd=_known(spreads.sd),
         **_costs(arm),
@@ -218,7 +254,7 @@ def _arm(
 def _compared(
     summary: ArmSummary, arm: ArmResults, base: ArmResults, comparison: Comparison, p: float, plan: Plan
 ) -> ArmSummary:
-    reason = _invalid(arm, base)
+    reason = unfair_reason(arm, base)
     verdict = judge(comparison, p, margin=plan.study.margin, direction=plan.study.direction)
     return summary.model_copy(
         update={
@@ -234,25 +270,13 @@ def _compared(
     )
 
 
-def _invalid(arm: ArmResults, base: ArmResults) -> str:
-    """Return why two arms cannot be compared, or ""."""
-    for results in (arm, base):
-        failed = _failed(results)
-        if failed:
-            return f"{len(failed)} of {len(results.arm.seeds)} seeds of `{results.arm.name}` failed"
-    if arm.arm.trials != base.arm.trials:
-        return f"unequal budget: {arm.arm.trials} tuning trials against {base.arm.trials}"
-    return ""
-
-
-def _failed(arm: ArmResults) -> dict[int, str]:
-    diverged = {seed: f"diverged: {run.reason}" for seed, run in arm.runs.items() if run.outcome == "diverged"}
-    return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
-
-
 def _costs(arm: ArmResults) -> dict[str, float | None]:
     runs = arm.runs.values()
-    return {name: _known(spread([run.metrics[f"cost.{name}"] for run in runs]).mean) for name in COSTS}
+    return {name: _known(spread(_cost_values(runs, name)).mean) for name in COSTS}
+
+
+def _cost_values(runs: Iterable[RunRecord], name: str) -> list[float]:
+    return [run.metrics[f"cost.{name}"] for run in runs if f"cost.{name}" in run.metrics]
 
 
 def _known(value: float) -> float | None:

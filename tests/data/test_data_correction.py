@@ -10,7 +10,7 @@ from stn_bench.config import Config, CorrectionConfig, override
 from stn_bench.data.correction import correct, correct_split, correction_matrix, find_letter
 from stn_bench.data.dataset import Pictures, Split
 
-HAND_SET = CorrectionConfig(kind="opencv", threshold=128, smallest=0.01)
+HAND_SET = CorrectionConfig(kind="opencv", threshold=128, smallest=0.01, opening=1)
 
 
 def bar(top: int, left: int, height: int = 20, width: int = 6, size: int = 60) -> np.ndarray:
@@ -81,6 +81,12 @@ def test_opening_removes_thin_lines_from_the_letter() -> None:
     assert opened is not None
     assert whole[30].all()
     assert opened[30].sum() == 6
+
+
+def test_opening_moves_nothing() -> None:
+    for opening in (2, 3, 4):
+        letter = find_letter(bar(20, 27), HAND_SET.model_copy(update={"opening": opening}))
+        np.testing.assert_array_equal(letter, bar(20, 27)[:, :, 0] == 10)
 
 
 @pytest.mark.parametrize("picture", [np.full((60, 60, 3), 250, np.uint8), bar(5, 5, 2, 2)])

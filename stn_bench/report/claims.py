@@ -1,0 +1,165 @@
+"""What came of each claim: a published sentence beside the comparison, or the measurement, that tests it here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from stn_bench.catalogue import BASE, Claim
+from stn_bench.metrics import is_better_high
+from stn_bench.plan import Plan, PlannedAblation
+from stn_bench.results import ArmResults, Results
+from stn_bench.stats import FEWEST_SEEDS, Comparison, Direction, Verdict, compare, estimate, judge
+
+Outcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
+
+
+class ClaimSummary(BaseModel):
+    """A claim and what came of it.
+
+    Args:
+        ablation: the question that it belongs to.
+        says: the claim.
+        asked: what was asked here.
+        arm: the arm that it is about; "" where nothing was asked.
+        against: the arm that it was compared with; "" where the arm's own metric was measured.
+        metric: what was compared or measured.
+        outcome: reproduced, contradicted, undecided, or not asked at this scale.
+        reason: why it is undecided or was not asked, where the numbers do not say it.
+        value: the mean paired difference, or the mean of the metric where it was measured.
+        interval: its 95 % t-interval over the seeds.
+        bound: the value that the metric lies above if the claim holds, where it was measured.
+        p: two-sided p of the paired t-test, without correction.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    ablation: str
+    says: str
+    asked: str
+    arm: str
+    against: str
+    metric: str
+    outcome: Outcome
+    reason: str = ""
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+    bound: float | None = None
+    p: float | None = None
+
+
+Judged = Mapping[str, Verdict | None]
+"""Arm -> the verdict of its question's table, corrected for the arms of the question."""
+
+
+def claims_of(planned: PlannedAblation, results: Results, judged: Judged) -> tuple[ClaimSummary, ...]:
+    """Return what came of the claims about one question."""
+    arms = {BASE: results.of(planned.base)} | {written.name: results.of(arm) for written, arm in planned.arms}
+    test = _Test(results.plan, planned.ablation.name, arms, judged)
+    return tuple(test.summary(claim) for claim in planned.ablation.claims)
+
+
+class _Test:
+    """Tests the claims about one question."""
+
+    def __init__(self, plan: Plan, ablation: str, arms: Mapping[str, ArmResults], judged: Judged) -> None:
+        self._study, self._ablation, self._arms, self._judged = plan.study, ablation, arms, judged
+
+    def summary(self, claim: Claim) -> ClaimSummary:
+        """Return what came of a claim."""
+        missing = _missing_settings(claim, self._arms[claim.arm or BASE])
+        if not claim.arm or missing:
+            return self._written(claim, outcome="not asked at this scale", reason=missing)
+        return self._measured(claim, claim.above) if claim.above is not None else self._compared(claim)
+
+    def _written(self, claim: Claim, **found: Any) -> ClaimSummary:
+        return ClaimSummary(
+            ablation=self._ablation,
+            says=claim.says,
+            asked=claim.asked,
+            arm=claim.arm,
+            against="" if claim.above is not None or not claim.arm else claim.against,
+            metric=claim.metric or self._study.metric,
+            bound=claim.above,
+            **found,
+        )
+
+    def _measured(self, claim: Claim, bound: float) -> ClaimSummary:
+        values = self._arms[claim.arm].values(claim.metric or self._study.metric)
+        mean = estimate(list(values.values()))
+        found: dict[str, Any] = {"value": _known(mean.mean), "interval": _interval(mean.low, mean.high)}
+        if len(values) < FEWEST_SEEDS:
+            return self._written(claim, outcome="undecided", reason=f"{len(values)} seeds finished", **found)
+        outcome = "reproduced" if mean.low > bound else "contradicted" if mean.high < bound else "undecided"
+        return self._written(claim, outcome=outcome, **found)
+
+    def _compared(self, claim: Claim) -> ClaimSummary:
+        arm, against = self._arms[claim.arm], self._arms[claim.against]
+        metric, direction = claim.metric or self._study.metric, self._direction(claim)
+        comparison = compare(arm.values(metric), against.values(metric), direction)
+        found: dict[str, Any] = {
+            "value": _known(comparison.difference),
+            "interval": _interval(comparison.low, comparison.high),
+            "p": _known(comparison.p),
+        }
+        unfair = unfair_reason(arm, against)
+        if unfair:
+            return self._written(claim, outcome="undecided", reason=unfair, **found)
+        return self._written(claim, outcome=_outcome(self._verdict(claim, comparison, direction), claim), **found)
+
+    def _direction(self, claim: Claim) -> Direction:
+        if not claim.metric or claim.metric == self._study.metric:
+            return self._study.direction
+        return "maximize" if is_better_high(claim.metric) else "minimize"
+
+    def _verdict(self, claim: Claim, comparison: Comparison, direction: Direction) -> Verdict:
+        """Return the verdict of the question's table where the claim is in it, else one of the claim's own."""
+        is_primary = claim.metric in ("", self._study.metric)
+        in_table = self._judged.get(claim.arm) if is_primary and claim.against == BASE else None
+        margin = self._study.margin if is_primary else 0.0  # no margin is set for other metrics
+        return in_table or judge(comparison, comparison.p, margin=margin, direction=direction)
+
+
+def _outcome(verdict: Verdict, claim: Claim) -> Outcome:
+    """Return what a verdict says of a claim that expects a difference: none beyond the margin contradicts it too."""
+    if verdict == claim.expect:
+        return "reproduced"
+    return "contradicted" if verdict in ("better", "worse", "equivalent") else "undecided"
+
+
+def _missing_settings(claim: Claim, arm: ArmResults) -> str:
+    """Return which settings the claim needs and the arm has not, or ""."""
+    settings = arm.arm.config.resolved().flat()
+    missing = [f"`{path}` = {value}" for path, value in claim.needs.items() if settings[path] != value]
+    return f"needs {', '.join(missing)}" if missing else ""
+
+
+def unfair_reason(arm: ArmResults, base: ArmResults) -> str:
+    """Return why two arms cannot be compared, or ""."""
+    for results in (arm, base):
+        failed = failed_seeds(results)
+        if failed:
+            return f"{len(failed)} of {len(results.arm.seeds)} seeds of `{results.arm.name}` failed"
+    if arm.arm.trials != base.arm.trials:
+        return f"unequal budget: {arm.arm.trials} tuning trials against {base.arm.trials}"
+    return ""
+
+
+def failed_seeds(arm: ArmResults) -> dict[int, str]:
+    """Return seed -> why it diverged or crashed."""
+    diverged = {seed: f"diverged: {run.reason}" for seed, run in arm.runs.items() if run.outcome == "diverged"}
+    return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _interval(low: float, high: float) -> tuple[float, float] | None:
+    return None if math.isnan(low) else (low, high)
+
+
+__all__ = ["ClaimSummary", "claims_of", "failed_seeds", "unfair_reason"]
