@@ -98,6 +98,7 @@ COSTS = {
     "cost.parameters": 1000.0,
     "cost.flops": 2_000_000.0,
     "cost.seconds": 30.0,
+    "cost.cpu_seconds": 20.0,
     "cost.step_ms": 12.5,
     "cost.peak_memory_mb": 512.0,
 }
