@@ -269,7 +269,7 @@ class Catalogue:
         parent = tree.pop("extends", None)
         if parent is None:
             return tree
-        return _merge(self._extended(self.path("studies", str(parent)), (*seen, path)), tree)
+        return _inherit(self._extended(self.path("studies", str(parent)), (*seen, path)), tree)
 
     def _folders(self, kind: Kind) -> tuple[Path, ...]:
         return tuple(dict.fromkeys((self.root / kind, bundled_root() / kind)))
@@ -421,6 +421,21 @@ def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
 def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) -> None:
     for key in sorted(set(tree) - set(model.model_fields)):
         raise CatalogueError(f"{where}: unknown key `{key}`.{did_you_mean(key, model.model_fields)}")
+
+
+def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
+    """Return what a study file says over its parent; what the parent says of ablations that the child drops goes."""
+    merged = _merge(parent, child)
+    wanted = merged.get("ablations", [])
+    if "ablations" not in child or not isinstance(wanted, list):
+        return merged
+    inherited = {name: arms for name, arms in parent.get("arms", {}).items() if name in wanted}
+    tuned = [name for name in parent.get("tuning", {}).get("ablations", []) if name in wanted]
+    if parent.get("arms"):
+        merged["arms"] = _merge(inherited, child.get("arms", {}))
+    if parent.get("tuning", {}).get("ablations") and "ablations" not in child.get("tuning", {}):
+        merged["tuning"] = {**merged["tuning"], "ablations": tuned} if tuned or "tuning" in child else {}
+    return merged
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:

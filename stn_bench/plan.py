@@ -14,6 +14,9 @@ from stn_bench.errors import CatalogueError, ConfigError
 from stn_bench.identity import canonical
 from stn_bench.nn.layout import flops, matching_width
 
+COSTLIER = 0.05
+"""Relative to the base: an arm that costs more than this is marked wherever it stands."""
+
 Phase = Literal["tune", "verdict"]
 Overrides = Mapping[str, Any]
 
@@ -154,7 +157,8 @@ def _plan_ablation(study: Study, ablation: Ablation, base: Config, shared: dict[
     tuning = _tuning_of(ablation, study)
     is_tuned_apart = bool(tuning.trials and study.tuning.ablations)
     owner = BASE if config.canonical() == base.canonical() and not is_tuned_apart else ablation.name
-    own = _planned(study, tuning, owner, Arm(name=BASE), config, where)
+    changes = {} if owner == BASE else ablation.base
+    own = _planned(study, tuning, owner, Arm(name=BASE, set=changes), config, where)
     ours = _share(shared, own)
     seen = {ours.key: BASE}
     arms = []

@@ -280,3 +280,32 @@ def test_an_arm_that_cannot_be_kept_is_refused(tmp_path: Path, arms: str, messag
 def test_an_arm_cannot_be_matched_and_set_its_width(tmp_path: Path) -> None:
     with pytest.raises(CatalogueError, match=r"`match` finds `model.width`, so the arm must not set it too"):
         read_ablation(tmp_path, ABLATION + 'match = "flops"\n')
+
+
+PARENT = STUDY.replace('["depth"]', '["depth", "other"]') + """
+arms = { depth = ["narrow"] }
+[tuning]
+trials = 2
+ablations = ["depth"]
+search."optimizer.learning_rate" = { low = 1e-3, high = 1e-2 }
+"""
+
+
+@pytest.mark.parametrize(
+    ("child", "arms", "trials", "tuned"),
+    [
+        ('ablations = ["other"]', {}, 0, ()),  # nothing of what the parent says is about this
+        ('ablations = ["other"]\ntuning.trials = 3', {}, 3, ()),  # the child tunes, so all of its ablations
+        ('ablations = ["depth"]', {"depth": ("narrow",)}, 2, ("depth",)),
+        ('title = "Longer"', {"depth": ("narrow",)}, 2, ("depth",)),
+        ('ablations = ["other"]\narms = { other = ["narrow"] }', {"other": ("narrow",)}, 0, ()),
+    ],
+)
+def test_what_the_parent_says_of_dropped_ablations_goes(
+    tmp_path: Path, child: str, arms: dict[str, tuple[str, ...]], trials: int, tuned: tuple[str, ...]
+) -> None:
+    root = make_root(tmp_path, study=PARENT)
+    write(root / "ablations/other.toml", ABLATION)
+    write(root / "studies/child.toml", f'extends = "small"\n{child}\n')
+    study = Catalogue(root).study("child")
+    assert (study.arms, study.tuning.trials, study.tuning.ablations) == (arms, trials, tuned)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stn_bench.catalogue import BASE
 from stn_bench.identity import canonical
-from stn_bench.plan import Plan, PlannedAblation
+from stn_bench.plan import COSTLIER, Plan, PlannedAblation
 from stn_bench.record import LayerCost, RunRecord
 from stn_bench.report.claims import ClaimSummary, claims_of, failed_seeds, unfair_reason
 from stn_bench.results import ArmResults, Results
@@ -19,8 +19,6 @@ from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge
 
 COSTS = ("parameters", "flops", "seconds", "cpu_seconds", "step_ms", "peak_memory_mb")
 MARKED_COSTS = {"flops": "FLOPs", "parameters": "parameters"}
-COSTLIER = 0.05
-"""Relative to the base: an arm that costs more than this is marked wherever it stands."""
 
 
 class Frozen(BaseModel):
