@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stn_bench.catalogue import Ablation, Arm, Range, Study, Tuning
+from stn_bench.catalogue import Ablation, Arm, Claim, Range, Study, Tuning
 from stn_bench.config import Config
 from stn_bench.metrics import METRICS
 
@@ -29,8 +29,12 @@ def ablation_schema() -> Schema:
     """Return the schema of `ablations/NAME.toml`."""
     arm = _file_schema(Arm)
     arm["properties"] |= {"set": overrides_schema(), "search": _search_schema()}
+    claim = _file_schema(Claim)
+    claim["properties"] |= {"needs": overrides_schema("Settings without which the claim is not asked.")}
+    claim["properties"]["metric"]["enum"] = ["", *METRICS]
     schema = _file_schema(Ablation)
     schema["properties"] |= {
+        "claims": {"type": "array", "description": "What others claim about the question.", "items": claim},
         "base": overrides_schema("Overrides that the question needs in every arm, the base included."),
         "arms": {"type": "object", "description": "The arms by name.", "additionalProperties": arm},
         "factors": _factors_schema(),
@@ -81,7 +85,7 @@ def setting_schemas() -> dict[str, Schema]:
     return found
 
 
-def _file_schema(model: type[Ablation] | type[Arm] | type[Study] | type[Tuning]) -> Schema:
+def _file_schema(model: type[Ablation | Arm | Claim | Study | Tuning]) -> Schema:
     """Return a model's schema as its file sees it: without the name, which is the file's own."""
     schema = model.model_json_schema()
     properties = {
