@@ -153,6 +153,8 @@ class Study(Group):
     name: str
     title: str = Field(min_length=1)
     """Heading of the report."""
+    scope: str = ""
+    """What the study can speak of and what not; stands on top of its report."""
     ablations: tuple[str, ...] = Field(min_length=1)
     """Names of the ablations, in the order of the report."""
     arms: dict[str, tuple[str, ...]] = Field({})
@@ -425,7 +427,7 @@ def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """Return what a study file says over its parent; what the parent says of ablations that the child drops goes."""
-    merged = _merge(parent, child)
+    merged = _merge({key: value for key, value in parent.items() if key != "scope"}, child)
     wanted = merged.get("ablations", [])
     if "ablations" not in child or not isinstance(wanted, list):
         return merged

@@ -119,7 +119,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """SHA-256 over all that was planned: a changed plan has another."""
-        study = self.study.model_dump(mode="json", exclude={"base"})
+        study = self.study.model_dump(mode="json", exclude={"base", "title", "scope"})
         return hashlib.sha256(canonical([study, [(arm.label, arm.key) for arm in self.arms]]).encode()).hexdigest()
 
     def cells(self) -> int:

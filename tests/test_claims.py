@@ -141,6 +141,12 @@ def test_a_study_without_claims_has_no_such_table() -> None:
     assert "claims" not in render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {"depth": []})
 
 
+def test_the_scope_stands_on_top_of_the_report() -> None:
+    planned = plan(ablation(arm("wide", {"model.width": 2.0})), scope="Nothing is extrapolated.")
+    page = render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {"depth": []})
+    assert 0 < page.index("Nothing is extrapolated.") < page.index("## Answers")
+
+
 @pytest.mark.parametrize(
     ("title", "found"),
     [

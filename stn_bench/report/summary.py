@@ -146,6 +146,7 @@ class Summary(Frozen):
 
     study: str
     title: str
+    scope: str
     digest: str
     metric: str
     direction: Direction
@@ -170,6 +171,7 @@ def summarise(results: Results) -> Summary:
     return Summary(
         study=plan.study.name,
         title=plan.study.title,
+        scope=plan.study.scope,
         digest=plan.digest,
         metric=plan.study.metric,
         direction=plan.study.direction,
