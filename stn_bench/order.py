@@ -8,6 +8,22 @@ from pathlib import Path
 
 from stn_bench.identity import Identity
 from stn_bench.plan import RunSpec
+from stn_bench.record import run_name
+
+
+@dataclass(frozen=True)
+class Start:
+    """The finished run whose weights a training begins with.
+
+    Args:
+        run_id: MLflow's id of it.
+        run_key: its identity.
+        note: Markdown that says so on the page of the new run.
+    """
+
+    run_id: str
+    run_key: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,7 @@ class CellOrder:
         parent: MLflow's id of the arm, or None outside a study.
         checkpoint: file that holds the unfinished training.
         threads: threads of the training process, for the record.
+        start: the run that this one is trained on from, or None for fresh weights.
     """
 
     spec: RunSpec
@@ -29,13 +46,12 @@ class CellOrder:
     parent: str | None
     checkpoint: Path
     threads: int
+    start: Start | None = None
 
     @property
     def name(self) -> str:
         """Name of the run, such as "transformer/none, seed 2"."""
-        spec = self.spec
-        what = f"seed {spec.seed}" if spec.trial is None else f"trial {spec.trial}"
-        return f"{spec.label}, {what}"
+        return run_name(self.spec) + (f", from {self.start.run_id[:8]}" if self.start else "")
 
     @property
     def slug(self) -> str:

@@ -7,9 +7,15 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from stn_bench.config import Config
-from stn_bench.identity import Identity
-from stn_bench.plan import Phase, RunSpec, arm_label
+from stn_bench.config import Config, override
+from stn_bench.identity import Identity, canonical
+from stn_bench.plan import Phase, PlannedArm, RunSpec, arm_label
+
+MODEL = "model.keras"
+"""Artifact of a verdict run: its model, with the weights of the best epoch by validation."""
+
+PREDICTIONS = "predictions.npz"
+"""Artifact of a verdict run: label, prediction and probability of each test picture."""
 
 RunOutcome = Literal["finished", "diverged", "crashed"]
 
@@ -28,7 +34,7 @@ class RunRecord(BaseModel):
     """One run, as it was trained.
 
     Args:
-        run_id: MLflow's name of the run.
+        run_id: MLflow's name of the run, in the store that trained it.
         run_key: identity of the run.
         study: the study that trained it.
         ablation: the ablation that owned its arm there.
@@ -82,20 +88,50 @@ class RunRecord(BaseModel):
 
 def settings_digest(config: Config) -> str:
     """Return a digest of a resolved configuration alone: equal for runs that only code or libraries set apart."""
-    return hashlib.sha256(config.canonical().encode()).hexdigest()[:16]
+    return _digest(config.canonical())
 
 
-def run_tags(spec: RunSpec, identity: Identity) -> dict[str, str]:
-    """Return the flat tags by which any run can be found."""
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_tags(run: RunSpec | RunRecord, identity: Identity) -> dict[str, str]:
+    """Return the flat tags by which any run can be found, whether it is still to be trained or already recorded."""
     tags = {
-        "study": spec.study,
-        "ablation": spec.ablation,
-        "arm": spec.arm,
-        "phase": spec.phase,
-        "seed": str(spec.seed),
-        "trial": "" if spec.trial is None else str(spec.trial),
-        "run_key": identity.run_key,
-        "settings": settings_digest(spec.config),
+        "study": run.study,
+        "ablation": run.ablation,
+        "arm": run.arm,
+        "phase": run.phase,
+        "seed": str(run.seed),
+        "trial": "" if run.trial is None else str(run.trial),
+        "run_key": run.run_key if isinstance(run, RunRecord) else identity.run_key,  # a record's was made in its day
+        # With the start: a run that was trained on must not stand in for one that began afresh.
+        "settings": _digest(_settings(run, identity) + identity.start),
         "dataset": identity.dataset,
+        "started_from_key": identity.start,
     }
     return {name: value for name, value in tags.items() if value}
+
+
+def _settings(run: RunSpec | RunRecord, identity: Identity) -> str:
+    """Return the resolved settings as text; settings that are younger than a record take today's defaults."""
+    if isinstance(run, RunRecord):
+        return override(Config(), run.settings, where=f"run {run.run_id}").canonical()
+    return canonical(identity.settings)
+
+
+def run_name(run: RunSpec | RunRecord) -> str:
+    """Return the name of a run, such as "transformer/none, seed 2"."""
+    what = f"seed {run.seed}" if run.trial is None else f"trial {run.trial}"
+    return f"{run.label}, {what}"
+
+
+def arm_tags(study: str, ablation: str, arm: str) -> dict[str, str]:
+    """Return the flat tags of an arm's parent run."""
+    return {"study": study, "ablation": ablation, "arm": arm, "phase": "arm"}
+
+
+def arm_note(arm: PlannedArm | RunRecord) -> str:
+    """Return the Markdown that MLflow shows on an arm's page, from its plan or from the record of one of its runs."""
+    changes = "\n".join(f"- `{path}` = `{value}`" for path, value in arm.changes.items())
+    return f"Arm **{arm.label}** of study **{arm.study}**.\n\n{changes or 'The base: it changes nothing.'}"

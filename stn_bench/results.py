@@ -50,8 +50,8 @@ class Store(Protocol):
     def finished(self) -> Iterable[FinishedRun]:
         """Return every finished run, the latest first."""
 
-    def crashed(self, study: str) -> dict[str, str]:
-        """Return run key -> run id of the study's crashed runs."""
+    def crashed(self, study: str) -> Iterable[FinishedRun]:
+        """Return the study's crashed runs, the latest first."""
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of runs."""
@@ -130,12 +130,19 @@ def gather(plan: Plan, store: Store, datasets: Path) -> Results:
 
     A run belongs to a planned cell if its run key is the cell's. Where none is, because the run was trained by other
     code, other libraries or on another machine, the latest with the same settings, phase, seed and pictures stands in:
-    a report is made from the store as it is. Whether to train again is decided by the run key alone.
+    a report is made from the store as it is. Whether to train again is decided by the run key alone. Crashed runs are
+    found in the same way, for the seeds that have no finished one.
     """
-    listed = list(store.finished())
-    by_key: dict[str, str] = {run.run_key: run.run_id for run in reversed(listed)}
-    by_settings = {(run.settings, run.phase, run.seed): run for run in reversed(listed)}
-    crashed = store.crashed(plan.study.name)
+    find = _finder(store.finished(), datasets)
+    find_crashed = _finder(store.crashed(plan.study.name), datasets)
+    return Results(plan, tuple(_gather_arm(arm, store, find, find_crashed) for arm in plan.arms))
+
+
+def _finder(runs: Iterable[FinishedRun], datasets: Path) -> Finder:
+    """Return what finds a planned run among these, of which the latest comes first."""
+    oldest_first = list(runs)[::-1]
+    by_key = {run.run_key: run.run_id for run in oldest_first}
+    by_settings = {(run.settings, run.phase, run.seed): run for run in oldest_first}
 
     def find(spec: RunSpec) -> str | None:
         identity = identity_of(spec, datasets)
@@ -144,10 +151,7 @@ def gather(plan: Plan, store: Store, datasets: Path) -> Results:
         run = by_settings.get((settings_digest(spec.config), spec.phase, spec.seed))
         return run.run_id if run and (identity is None or run.dataset == identity.dataset) else None
 
-    def find_crashed(spec: RunSpec) -> str | None:
-        return crashed.get(run_key(spec, datasets) or "")
-
-    return Results(plan, tuple(_gather_arm(arm, store, find, find_crashed) for arm in plan.arms))
+    return find
 
 
 def run_key(spec: RunSpec, datasets: Path) -> str | None:

@@ -19,6 +19,7 @@ from stn_bench.machine import children_ignore_interrupts
 from stn_bench.metrics import TUNING_METRIC
 from stn_bench.order import CellOrder
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
+from stn_bench.record import arm_note, arm_tags
 from stn_bench.results import ArmResults, Results, gather, identity_of
 from stn_bench.search import SEED, SEEDS, Cell, Finished, Search
 from stn_bench.tracking import Tracking
@@ -135,7 +136,7 @@ class Runner:
             specs = arm.arm.tuning_specs() if phase == "tune" else arm.arm.verdict_specs(arm.chosen or {})
             if not specs or (phase == "verdict" and arm.chosen is None):
                 continue
-            parent = self.tracking.open_arm(experiment, arm.arm.label, _arm_tags(arm.arm), arm_note(arm.arm))
+            parent = self._open_arm(experiment, arm.arm)
             planned = {order.identity.run_key: order for order in self._orders(specs, experiment, parent)}
             name = optuna_name(arm.arm, phase)
             finished = self._finished(phase, [done[key].run_id for key in planned if key in done])
@@ -146,6 +147,10 @@ class Runner:
             reused += len(finished)
             orders |= {key: order for key, order in planned.items() if key not in done}
         return _Work(tuple(names), orders, reused)
+
+    def _open_arm(self, experiment: str, arm: PlannedArm) -> str:
+        tags = arm_tags(arm.study, arm.ablation, arm.name)
+        return self.tracking.open_arm(experiment, arm.label, tags, arm_note(arm))
 
     def _orders(self, specs: Iterable[RunSpec], experiment: str, parent: str) -> Iterator[CellOrder]:
         for spec in specs:
@@ -180,7 +185,7 @@ class Runner:
     def _describe_arms(self, experiment: str) -> Results:
         results = self.gather()
         for arm in results.arms:
-            parent = self.tracking.open_arm(experiment, arm.arm.label, _arm_tags(arm.arm), arm_note(arm.arm))
+            parent = self._open_arm(experiment, arm.arm)
             self.tracking.describe(parent, arm_metrics(arm, self.plan.study.metric), {"phase": "arm"})
         return results
 
@@ -292,16 +297,6 @@ def _cell(order: CellOrder, arm: PlannedArm) -> Cell:
     values: dict[str, Any] = {SEED: spec.seed, **(spec.chosen if spec.phase == "tune" else {})}
     space: dict[str, Range] = {SEED: SEEDS, **(arm.space if spec.phase == "tune" else {})}
     return Cell(order.identity.run_key, values, space)
-
-
-def _arm_tags(arm: PlannedArm) -> dict[str, str]:
-    return {"study": arm.study, "ablation": arm.ablation, "arm": arm.name, "phase": "arm"}
-
-
-def arm_note(arm: PlannedArm) -> str:
-    """Return the Markdown that MLflow shows on an arm's page."""
-    changes = "\n".join(f"- `{path}` = `{value}`" for path, value in arm.changes.items())
-    return f"Arm **{arm.label}** of study **{arm.study}**.\n\n{changes or 'The base: it changes nothing.'}"
 
 
 def study_note(plan: Plan) -> str:

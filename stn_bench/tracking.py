@@ -7,6 +7,7 @@ the whole of what a report sees; its parameters, metrics and tags say the same t
 from __future__ import annotations
 
 import contextlib
+import datetime
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +25,7 @@ from typing import Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # DO_NOT_TRACK=1 is not honoured
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for every run on a server
 
 import mlflow
 import numpy as np
@@ -39,7 +42,9 @@ from stn_bench.record import RunRecord
 
 RECORD = "record.json"
 KIND = "kind"
+ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
 BATCH = 100  # MLflow takes 100 params or tags at a time
+METRICS_BATCH = 1000
 PAGE = 1000
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CONNECT_SECONDS = 5
@@ -73,6 +78,25 @@ class FinishedRun:
     seed: int
     dataset: str
     outcome: str
+
+
+@dataclass(frozen=True)
+class ImportedRun:
+    """A run that another store trained, with all that MLflow is to show of it here.
+
+    Args:
+        record: its record, kept as it is, with the id that the run had there.
+        name: its name.
+        tags: its flat tags.
+        pictures: what it was trained on.
+        files: its artifacts by path.
+    """
+
+    record: RunRecord
+    name: str
+    tags: Mapping[str, str]
+    pictures: DatasetNote
+    files: Mapping[str, bytes]
 
 
 class Tracking:
@@ -132,20 +156,42 @@ class Tracking:
                 return str(found[0].info.run_id)
             return self._create(experiment, name, {**tags, KIND: "arm", MLFLOW_RUN_NOTE: note})
 
-    def start_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
-        """Start the run of a cell and return its id; what earlier, dead tries left open is closed as KILLED."""
+    def start_run(
+        self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None = None
+    ) -> str:
+        """Start the run of a cell and return its id; what earlier, dead tries left open is closed as KILLED.
+
+        Args:
+            experiment: id of the study.
+            parent: id of the arm, or None outside a study.
+            name: name of the run.
+            tags: its flat tags.
+            started: when it began, in milliseconds since 1970; now, unset.
+        """
         with self._reachable():
             for dead in self._search([experiment], {"run_key": tags["run_key"]}, "attributes.status = 'RUNNING'"):
                 self._client.set_terminated(dead.info.run_id, status="KILLED")
             lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
-            return self._create(experiment, name, {**tags, **lineage, KIND: "run"})
+            return self._create(experiment, name, {**tags, **lineage, KIND: "run"}, started)
+
+    def note_run(self, run_id: str, note: str) -> None:
+        """Write Markdown to the page of a run."""
+        with self._reachable():
+            self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
 
     def log_settings(self, run_id: str, settings: Mapping[str, Any], dataset: DatasetNote) -> None:
         """Write a run's parameters and the pictures that it reads."""
-        params = [Param(path, str(value)) for path, value in settings.items()]
+        params = [Param(path, _parameter(value)) for path, value in settings.items()]
         for start in range(0, len(params), BATCH):
             self._client.log_batch(run_id, params=params[start : start + BATCH])
-        self._client.log_inputs(run_id, [_dataset_input(dataset)])
+        with self._lock:  # MLflow looks for the pictures and then adds them: two runs at once would add them twice
+            self._log_input(run_id, _dataset_input(dataset))
+
+    def _log_input(self, run_id: str, pictures: DatasetInput) -> None:
+        try:
+            self._client.log_inputs(run_id, [pictures])
+        except MlflowException:  # a worker on another machine was faster, and now they are there
+            self._client.log_inputs(run_id, [pictures])
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write one epoch's metrics in one call."""
@@ -184,12 +230,46 @@ class Tracking:
 
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
         """Write final metrics and tags, and close the run: the moment from which it counts as done."""
+        self._finish(record.run_id, record, _metrics(metrics))
+
+    def _finish(self, run_id: str, record: RunRecord, metrics: list[Metric], ended: int | None = None) -> None:
         tags = [RunTag("outcome", record.outcome)]
         tags += [RunTag("reason", record.reason[:TAG_LENGTH])] if record.reason else []
-        self._client.log_batch(record.run_id, _metrics(metrics), tags=tags)
-        self._client.log_dict(record.run_id, record.model_dump(mode="json"), RECORD)
+        self._client.log_batch(run_id, metrics, tags=tags)
+        self._client.log_dict(run_id, record.model_dump(mode="json"), RECORD)
         status = "FAILED" if record.outcome == "crashed" else "FINISHED"
-        self._client.set_terminated(record.run_id, status=status)
+        self._client.set_terminated(run_id, status=status, end_time=ended)
+
+    def import_run(self, experiment: str, parent: str, run: ImportedRun) -> None:
+        """Write a run that another store trained, under an id of this one; the id that it had there finds it too."""
+        started, ended = _milliseconds(run.record.started), _milliseconds(run.record.ended)
+        with self._reachable():
+            tags = {**run.tags, ORIGINAL: run.record.run_id}
+            run_id = self.start_run(experiment, parent, run.name, tags, started)
+            try:
+                self.log_settings(run_id, run.record.settings, run.pictures)
+                self._log_history(run_id, run.record.history, started, ended)
+                self._log_contents(run_id, run.files)
+                self._finish(run_id, run.record, _metrics(run.record.metrics, now=ended), ended)
+            except BaseException:  # Ctrl-C too: only a whole run may count as done
+                self.kill_run(run_id)
+                raise
+
+    def _log_history(self, run_id: str, history: Mapping[str, tuple[float, ...]], started: int, ended: int) -> None:
+        """Write the metrics of all epochs; a record does not tell when each ended, so they are spread evenly."""
+        metrics = [
+            Metric(name, value, started + (ended - started) * epoch // len(series), epoch)
+            for name, series in history.items()
+            for epoch, value in enumerate(series, start=1)
+        ]
+        for start in range(0, len(metrics), METRICS_BATCH):
+            self._client.log_batch(run_id, metrics[start : start + METRICS_BATCH])
+
+    def _log_contents(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                Path(folder, path).write_bytes(content)
+            self.log_files(run_id, Path(folder))
 
     def kill_run(self, run_id: str) -> None:
         """Close a run that was stopped before its end."""
@@ -215,8 +295,9 @@ class Tracking:
             self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
             self._client.set_terminated(run_id, status="FINISHED")
 
-    def _create(self, experiment: str, name: str, tags: Mapping[str, str]) -> str:
-        run = self._client.create_run(experiment, tags={**tags, MLFLOW_SOURCE_NAME: "stn-bench"}, run_name=name)
+    def _create(self, experiment: str, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
+        tags = {**tags, MLFLOW_SOURCE_NAME: "stn-bench"}
+        run = self._client.create_run(experiment, start_time=started, tags=tags, run_name=name)
         return str(run.info.run_id)
 
     def _location(self) -> str | None:
@@ -228,25 +309,26 @@ class Tracking:
         """Return every finished run in the store, the latest first."""
         with self._reachable():
             runs = self._search(self._experiments(), {KIND: "run"}, "attributes.status = 'FINISHED'")
-        ordered = sorted(runs, key=lambda run: (run.info.end_time or 0, run.info.run_id), reverse=True)
-        return [_finished_run(run) for run in ordered]
+        return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
 
-    def crashed(self, study: str) -> dict[str, str]:
-        """Return run key -> run id of the runs of a study that failed; the last of each key."""
+    def crashed(self, study: str) -> list[FinishedRun]:
+        """Return the runs of a study that raised an error, the latest first."""
         with self._reachable():
             experiment = self._client.get_experiment_by_name(study)
             found = [experiment.experiment_id] if experiment else []
             runs = self._search(found, {KIND: "run"}, "attributes.status = 'FAILED'") if found else []
-        ordered = sorted(runs, key=lambda run: (run.info.end_time or 0, run.info.run_id))
-        return {run.data.tags["run_key"]: str(run.info.run_id) for run in ordered}
+        return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
-        """Return the records of finished runs, in the order of their ids given."""
+        """Return the records of finished runs, in the order of their ids in this store.
+
+        The record of an imported run names it by the id that it had where it was trained.
+        """
         with self._reachable():
             return [self._record(run_id) for run_id in run_ids]
 
     def find_run(self, name: str) -> str:
-        """Return the id of the finished run whose id or run key begins with `name`.
+        """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.
 
         Raises:
             StoreError: if there is none, or more than one.
@@ -256,7 +338,7 @@ class Tracking:
         found = [
             run.info.run_id
             for run in runs
-            if run.info.run_id.startswith(name) or run.data.tags["run_key"].startswith(name)
+            if any(known.startswith(name) for known in (run.info.run_id, _original(run), run.data.tags["run_key"]))
         ]
         if len(found) != 1:
             raise StoreError(
@@ -265,19 +347,31 @@ class Tracking:
         return str(found[0])
 
     def file(self, run_id: str, path: str) -> Path:
-        """Return a local path to an artifact of a run.
+        """Return a local path to an artifact of a run, under its id here or where it was trained.
 
         Raises:
             StoreError: if the run has no such artifact.
         """
+        with self._reachable():
+            imported = self._search(self._experiments(), {ORIGINAL: run_id}, "attributes.status != 'KILLED'")
+        return self._download(str(imported[0].info.run_id) if imported else run_id, path)
+
+    def _download(self, run_id: str, path: str) -> Path:
         try:
             return Path(self._client.download_artifacts(run_id, path))
         except (MlflowException, OSError) as error:
-            reason = str(error).splitlines()[0]
+            imported = "the run was imported, and models stay where they were trained"
+            reason = imported if self._is_imported(run_id) else str(error).splitlines()[0]
             raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})") from None
 
+    def _is_imported(self, run_id: str) -> bool:
+        try:
+            return ORIGINAL in self._client.get_run(run_id).data.tags
+        except MlflowException:
+            return False
+
     def _record(self, run_id: str) -> RunRecord:
-        path = self.file(run_id, RECORD)
+        path = self._download(run_id, RECORD)
         try:
             return RunRecord.model_validate_json(path.read_bytes())
         except ValueError:
@@ -307,9 +401,26 @@ def serve(uri: str, port: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
 
 
-def _metrics(values: Mapping[str, float], step: int = 0) -> list[Metric]:
-    now = int(time.time() * 1000)
-    return [Metric(name, value, now, step) for name, value in values.items()]
+def _metrics(values: Mapping[str, float], step: int = 0, now: int | None = None) -> list[Metric]:
+    moment = int(time.time() * 1000) if now is None else now
+    return [Metric(name, value, moment, step) for name, value in values.items()]
+
+
+def _parameter(value: Any) -> str:
+    return str(tuple(value) if isinstance(value, list) else value)  # in a record read from JSON, tuples are lists
+
+
+def _milliseconds(moment: str) -> int:
+    return int(datetime.datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+def _original(run: Run) -> str:
+    """Return the id that a run had where it was trained: the same in every store."""
+    return str(run.data.tags.get(ORIGINAL, run.info.run_id))
+
+
+def _age(run: Run) -> tuple[int, str]:
+    return run.info.end_time or 0, _original(run)
 
 
 def _finished_run(run: Run) -> FinishedRun:

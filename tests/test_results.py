@@ -9,7 +9,7 @@ from makers import FakeStore, ablation, arm, plan, record
 from stn_bench import results
 from stn_bench.identity import identify
 from stn_bench.plan import Plan, RunSpec
-from stn_bench.record import RunRecord
+from stn_bench.record import RunRecord, run_tags, settings_digest
 from stn_bench.results import choose, gather
 
 FINGERPRINT = "f" * 64
@@ -151,9 +151,25 @@ def test_a_crashed_seed_is_told_apart(tmp_path: Path) -> None:
     assert (list(ours.runs), list(ours.crashed)) == ([1], [2])
 
 
+def test_without_pictures_a_crashed_seed_is_known_by_its_settings(tmp_path: Path) -> None:
+    planned = small_plan()
+    found = record(planned.arms[0].verdict_specs({})[0], "r", outcome="crashed")
+    assert gather(planned, FakeStore(found), tmp_path).arms[0].crashed == {1: found}
+
+
 @pytest.mark.usefixtures("made")
 def test_a_seed_that_finished_after_a_crash_is_no_longer_crashed(tmp_path: Path) -> None:
     planned = small_plan()
     spec = planned.arms[0].verdict_specs({})[0]
     ours = gather(planned, FakeStore(keyed(spec, "r2"), keyed(spec, "r1", outcome="crashed")), tmp_path).arms[0]
     assert (list(ours.runs), ours.crashed) == ([1], {})
+
+
+def test_a_record_from_before_a_setting_existed_is_found_by_todays_settings() -> None:
+    (spec, *_) = plan(ablation(arm("wide", {"model.width": 2.0}))).arms[1].verdict_specs({})
+    today = record(spec, "run")
+    older = today.model_copy(
+        update={"settings": {path: value for path, value in today.settings.items() if "correction" not in path}}
+    )
+    assert len(older.settings) < len(today.settings)
+    assert run_tags(older, older.identity)["settings"] == settings_digest(spec.config)

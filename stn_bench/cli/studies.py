@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,8 +22,10 @@ from stn_bench.cli.options import (
     load_plan,
     print_json,
 )
+from stn_bench.config import Config
 from stn_bench.errors import Interrupted
-from stn_bench.plan import Plan, PlannedArm
+from stn_bench.nn.layout import flops
+from stn_bench.plan import COSTLIER, Plan, PlannedArm
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -50,16 +52,21 @@ def list_all(root: Root = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json({"ablations": [_about(a) for a in ablations], "studies": [_about_study(s) for s in studies]})
         return
-    table = Table("ablation", "arms", "question", "source", box=None, pad_edge=False)
+    console.print("[dim]ablations[/]")
     for ablation in ablations:
         arms = ", ".join(arm.name for arm in ablation.arms)
-        table.add_row(ablation.name, arms, escape(ablation.question), escape(ablation.source))
-    console.print(table)
-    console.print()
-    table = Table("study", "seeds", "ablations", "title", box=None, pad_edge=False)
+        lines = (escape(ablation.question), f"[dim]{escape(ablation.source)}[/]", f"arms: {arms}")
+        _print_entry(ablation.name, lines)
+    console.print("\n[dim]studies[/]")
     for study in studies:
-        table.add_row(study.name, str(len(study.seeds)), ", ".join(study.ablations), escape(study.title))
-    console.print(table)
+        asks = f"{len(study.seeds)} seeds, {', '.join(study.ablations)}"
+        _print_entry(study.name, (escape(study.title), asks))
+
+
+def _print_entry(name: str, lines: Iterable[str]) -> None:
+    console.print(f"[bold]{name}[/]")
+    for line in lines:
+        console.print(f"  {line}", soft_wrap=True)
 
 
 def show(
@@ -139,9 +146,13 @@ def run(
     folder = _write_report(results, workspace, runner.tracking)
     _print_answers(results)
     console.print(f"\nreport: {folder / 'report.md'}\nbrowse: stn-bench ui{_root_option(root)}", soft_wrap=True)
-    failed = [seed for arm in results.arms for seed in arm.crashed]
-    if failed:
-        console.print(f"{len(failed)} runs crashed; the report says why. `stn-bench run {study}` tries them again.")
+    missing = results.plan.cells() - results.finished
+    if missing:
+        console.print(
+            f"{missing} runs did not finish; the report and {workspace.logs} say why. "
+            f"`stn-bench run {study}` tries them again.",
+            soft_wrap=True,
+        )
         raise typer.Exit(1)
 
 
@@ -237,12 +248,15 @@ def why(
     find_code(workspace)
     config = override(Config(), record.settings, where=f"run {record.run_id}")
     fingerprint = read_fingerprint(DatasetSpec.of(config), workspace.datasets)
-    changed = differences(record.identity, identify(config, record.seed, fingerprint or record.identity.dataset))
+    old = record.identity
+    changed = differences(old, identify(config, record.seed, fingerprint or old.dataset, old.start))
     if as_json:
         print_json({"run_id": record.run_id, "run_key": record.run_key, "reused": not changed, "changed": changed})
         return
     console.print(f"run {record.run_id}: {record.study}, {record.label}, seed {record.seed}", soft_wrap=True)
     console.print(f"run key {record.run_key}", soft_wrap=True)
+    if old.start:
+        console.print(f"trained on from the run with key {old.start}", soft_wrap=True)
     if fingerprint is None:
         console.print("its pictures are not made here; taken to be the same", soft_wrap=True)
     console.print("would be trained again, since:" if changed else "is reused: nothing that it depends on has changed")
@@ -316,14 +330,37 @@ def _print_plan(planned: Plan) -> None:
     study = planned.study
     console.print(f"[bold]{escape(study.title)}[/]")
     console.print(f"metric {study.metric} ({study.direction}), margin {study.margin:g}, plan {planned.digest[:12]}\n")
-    table = Table("arm", "what it changes", "tuning trials", "seeds", "epochs", box=None, pad_edge=False)
+    table = Table("arm", "what it changes", "tuning trials", "seeds", "epochs", "FLOPs", box=None, pad_edge=False)
+    beside = _flops_beside_base(planned)
     for arm in planned.arms:
         changes = escape(_plain(dict(arm.changes))) or "[dim]nothing: the base[/]"
-        table.add_row(arm.label, changes, str(arm.trials), _plain(list(arm.seeds)), str(arm.config.train.epochs))
+        counts = (str(arm.trials), _plain(list(arm.seeds)), str(arm.config.train.epochs))
+        table.add_row(arm.label, changes, *counts, beside[arm.label])
     console.print(table)
+    if any("†" in text for text in beside.values()):
+        console.print("† costs over 5 % more FLOPs than its base")
     shared = sum(1 + len(one.arms) for one in planned.ablations) - len(planned.arms)
     saved = f"; {shared} arms are shared between questions and trained once" if shared else ""
     console.print(f"\n{planned.cells()} runs{saved}")
+
+
+def _flops_beside_base(planned: Plan) -> dict[str, str]:
+    """Return each arm's FLOPs beside its base's, by its label, with the sign of what costs over 5 % more."""
+    found: dict[str, str] = {}
+    for ablation in planned.ablations:
+        for arm in (ablation.base, *(trained for _, trained in ablation.arms)):
+            found.setdefault(arm.label, _flops_text(arm.config, ablation.base.config))
+    return found
+
+
+def _flops_text(config: Config, base: Config) -> str:
+    if config.model.factory or base.model.factory:
+        return "–"
+    ours, theirs = flops(config), flops(base)
+    over = ours / theirs - 1
+    sign = " †" if over > COSTLIER else ""
+    relative = f"{100 * over:+.0f}" if abs(over) >= 0.005 else "±0"
+    return f"{ours / 1e6:.2f} M" + (f" ({relative} %){sign}" if ours != theirs else "")
 
 
 def _tracking(workspace: Workspace) -> Tracking:
