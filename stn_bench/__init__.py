@@ -8,7 +8,8 @@ Glossary, one word per thing:
 - *phase*: *tune* looks for hyperparameters, *verdict* compares the arms on seeds that tuning never saw.
 - *cell*: one configuration with one seed, the unit of work; a *trial* to Optuna, a *run* to MLflow.
 - *run key*: the identity of a cell: configuration, seed, pictures, code and libraries.
-- *record*: a finished run as a frozen value, all that a report sees.
+- *record*: a finished run as a frozen value, all that a report sees; *archive*: the records of a study as a file.
+- *claim*: what somebody published about a question, and the comparison or measurement that tests it here.
 """
 
 from __future__ import annotations

@@ -5,25 +5,28 @@ from __future__ import annotations
 import datetime
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
+from stn_bench.data.correction import correct
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import enlarge, side_by_side, write_picture
 from stn_bench.errors import Interrupted
 from stn_bench.machine import describe_machine, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
-from stn_bench.nn.rectify import rectify
-from stn_bench.nn.train import EpochEnd, Job, Training, train
+from stn_bench.nn.rectify import measure_letters, rectify
+from stn_bench.nn.start import starting_weights
+from stn_bench.nn.train import EpochEnd, Job, Predictions, Training, train
 from stn_bench.nn.transformer import SpatialTransformer, find_transformer
 from stn_bench.order import CellOrder
-from stn_bench.record import LayerCost, RunOutcome, RunRecord, run_tags
+from stn_bench.record import MODEL, PREDICTIONS, LayerCost, RunOutcome, RunRecord, run_tags
 from stn_bench.tracking import DatasetNote, Tracking
 
+MEASURED = 1000  # test pictures on which it is measured what the transformer does to the letters
 GALLERY = 8  # pictures that each run with a transformer keeps, before and after
 SHOWN_HEIGHT = 240  # pixels, at least, of a pair in the MLflow UI
 OWN_LAYERS = {"SpatialTransformer": SpatialTransformer}
@@ -41,19 +44,23 @@ def train_cell(
     """Train a cell, or go on from its checkpoint, and return the record that its MLflow run carries.
 
     Raises:
+        ConfigError: if it is to go on from a run whose network has other shapes; there is no MLflow run then.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     started = _now()
-    run_id = tracking.start_run(order.experiment, order.parent, order.name, run_tags(order.spec, order.identity))
-    tracking.log_settings(run_id, order.spec.config.flat(), _dataset_note(dataset))
+    job = _job(order, dataset, tracking)  # a start that does not fit is refused before there is a run
+    run_id = tracking.start_run(order.experiment, order.parent, order.name, _tags(order))
+    if order.start:
+        tracking.note_run(run_id, order.start.note)
 
     def log(epoch: EpochEnd) -> None:
         tracking.log_epoch(run_id, epoch.epoch, epoch.metrics)
         on_epoch(epoch)
 
     try:
-        training = train(_job(order, dataset), on_epoch=log, should_stop=should_stop)
+        tracking.log_settings(run_id, order.spec.config.flat(), _dataset_note(dataset))
+        training = train(job, on_epoch=log, should_stop=should_stop)
         record = _finish(order, dataset, tracking, training, run_id, started)
     except Interrupted:
         tracking.kill_run(run_id)
@@ -66,9 +73,16 @@ def train_cell(
     return record
 
 
-def _job(order: CellOrder, dataset: Dataset) -> Job:
-    config = order.spec.config
-    return Job(config, order.spec.seed, dataset.split(config.data), order.identity.run_key, order.checkpoint)
+def _tags(order: CellOrder) -> dict[str, str]:
+    lineage = {"started_from": order.start.run_id} if order.start else {}
+    return run_tags(order.spec, order.identity) | lineage
+
+
+def _job(order: CellOrder, dataset: Dataset, tracking: Tracking) -> Job:
+    config, seed, weights = order.spec.config, order.spec.seed, None
+    if order.start:
+        weights = starting_weights(tracking.file(order.start.run_id, MODEL), config, seed)
+    return Job(config, seed, dataset.split(config.data), order.identity.run_key, order.checkpoint, weights)
 
 
 def _finish(
@@ -79,7 +93,8 @@ def _finish(
     with tempfile.TemporaryDirectory() as folder:
         _write_files(training, order, dataset, Path(folder))
         tracking.log_files(run_id, Path(folder))
-    record = _record(order, run_id, training.outcome, training.reason, started, training)
+    letters = _measure_letters(training, order, dataset)
+    record = _record(order, run_id, training.outcome, training.reason, started, training, letters)
     tracking.finish_run(record, record.metrics)
     return record
 
@@ -93,13 +108,34 @@ def _write_files(training: Training, order: CellOrder, dataset: Dataset, folder:
     if training.outcome != "finished" or training.predictions is None or order.spec.phase != "verdict":
         return
     config = order.spec.config
-    np.savez_compressed(folder / "predictions.npz", allow_pickle=False, **asdict(training.predictions))
-    save_model(training.model, folder / "model.keras", config)
+    _write_predictions(training.predictions, folder / PREDICTIONS)
+    save_model(training.model, folder / MODEL, config)
     if find_transformer(training.model) is not None:
-        test = dataset.split(config.data).test
-        _write_gallery(
-            training, np.array(test.images[:GALLERY]), [config.data.alphabet[i] for i in test.labels], folder
-        )
+        letters = [config.data.alphabet[label] for label in dataset.split(config.data).test.labels[:GALLERY]]
+        _write_gallery(training, _test_pictures(order, dataset, GALLERY), letters, folder)
+
+
+def _write_predictions(predictions: Predictions, file: Path) -> None:
+    """Write what was said of each test picture, small enough to be committed for every run of a study."""
+    np.savez_compressed(
+        file,
+        allow_pickle=False,
+        labels=predictions.labels.astype(np.uint8),  # an alphabet has 62 characters at most
+        predicted=predictions.predicted.astype(np.uint8),
+        probability=predictions.probability.astype(np.float16),
+    )
+
+
+def _test_pictures(order: CellOrder, dataset: Dataset, count: int) -> np.ndarray:
+    """Return the first test pictures as the network of this cell sees them."""
+    config = order.spec.config
+    return correct(np.array(dataset.split(config.data).test.images[:count]), config)
+
+
+def _measure_letters(training: Training, order: CellOrder, dataset: Dataset) -> dict[str, float]:
+    if training.outcome != "finished" or find_transformer(training.model) is None:
+        return {}
+    return measure_letters(training.model, _test_pictures(order, dataset, MEASURED)).means()
 
 
 def _write_gallery(training: Training, originals: np.ndarray, letters: list[str], folder: Path) -> None:
@@ -110,7 +146,7 @@ def _write_gallery(training: Training, originals: np.ndarray, letters: list[str]
         originals=originals,
         rectified=rectified.pictures,
         matrices=rectified.matrices,
-        letters=np.array(letters[: len(originals)]),
+        letters=np.array(letters),
     )
     pictures = folder / "rectified"
     pictures.mkdir()
@@ -120,7 +156,13 @@ def _write_gallery(training: Training, originals: np.ndarray, letters: list[str]
 
 
 def _record(
-    order: CellOrder, run_id: str, outcome: RunOutcome, reason: str, started: str, training: Training | None = None
+    order: CellOrder,
+    run_id: str,
+    outcome: RunOutcome,
+    reason: str,
+    started: str,
+    training: Training | None = None,
+    letters: Mapping[str, float] = {},
 ) -> RunRecord:
     spec = order.spec
     flops = count_flops(training.model) if training else None
@@ -138,7 +180,7 @@ def _record(
         settings=spec.config.flat(),
         changes=dict(spec.changes),
         chosen=dict(spec.chosen),
-        metrics=_metrics(training) if training else {},
+        metrics={**_metrics(training), **letters} if training else {},
         history={name: tuple(series) for name, series in training.history.items()} if training else {},
         layers=tuple(LayerCost(**asdict(layer)) for layer in flops.layers) if flops else (),
         uncounted=flops.uncounted if flops else (),
@@ -154,6 +196,7 @@ def _metrics(training: Training) -> dict[str, float]:
         "cost.parameters": count_parameters(training.model),
         "cost.flops": count_flops(training.model).total,
         "cost.seconds": training.seconds,
+        "cost.cpu_seconds": training.cpu_seconds,
         "cost.step_ms": training.step_ms,
         "cost.peak_memory_mb": training.peak_memory_mb,
     }

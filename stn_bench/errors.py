@@ -6,6 +6,7 @@
     ├── DataError         pictures that cannot be made, read or trusted
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking or search store that cannot be reached or read
+    ├── ArchiveError      an archive of runs that cannot be written, or not be trusted
     ├── ReportError       a report that cannot be written, or is stale
     ├── MachineError      something the machine lacks: a package, a system library, disk space
     └── Interrupted       Ctrl-C: exit code 130, and a later run goes on
@@ -41,6 +42,10 @@ class ModelFileError(StnBenchError):
 
 class StoreError(StnBenchError):
     """A tracking or search store cannot be reached or read."""
+
+
+class ArchiveError(StnBenchError):
+    """An archive of runs cannot be written, or is not one that can be trusted."""
 
 
 class ReportError(StnBenchError):

@@ -18,7 +18,7 @@ METRICS = {
     "last.validation.loss": "mean cross-entropy on the validation pictures in nats, after the last epoch",
     "early.train.loss": "mean cross-entropy while training in nats, over the first tenth of the epochs",
     "letter.magnification": "how many times longer the transformer makes lengths, mean over test pictures",
-    "letter.centring": "pixels by which it moves the ink's centre of mass towards the middle, mean over test pictures",
+    "letter.centring": "pixels by which it moves the letter's centre of mass to the middle, mean over test pictures",
     "best.epoch": "the epoch, from 1, with the best validation accuracy",
     "epochs": "epochs trained",
     "cost.parameters": "number of weights, moving statistics included",

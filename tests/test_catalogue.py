@@ -282,13 +282,16 @@ def test_an_arm_cannot_be_matched_and_set_its_width(tmp_path: Path) -> None:
         read_ablation(tmp_path, ABLATION + 'match = "flops"\n')
 
 
-PARENT = STUDY.replace('["depth"]', '["depth", "other"]') + """
+PARENT = (
+    STUDY.replace('["depth"]', '["depth", "other"]')
+    + """
 arms = { depth = ["narrow"] }
 [tuning]
 trials = 2
 ablations = ["depth"]
 search."optimizer.learning_rate" = { low = 1e-3, high = 1e-2 }
 """
+)
 
 
 @pytest.mark.parametrize(

@@ -183,7 +183,7 @@ def test_a_dict_in_the_factorys_code_counts_whole(key: Key) -> None:
 @pytest.fixture
 def ours(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take `mine` for the package whose registries are known to be chosen from by the configuration."""
-    monkeypatch.setattr(identity, "FOLLOWED", "mine")
+    monkeypatch.setattr(identity, "FOLLOWED", ("mine",))
 
 
 @pytest.mark.usefixtures("ours")

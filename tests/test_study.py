@@ -214,8 +214,8 @@ def test_predict_reads_exported_pictures(root: Path, summary: dict[str, Any], tm
     stn_bench("data", "export", tmp_path / "pictures", *tiny, "--set", "data.validation=26", root=root)
     run_id = summary["ablations"][0]["arms"][0]["run_ids"][0]
     told = json.loads(stn_bench("predict", run_id, tmp_path / "pictures", "--json", root=root).stdout)
-    assert len(told) == 90
-    right = [Path(row["picture"]).stem[-1] == row["letter"] for row in told[-26:]]
+    assert (len(told["pictures"]), told["labelled"]) == (90, 90)
+    right = [Path(row["picture"]).stem[-1] == row["letter"] for row in told["pictures"][-26:]]
     assert np.mean(right) == pytest.approx(summary["ablations"][0]["arms"][0]["values"][0])
 
 
@@ -289,3 +289,40 @@ def test_tracking_opens_a_store_that_is_there(root: Path) -> None:
     workspace = Workspace.at(root)
     tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
     assert len({run.run_key for run in tracking.finished()}) == 10
+
+
+@pytest.fixture(scope="module")
+def clone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what git would carry of the root, with the exported runs beside the report, imported."""
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("studies", "reports"):
+        shutil.copytree(root / name, folder / name)
+    runs = folder / "reports/tiny/runs.zip"
+    exported = stn_bench("export", "tiny", runs, root=root)
+    assert "10 runs of study tiny" in exported.stdout, exported.stderr
+    imported = stn_bench("import", runs, root=folder)
+    assert "10 runs of study tiny merged, 0 skipped" in imported.stdout, imported.stderr
+    return folder
+
+
+def test_a_fresh_clone_makes_the_same_report_from_the_exported_runs(clone: Path) -> None:
+    checked = stn_bench("report", "tiny", "--check", root=clone)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not (clone / "mlruns/datasets").exists()
+
+
+def test_a_fresh_clone_trains_none_of_the_exported_runs(root: Path, clone: Path) -> None:
+    ran = stn_bench("run", "tiny", root=clone)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "drew 90 pictures" in ran.stdout
+    assert "runs to train" not in ran.stdout
+    assert runs_csv(clone) == runs_csv(root)
+
+
+def test_an_imported_run_is_known_by_the_id_that_it_had(clone: Path, summary: dict[str, Any], tmp_path: Path) -> None:
+    run_id = summary["ablations"][0]["arms"][0]["run_ids"][0]
+    told = json.loads(stn_bench("why", run_id[:12], "--json", root=clone).stdout)
+    assert (told["run_id"], told["reused"]) == (run_id, True)
+    refused = stn_bench("predict", run_id, tmp_path, root=clone)
+    assert refused.returncode == 2
+    assert "the run was imported, and models stay where they were trained" in refused.stderr

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stn_bench import __version__
-from stn_bench.cli import data, house, models, studies
+from stn_bench.cli import archive, data, house, models, studies
 
 app = typer.Typer(
     name="stn-bench",
@@ -43,6 +43,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     studies.report,
     studies.ui,
     studies.why,
+    archive.export,
     models.train,
     models.predict,
     models.rectify,
@@ -53,4 +54,5 @@ COMMANDS: tuple[Callable[..., None], ...] = (
 app.command("list")(studies.list_all)
 for command in COMMANDS:
     app.command()(command)
+app.command("import")(archive.import_)
 app.add_typer(data.app, name="data")

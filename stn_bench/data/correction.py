@@ -60,15 +60,27 @@ def correct_split(split: Split, config: Config) -> Split:
 def find_letter(picture: Picture, config: CorrectionConfig) -> NDArray[np.bool_] | None:
     """Return which pixels are the letter, `(height, width)`: the ink's largest component; None if it is too small."""
     cv2 = load_opencv()
-    ink = (cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY) < config.threshold).astype(np.uint8)
-    square, anchor = np.ones((config.opening, config.opening), np.uint8), config.opening // 2
-    ink = cv2.erode(ink, square, anchor=(anchor, anchor))
+    ink = cv2.cvtColor(np.ascontiguousarray(picture), cv2.COLOR_RGB2GRAY) < config.threshold
+    letter = largest_component(ink, config.opening)
+    return letter if letter.sum() >= max(1.0, config.smallest * letter.size) else None
+
+
+def largest_component(ink: NDArray[np.bool_], opening: int) -> NDArray[np.bool_]:
+    """Return the largest connected piece of the ink, `(height, width)`; nothing where there is no ink.
+
+    Args:
+        ink: which pixels are dark, `(height, width)`.
+        opening: side of the square that ink must hold to survive, in pixels.
+    """
+    cv2 = load_opencv()
+    square, anchor = np.ones((opening, opening), np.uint8), opening // 2
+    opened = cv2.erode(ink.astype(np.uint8), square, anchor=(anchor, anchor))
     # The mirrored anchor: with OpenCV's own opening a square of even side moves everything by a pixel.
-    ink = cv2.dilate(ink, square, anchor=(config.opening - 1 - anchor,) * 2)
-    count, components, statistics, _ = cv2.connectedComponentsWithStats(ink, connectivity=8)
+    opened = cv2.dilate(opened, square, anchor=(opening - 1 - anchor,) * 2)
+    count, components, statistics, _ = cv2.connectedComponentsWithStats(opened, connectivity=8)
     areas = statistics[1:count, cv2.CC_STAT_AREA]
-    if not len(areas) or areas.max() < max(1.0, config.smallest * ink.size):
-        return None
+    if not len(areas):
+        return np.zeros_like(ink)
     letter: NDArray[np.bool_] = components == 1 + areas.argmax()
     return letter
 

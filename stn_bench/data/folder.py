@@ -130,6 +130,12 @@ def _find_fault(path: Path, alphabet: str) -> str:
     return ""
 
 
+def label_of(path: Path) -> str:
+    """Return the character behind the last `_` of a picture's name: K of `0001_K.png`; "" where no single one is."""
+    label = _label_text(path) or ""
+    return label if len(label) == 1 else ""
+
+
 def _label_text(path: Path) -> str | None:
     _, underscore, label = path.stem.rpartition("_")
     return label if underscore else None

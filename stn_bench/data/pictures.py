@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stn_bench.data.opencv import load_opencv
 from stn_bench.data.spec import Picture
@@ -17,6 +18,12 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
 """The endings by which pictures are found in a folder."""
 
 YELLOW = (255, 255, 0)
+WHITE = (255, 255, 255)
+MAGENTA = (214, 0, 110)
+AROUND = (214, 218, 224)  # what surrounds a framed picture: neither paper, nor a pad, nor the bar
+
+SHIFT = 4
+"""Bits behind the point in the coordinates that OpenCV draws at: a line lies within 1/32 of a pixel of its place."""
 
 
 def read_picture(path: Path) -> Picture:
@@ -61,8 +68,7 @@ def write_picture(path: Path, picture: Picture) -> None:
         DataError: if the ending names no picture format.
         MachineError: if the disk is full or cannot be written.
     """
-    if path.suffix.lower() not in SUFFIXES:
-        raise DataError(f"{path}: expected a file name that ends in {', '.join(sorted(SUFFIXES))}")
+    check_ending(path)
     cv2 = load_opencv()
     _, content = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
@@ -73,6 +79,16 @@ def write_picture(path: Path, picture: Picture) -> None:
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def check_ending(path: Path, endings: frozenset[str] = SUFFIXES) -> None:
+    """See that a file name's ending is one of these.
+
+    Raises:
+        DataError: if it is not.
+    """
+    if path.suffix.lower() not in endings:
+        raise DataError(f"{path}: expected a file name that ends in {', '.join(sorted(endings))}")
 
 
 def enlarge(picture: Picture, height: int) -> Picture:
@@ -92,6 +108,63 @@ def side_by_side(original: Picture, rectified: Picture, bar: int = 10) -> Pictur
     height = max(original.shape[0], rectified.shape[0])
     yellow = np.full((height, bar, 3), YELLOW, np.uint8)
     return np.concatenate([_centred(original, height), yellow, _centred(rectified, height)], axis=1)
+
+
+def frame_margin(frames: NDArray[np.floating], size: tuple[int, int]) -> int:
+    """Return how many pixels around pictures of this height and width show frames whole: at least 2, at most a half.
+
+    Args:
+        frames: corners of quadrilaterals, `(n, 4, 2)`, column and row in pixels of the picture.
+        size: height and width of the pictures.
+    """
+    height, width = size
+    beyond = np.maximum(-frames, frames - (width - 1, height - 1))
+    return int(np.clip(np.ceil(np.max(beyond)) + 1, 2, max(2, min(size) // 2)))
+
+
+def framed_pair(
+    original: Picture, rectified: Picture, corners: NDArray[np.floating], margin: int, height: int = 200
+) -> Picture:
+    """Return original | yellow bar | rectified, enlarged, with the frame that the rectified picture was taken from.
+
+    Args:
+        original: uint8, `(height, width, 3)`.
+        rectified: the same, of any size.
+        corners: corners of the frame, `(4, 2)`, column and row in pixels of the original; 0 is the centre of the
+            first pixel. A dot marks the first corner, on both sides.
+        margin: pixels around the original in which the frame still shows; what lies further out is cut off.
+        height: least height of the enlarged original, in pixels; the margin comes on top.
+    """
+    times = -(-height // original.shape[0])
+    rows, columns = rectified.shape[0] - 1, rectified.shape[1] - 1
+    whole = np.array([(0, 0), (columns, 0), (columns, rows), (0, rows)])
+    return side_by_side(draw_frame(original, corners, margin, times), draw_frame(rectified, whole, margin, times))
+
+
+def draw_frame(picture: Picture, corners: NDArray[np.floating], margin: int, times: int) -> Picture:
+    """Return a picture whose pixels became squares, in a grey margin, with a quadrilateral drawn on it.
+
+    Args:
+        picture: uint8, `(height, width, 3)`.
+        corners: `(4, 2)`, column and row in pixels of the picture; 0 is the centre of the first pixel.
+        margin: pixels of the picture around it.
+        times: side of the squares, in pixels.
+
+    Returns:
+        uint8, `((height + 2 * margin) * times, (width + 2 * margin) * times, 3)`.
+    """
+    cv2 = load_opencv()
+    height, width = picture.shape[:2]
+    canvas = np.full((height + 2 * margin, width + 2 * margin, 3), AROUND, np.uint8)
+    canvas[margin : margin + height, margin : margin + width] = picture
+    canvas = enlarge(canvas, times * canvas.shape[0])
+    places = (np.asarray(corners) + margin + 0.5) * times - 0.5  # the centre of a square is no pixel's
+    points = np.rint(places * 2**SHIFT).clip(-(2**30), 2**30).astype(np.int32)
+    for colour, thickness in ((WHITE, 5), (MAGENTA, 2)):  # the wider line keeps the other apart from any letter
+        cv2.polylines(canvas, [points], True, colour, thickness, cv2.LINE_AA, SHIFT)
+    for colour, radius in ((WHITE, 7), (MAGENTA, 5)):
+        cv2.circle(canvas, points[0].tolist(), radius << SHIFT, colour, cv2.FILLED, cv2.LINE_AA, SHIFT)
+    return canvas
 
 
 def _centred(picture: Picture, height: int) -> Picture:

@@ -42,7 +42,7 @@ def article_sampler(images: Tensor, matrices: Tensor, output_size: Size, fill: f
     """Return the pictures as the article's own code samples them; the identity does not return the input.
 
     Arguments and result as for `exact_sampler`, with the article's three departures: -1 to 1 spans `width` and not
-    `width - 1`, so a picture comes out slightly enlarged; rounding is towards zero, so up to one pixel left of the
+    `width - 1`, so a picture comes out slightly smaller; rounding is towards zero, so up to one pixel left of the
     picture (and above it) extrapolates; and the last row and column count as outside.
     """
     height, width = images.shape[1:3]

@@ -155,7 +155,7 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
     """
     try:
         for path, content in files.items():
-            _write_whole(folder / path, content)
+            write_whole(folder / path, content)
         for old in (folder / "figures").glob("*"):
             if f"figures/{old.name}" not in files:
                 old.unlink()
@@ -164,7 +164,8 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         raise MachineError(f"{folder}: the report cannot be written ({reason}); make room and try again") from None
 
 
-def _write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all; one that has this content already is left alone."""
     if path.is_file() and path.read_bytes() == content:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -187,4 +188,4 @@ def _is_same(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-__all__ = ["Files", "build_report", "stale_files", "write_report"]
+__all__ = ["Files", "build_report", "stale_files", "write_report", "write_whole"]

@@ -80,7 +80,7 @@ class Example:
 
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
     """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
-    with _figure(6.4, 3.6) as (figure, png):
+    with new_figure(6.4, 3.6) as (figure, png):
         axes = figure.subplots()
         for index, curve in enumerate(curves):
             colour = COLOURS[index % len(COLOURS)]
@@ -96,7 +96,7 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
 
 def draw_costs(points: Sequence[Point], ylabel: str) -> bytes:
     """Return the metric against FLOPs: a small mark for each seed, a large one for the mean."""
-    with _figure(6.4, 3.6) as (figure, png):
+    with new_figure(6.4, 3.6) as (figure, png):
         axes = figure.subplots()
         for index, point in enumerate(points):
             colour, look = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
@@ -110,7 +110,7 @@ def draw_costs(points: Sequence[Point], ylabel: str) -> bytes:
 
 def draw_effects(effects: Sequence[Effect], xlabel: str, margin: float) -> bytes:
     """Return a forest plot: each arm's difference to the base with its interval, and the margin around 0."""
-    with _figure(6.4, 1.1 + 0.34 * len(effects)) as (figure, png):
+    with new_figure(6.4, 1.1 + 0.34 * len(effects)) as (figure, png):
         axes = figure.subplots()
         axes.axvspan(-margin, margin, color="#999999", alpha=0.15, linewidth=0)
         axes.axvline(0, color="#000000", linewidth=0.8)
@@ -129,7 +129,7 @@ def draw_effects(effects: Sequence[Effect], xlabel: str, margin: float) -> bytes
 def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
     """Return a gallery of pictures before | after, with the letter above each pair."""
     rows = -(-len(examples) // columns)
-    with _figure(1.9 * columns, 1.25 * rows) as (figure, png):
+    with new_figure(1.9 * columns, 1.25 * rows) as (figure, png):
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
@@ -140,7 +140,7 @@ def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
 
 
 @contextmanager
-def _figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
+def new_figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
     """Give a figure of this size in inches, and write it as PNG when the block ends: the same bytes every time."""
     png = io.BytesIO()
     with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):  # type: ignore[dict-item]

@@ -11,7 +11,7 @@ from stn_bench.config import Config
 from stn_bench.data import folder as folder_module
 from stn_bench.data import store
 from stn_bench.data.dataset import Dataset, DatasetSpec, imported_names, make_dataset, open_dataset
-from stn_bench.data.folder import export_folder, import_folder
+from stn_bench.data.folder import export_folder, import_folder, label_of
 from stn_bench.data.letterbox import letterbox
 from stn_bench.data.spec import Picture
 from stn_bench.errors import DataError
@@ -195,3 +195,19 @@ def test_drawn_folder_is_no_import(dataset: Dataset) -> None:
         open_dataset(replace(SPEC, source=SPEC.folder_name), dataset.folder.parent)
     with pytest.raises(DataError, match="no data set `mine`"):
         open_dataset(replace(SPEC, source="mine"), dataset.folder.parent)
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("0001_K.png", "K"),
+        ("a_b_7.jpeg", "7"),
+        ("0001_字.png", "字"),
+        ("photo.png", ""),
+        ("my_photo.png", ""),
+        ("0001_.png", ""),
+        ("_K", "K"),
+    ],
+)
+def test_a_label_is_the_one_character_behind_the_last_underscore(name: str, label: str) -> None:
+    assert label_of(Path("some_X") / name) == label

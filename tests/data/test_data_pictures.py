@@ -6,7 +6,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_bench.data.pictures import contact_sheet, enlarge, find_pictures, read_picture, side_by_side, write_picture
+from stn_bench.data.pictures import (
+    AROUND,
+    MAGENTA,
+    YELLOW,
+    check_ending,
+    contact_sheet,
+    draw_frame,
+    enlarge,
+    find_pictures,
+    frame_margin,
+    framed_pair,
+    read_picture,
+    side_by_side,
+    write_picture,
+)
 from stn_bench.errors import DataError
 
 COLOURS = np.random.default_rng(1).integers(0, 256, (5, 7, 3), np.uint8)
@@ -96,3 +110,72 @@ def test_enlarged_pixels_become_squares() -> None:
     assert enlarged.shape == (6, 6, 3)
     np.testing.assert_array_equal(enlarged[::3, ::3], picture)
     np.testing.assert_array_equal(enlarged[:3, :3], np.broadcast_to(picture[0, 0], (3, 3, 3)))
+
+
+# Frames ----------------------------------------------------------------------------------------------------------
+
+GREEN = np.full((10, 14, 3), (0, 160, 0), np.uint8)
+TIMES, MARGIN = 20, 3
+
+
+def magenta_at(canvas: np.ndarray, column: float, row: float) -> bool:
+    """Say whether the frame passes over a place of the picture; 0 is the centre of its first pixel."""
+    x, y = (round((place + MARGIN + 0.5) * TIMES - 0.5) for place in (column, row))
+    return bool((canvas[y, x] == MAGENTA).all())
+
+
+def test_a_frame_passes_through_its_corners_and_along_its_sides() -> None:
+    corners = np.array([(1, 2), (12, 2), (12, 8), (1, 8)])
+    canvas = draw_frame(GREEN, corners, MARGIN, TIMES)
+    assert all(magenta_at(canvas, *corner) for corner in corners)
+    assert all(magenta_at(canvas, *place) for place in [(6, 2), (12, 5), (6, 8), (1, 5)])
+    assert not any(magenta_at(canvas, *place) for place in [(6, 3), (11, 5), (6, 7), (2.5, 5), (0, 5), (6, 1)])
+
+
+def test_a_frame_lies_where_it_is_asked_to_the_fraction_of_a_pixel() -> None:
+    canvas = draw_frame(GREEN, np.array([(2.25, -1), (30, -1), (30, 40), (2.25, 40)]), MARGIN, TIMES)
+    line = canvas[(MARGIN + 5) * TIMES].astype(int)  # row 5: the left side alone crosses it
+    reddish = np.clip(line[:, 0] - line[:, 1], 0, None).astype(float)
+    reddish[: MARGIN * TIMES] = 0
+    centre = (reddish * np.arange(len(reddish))).sum() / reddish.sum()
+    assert (centre + 0.5) / TIMES - MARGIN - 0.5 == pytest.approx(2.25, abs=0.03)
+
+
+def test_a_framed_picture_keeps_its_pixels_in_a_grey_margin() -> None:
+    canvas = draw_frame(COLOURS, np.full((4, 2), 500.0), MARGIN, TIMES)  # a frame that lies outside
+    centres = canvas[TIMES // 2 :: TIMES, TIMES // 2 :: TIMES]
+    np.testing.assert_array_equal(centres[MARGIN:-MARGIN, MARGIN:-MARGIN], COLOURS)
+    assert (centres[:MARGIN] == AROUND).all()
+    assert (centres[:, -MARGIN:] == AROUND).all()
+
+
+def test_a_frame_far_outside_is_cut_off() -> None:
+    assert draw_frame(GREEN, np.array([(-1e9, 5), (1e9, 5), (1e9, 1e12), (-1e9, 1e12)]), 2, 4).shape == (56, 72, 3)
+
+
+def test_a_framed_pair_is_original_bar_and_rectified() -> None:
+    corners = np.array([(0, 0), (13, 0), (13, 9), (0, 9)])
+    pair = framed_pair(GREEN, GREEN, corners, margin=2, height=100)
+    width = (14 + 2 * 2) * 10
+    assert pair.shape == ((10 + 2 * 2) * 10, width + 10 + width, 3)
+    assert (pair[:, width : width + 10] == YELLOW).all()
+    np.testing.assert_array_equal(pair[:, :width], pair[:, width + 10 :])  # the identity's frame is the whole picture
+
+
+@pytest.mark.parametrize(
+    ("corners", "margin"),
+    [
+        ([(0, 0), (13, 0), (13, 9), (0, 9)], 2),  # inside
+        ([(-2.5, 0), (13, 0), (13, 9), (0, 9)], 4),
+        ([(0, 0), (13, 0), (13, 11.5), (0, 9)], 4),
+        ([(-100, 0), (13, 0), (13, 9), (0, 9)], 5),  # no more than half of the picture
+    ],
+)
+def test_the_margin_shows_the_frames_as_far_as_half_a_picture(corners: list[tuple[float, float]], margin: int) -> None:
+    assert frame_margin(np.array([corners]), (10, 14)) == margin
+
+
+def test_an_ending_can_be_checked_before_there_is_a_picture() -> None:
+    check_ending(Path("a.PNG"))
+    with pytest.raises(DataError, match=r"a\.jpg: expected a file name that ends in \.png"):
+        check_ending(Path("a.jpg"), frozenset({".png"}))
