@@ -39,7 +39,7 @@ class Unit:
 
     def value(self, value: float | None) -> str:
         """Return a value without its suffix, or a dash where there is none."""
-        return "–" if value is None else f"{value * self.scale:.{self.digits}f}"
+        return "–" if value is None else f"{value * self.scale:.{self.digits}f}".replace("-", "−")
 
     def signed(self, value: float | None) -> str:
         """Return a difference with its sign, or a dash where there is none."""
