@@ -1,6 +1,6 @@
 """The harness's own cost: `stn-bench run` with one worker over the bare `fit` of the same cells.
 
-    python benchmarks/harness.py [--seeds 2] [--epochs 24]
+    python benchmarks/harness.py [--seeds 2] [--epochs 12]
 
 The study has a base and one arm. Bare is a process that builds each cell's model and calls `fit` once with validation,
 on the same pictures and threads. What `run` does beyond that is its cost: stores, checkpoints, tracking, the test
@@ -91,7 +91,7 @@ def seconds_on_core(core: int, command: list[str]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--epochs", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--bare", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     seeds = list(range(1, arguments.seeds + 1))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 ARMS = ("affine", "none")  # the base, and the one arm of the ablation `transformer`
 BASE: dict[str, object] = {
-    "data.count": 6000,
+    "data.count": 10_000,
     "data.size": 32,
     "model.width": 0.25,
     "optimizer.learning_rate": 3e-3,

@@ -65,10 +65,18 @@ def rectify(model: keras.Model, images: NDArray[np.uint8]) -> Rectified:
     transformer = _transformer(model)
     inputs = transformer.input if isinstance(transformer.input, list) else [transformer.input]
     matrices = transformer.matrices(*inputs)
-    probe = keras.Model(model.input, [matrices, transformer.output])
-    matrices, pictures = probe.predict(images, batch_size=BATCH, verbose=0)
+    matrices, pictures = _outputs(keras.Model(model.input, [matrices, transformer.output]), images)
     frames = sampling_frames(matrices, transformer.sampler, images.shape[1:3])
     return Rectified(matrices, _to_pixels(pictures, model), frames)
+
+
+def _outputs(model: keras.Model, images: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+    """Return the model's outputs, called as it is: for a few pictures, tracing a graph for `predict` takes longer."""
+    starts = range(0, len(images), BATCH)
+    batches = [model(np.asarray(images[start : start + BATCH]), training=False) for start in starts]
+    return [
+        np.concatenate([keras.ops.convert_to_numpy(part) for part in parts]) for parts in zip(*batches, strict=True)
+    ]
 
 
 def sampling_frames(matrices: NDArray[np.floating], sampler: str, size: Size) -> NDArray[np.float64]:
