@@ -6,14 +6,13 @@ Pure. The unit is the picture: the intervals say how well these pictures tell of
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_bench.stats import compare
+from stn_bench.stats import estimate
 
 Claim = Literal["holds", "fails", "undecided"]
 
@@ -123,9 +122,8 @@ def check_letters(
 
 
 def _estimate(values: NDArray[np.float64]) -> Estimate:
-    pairs: Sequence[float] = values.tolist()
-    found = compare(dict(enumerate(pairs)), dict.fromkeys(range(len(pairs)), 0.0))
-    return Estimate(found.n, found.difference, found.low, found.high)
+    found = estimate(values.tolist())
+    return Estimate(found.n, found.mean, found.low, found.high)
 
 
 def _interval(estimate: Estimate, digits: int) -> str:

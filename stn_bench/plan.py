@@ -17,6 +17,9 @@ from stn_bench.nn.layout import flops, matching_width
 COSTLIER = 0.05
 """Relative to the base: an arm that costs more than this is marked wherever it stands."""
 
+COSTLIER_SIGN = " †"
+"""Stands behind the name of such an arm."""
+
 Phase = Literal["tune", "verdict"]
 Overrides = Mapping[str, Any]
 

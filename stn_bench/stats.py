@@ -74,6 +74,16 @@ def estimate(values: Sequence[float]) -> Estimate:
     return Estimate(against_zero.n, against_zero.difference, against_zero.low, against_zero.high)
 
 
+def known(value: float) -> float | None:
+    """Return a value, or None in place of NaN."""
+    return None if math.isnan(value) else value
+
+
+def known_interval(low: float, high: float) -> tuple[float, float] | None:
+    """Return an interval, or None in place of one that is not known."""
+    return None if math.isnan(low) else (low, high)
+
+
 def published_p(right: int, base_right: int, pictures: int) -> float:
     """Return Fisher's exact two-sided p that two counts of pictures read correctly differ by the pictures' luck.
 

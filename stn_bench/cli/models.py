@@ -384,7 +384,7 @@ def _tell_letters(
     from stn_bench.letters import check_letters
     from stn_bench.nn.rectify import measure_letters
 
-    measure = measure_letters(network, images)
+    measure = measure_letters(network, images, rectified)
     measured = (measure.magnification, measure.offset_before, measure.offset_after)
     check = check_letters(*measured)
     if figure:

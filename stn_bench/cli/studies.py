@@ -25,7 +25,7 @@ from stn_bench.cli.options import (
 from stn_bench.config import Config
 from stn_bench.errors import Interrupted
 from stn_bench.nn.layout import flops
-from stn_bench.plan import COSTLIER, Plan, PlannedArm
+from stn_bench.plan import COSTLIER, COSTLIER_SIGN, Plan, PlannedArm
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -358,7 +358,7 @@ def _flops_text(config: Config, base: Config) -> str:
         return "–"
     ours, theirs = flops(config), flops(base)
     over = ours / theirs - 1
-    sign = " †" if over > COSTLIER else ""
+    sign = COSTLIER_SIGN if over > COSTLIER else ""
     relative = f"{100 * over:+.0f}" if abs(over) >= 0.005 else "±0"
     return f"{ours / 1e6:.2f} M" + (f" ({relative} %){sign}" if ours != theirs else "")
 

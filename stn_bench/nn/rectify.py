@@ -132,17 +132,20 @@ class LetterMeasure:
         return means | ({"letter.centring": float(inwards.mean())} if inwards.size else {})
 
 
-def measure_letters(model: keras.Model, images: NDArray[np.uint8]) -> LetterMeasure:
+def measure_letters(
+    model: keras.Model, images: NDArray[np.uint8], rectified: Rectified | None = None
+) -> LetterMeasure:
     """Return how much larger the letters become behind the model's transformer, and how far they move to the middle.
 
     Args:
         model: a model with a `SpatialTransformer` among its layers.
         images: uint8 pictures of shape `(n, height, width, 3)`.
+        rectified: the same pictures rectified, where the caller has them already.
 
     Raises:
         ConfigError: if the model has no spatial transformer.
     """
-    rectified = rectify(model, images)
+    rectified = rectified or rectify(model, images)
     ink = find_letters(images)
     sampler = SAMPLERS[_transformer(model).sampler]
     moved = sampler(ink, rectified.matrices, rectified.pictures.shape[1:3], 0.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,7 +11,17 @@ from stn_bench.catalogue import BASE, Claim
 from stn_bench.metrics import is_better_high
 from stn_bench.plan import Plan, PlannedAblation
 from stn_bench.results import ArmResults, Results
-from stn_bench.stats import FEWEST_SEEDS, Comparison, Direction, Verdict, compare, estimate, judge
+from stn_bench.stats import (
+    FEWEST_SEEDS,
+    Comparison,
+    Direction,
+    Verdict,
+    compare,
+    estimate,
+    judge,
+    known,
+    known_interval,
+)
 
 Outcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
 
@@ -90,7 +99,7 @@ class _Test:
     def _measured(self, claim: Claim, bound: float) -> ClaimSummary:
         values = self._arms[claim.arm].values(claim.metric or self._study.metric)
         mean = estimate(list(values.values()))
-        found: dict[str, Any] = {"value": _known(mean.mean), "interval": _interval(mean.low, mean.high)}
+        found: dict[str, Any] = {"value": known(mean.mean), "interval": known_interval(mean.low, mean.high)}
         if len(values) < FEWEST_SEEDS:
             return self._written(claim, outcome="undecided", reason=f"{len(values)} seeds finished", **found)
         outcome = "reproduced" if mean.low > bound else "contradicted" if mean.high < bound else "undecided"
@@ -101,9 +110,9 @@ class _Test:
         metric, direction = claim.metric or self._study.metric, self._direction(claim)
         comparison = compare(arm.values(metric), against.values(metric), direction)
         found: dict[str, Any] = {
-            "value": _known(comparison.difference),
-            "interval": _interval(comparison.low, comparison.high),
-            "p": _known(comparison.p),
+            "value": known(comparison.difference),
+            "interval": known_interval(comparison.low, comparison.high),
+            "p": known(comparison.p),
         }
         unfair = unfair_reason(arm, against)
         if unfair:
@@ -152,14 +161,6 @@ def failed_seeds(arm: ArmResults) -> dict[int, str]:
     """Return seed -> why it diverged or crashed."""
     diverged = {seed: f"diverged: {run.reason}" for seed, run in arm.runs.items() if run.outcome == "diverged"}
     return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
-
-
-def _interval(low: float, high: float) -> tuple[float, float] | None:
-    return None if math.isnan(low) else (low, high)
 
 
 __all__ = ["ClaimSummary", "claims_of", "failed_seeds", "unfair_reason"]

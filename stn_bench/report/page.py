@@ -11,13 +11,12 @@ import jinja2
 
 from stn_bench.catalogue import BASE
 from stn_bench.metrics import METRICS
+from stn_bench.plan import COSTLIER_SIGN
 from stn_bench.report.claims import ClaimSummary
 from stn_bench.report.figures import in_short
 from stn_bench.report.summary import MARKED_COSTS, AblationSummary, ArmSummary, Summary
 
 SMALLEST_P = 0.001
-COSTLIER_SIGN = " †"
-"""Stands behind the name of an arm that costs over 5 % more than its base."""
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -15,7 +14,18 @@ from stn_bench.plan import COSTLIER, Plan, PlannedAblation
 from stn_bench.record import LayerCost, RunRecord
 from stn_bench.report.claims import ClaimSummary, claims_of, failed_seeds, unfair_reason
 from stn_bench.results import ArmResults, Results
-from stn_bench.stats import Comparison, Direction, Verdict, compare, holm, judge, published_p, spread
+from stn_bench.stats import (
+    Comparison,
+    Direction,
+    Verdict,
+    compare,
+    holm,
+    judge,
+    known,
+    known_interval,
+    published_p,
+    spread,
+)
 
 COSTS = ("parameters", "flops", "seconds", "cpu_seconds", "step_ms", "peak_memory_mb")
 MARKED_COSTS = {"flops": "FLOPs", "parameters": "parameters"}
@@ -241,8 +251,8 @@ def _arm(
         seeds=tuple(values),
         values=tuple(values.values()),
         failed=failed_seeds(arm),
-        mean=_known(spreads.mean),
-        sd=_known(spreads.sd),
+        mean=known(spreads.mean),
+        sd=known(spreads.sd),
         **_costs(arm),
         layers=one.layers if one else (),
         uncounted=one.uncounted if one else (),
@@ -258,10 +268,10 @@ def _compared(
     verdict = judge(comparison, p, margin=plan.study.margin, direction=plan.study.direction)
     return summary.model_copy(
         update={
-            "difference": _known(comparison.difference),
-            "interval": None if math.isnan(comparison.low) else (comparison.low, comparison.high),
-            "p": _known(comparison.p),
-            "p_adjusted": _known(p),
+            "difference": known(comparison.difference),
+            "interval": known_interval(comparison.low, comparison.high),
+            "p": known(comparison.p),
+            "p_adjusted": known(p),
             "pairs": comparison.n,
             "wins": comparison.wins,
             "verdict": "invalid" if reason else verdict,
@@ -272,15 +282,11 @@ def _compared(
 
 def _costs(arm: ArmResults) -> dict[str, float | None]:
     runs = arm.runs.values()
-    return {name: _known(spread(_cost_values(runs, name)).mean) for name in COSTS}
+    return {name: known(spread(_cost_values(runs, name)).mean) for name in COSTS}
 
 
 def _cost_values(runs: Iterable[RunRecord], name: str) -> list[float]:
     return [run.metrics[f"cost.{name}"] for run in runs if f"cost.{name}" in run.metrics]
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
 
 
 def _provenance(records: tuple[RunRecord, ...]) -> Provenance:
