@@ -12,6 +12,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,8 +184,16 @@ class Search:
             _try_again(study, self._storage.get_trial(trial._trial_id))
 
     def _claim(self, study: optuna.Study, objective: Callable[[str], Finished]) -> None:
+        """Claim one waiting cell and work on it.
+
+        The lock is held from the look at what waits until a trial is ours: Optuna makes a new, empty trial for a
+        worker that finds nothing waiting, and no later look could take it back.
+        """
+        claiming = ExitStack()
+
         def attempt(trial: Trial) -> float:
             trial.set_user_attr(OWNER, owner())
+            claiming.close()
             run_key = trial.user_attrs.get("run_key")
             if run_key is None:
                 raise _NothingWaits
@@ -194,7 +203,10 @@ class Search:
             trial.set_user_attr("outcome", finished.outcome)
             return finished.value
 
-        study.optimize(attempt, n_trials=1, catch=(Exception,))
+        with claiming:
+            claiming.enter_context(self._lock)
+            if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+                study.optimize(attempt, n_trials=1, catch=(Exception,))
 
 
 def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -213,7 +225,7 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 class _NothingWaits(Exception):
-    """Two workers saw the same last cell; the slower one got an empty trial, which fails at once."""
+    """A worker on another machine, which our lock does not reach, took the last cell: the empty trial fails at once."""
 
 
 class _Store(RDBStorage):

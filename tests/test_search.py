@@ -226,6 +226,16 @@ def test_workers_side_by_side_complete_each_cell_exactly_once(tmp_path: Path, st
     store.enqueue(NAME, "maximize", [cell(seed) for seed in range(9)], {})
     worked = work_together(tmp_path, workers)
     assert worked == keys(store, TrialState.COMPLETE) == [f"key-{seed}" for seed in range(9)]
+    assert store.counts(NAME) == {"COMPLETE": 9}  # not an empty trial for whoever came too late
+
+
+def test_who_comes_too_late_for_the_last_cell_leaves_no_trial(tmp_path: Path, store: Search) -> None:
+    """The other takes it between this worker's look at what waits and its claim."""
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    late = open_search(tmp_path)
+    late._claim(late._study(NAME), finish)
+    store._claim(store._study(NAME), lambda run_key: pytest.fail(f"{run_key} was worked on twice"))
+    assert store.counts(NAME) == {"COMPLETE": 1}
 
 
 def test_workers_side_by_side_give_a_dead_ones_cell_away_once(tmp_path: Path, store: Search) -> None:
