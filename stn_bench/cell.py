@@ -6,7 +6,7 @@ import datetime
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from stn_bench.errors import Interrupted
 from stn_bench.machine import describe_machine, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
-from stn_bench.nn.rectify import measure_letters, rectify
+from stn_bench.nn.rectify import Rectified, measure_letters, rectify
 from stn_bench.nn.start import starting_weights
 from stn_bench.nn.train import EpochEnd, Job, Predictions, Training, train
 from stn_bench.nn.transformer import SpatialTransformer, find_transformer
@@ -88,31 +88,49 @@ def _job(order: CellOrder, dataset: Dataset, tracking: Tracking) -> Job:
 def _finish(
     order: CellOrder, dataset: Dataset, tracking: Tracking, training: Training, run_id: str, started: str
 ) -> RunRecord:
+    shown = _shown(training, order, dataset)
     if order.spec.phase == "verdict" and training.outcome == "finished":
         tracking.log_model(run_id, order.slug, training.model, OWN_LAYERS, _requirements())
     with tempfile.TemporaryDirectory() as folder:
-        _write_files(training, order, dataset, Path(folder))
+        _write_files(training, order, shown, Path(folder))
         tracking.log_files(run_id, Path(folder))
-    letters = _measure_letters(training, order, dataset)
+    letters = measure_letters(training.model, shown.originals, shown.rectified).means() if shown else {}
     record = _record(order, run_id, training.outcome, training.reason, started, training, letters)
     tracking.finish_run(record, record.metrics)
     return record
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """The first test pictures as the network of a cell sees them, and what its transformer makes of them."""
+
+    originals: np.ndarray
+    letters: list[str]
+    rectified: Rectified
+
+
+def _shown(training: Training, order: CellOrder, dataset: Dataset) -> _Shown | None:
+    if training.outcome != "finished" or find_transformer(training.model) is None:
+        return None
+    config = order.spec.config
+    test = dataset.split(config.data).test
+    originals = correct(np.array(test.images[:MEASURED]), config)
+    letters = [config.data.alphabet[label] for label in test.labels[:MEASURED]]
+    return _Shown(originals, letters, rectify(training.model, originals))
 
 
 def _requirements() -> list[str]:
     return [f"{name}=={package_version(name)}" for name in SERVED_WITH if package_version(name)]
 
 
-def _write_files(training: Training, order: CellOrder, dataset: Dataset, folder: Path) -> None:
+def _write_files(training: Training, order: CellOrder, shown: _Shown | None, folder: Path) -> None:
     """Write what a verdict run keeps beside its numbers: predictions, model file, pictures before and after."""
     if training.outcome != "finished" or training.predictions is None or order.spec.phase != "verdict":
         return
-    config = order.spec.config
     _write_predictions(training.predictions, folder / PREDICTIONS)
-    save_model(training.model, folder / MODEL, config)
-    if find_transformer(training.model) is not None:
-        letters = [config.data.alphabet[label] for label in dataset.split(config.data).test.labels[:GALLERY]]
-        _write_gallery(training, _test_pictures(order, dataset, GALLERY), letters, folder)
+    save_model(training.model, folder / MODEL, order.spec.config)
+    if shown:
+        _write_gallery(shown, folder)
 
 
 def _write_predictions(predictions: Predictions, file: Path) -> None:
@@ -126,31 +144,20 @@ def _write_predictions(predictions: Predictions, file: Path) -> None:
     )
 
 
-def _test_pictures(order: CellOrder, dataset: Dataset, count: int) -> np.ndarray:
-    """Return the first test pictures as the network of this cell sees them."""
-    config = order.spec.config
-    return correct(np.array(dataset.split(config.data).test.images[:count]), config)
-
-
-def _measure_letters(training: Training, order: CellOrder, dataset: Dataset) -> dict[str, float]:
-    if training.outcome != "finished" or find_transformer(training.model) is None:
-        return {}
-    return measure_letters(training.model, _test_pictures(order, dataset, MEASURED)).means()
-
-
-def _write_gallery(training: Training, originals: np.ndarray, letters: list[str], folder: Path) -> None:
-    rectified = rectify(training.model, originals)
+def _write_gallery(shown: _Shown, folder: Path) -> None:
+    originals, letters = shown.originals[:GALLERY], shown.letters[:GALLERY]
+    rectified = shown.rectified.pictures[:GALLERY]
     np.savez_compressed(
         folder / "rectified.npz",
         allow_pickle=False,
         originals=originals,
-        rectified=rectified.pictures,
-        matrices=rectified.matrices,
+        rectified=rectified,
+        matrices=shown.rectified.matrices[:GALLERY],
         letters=np.array(letters),
     )
     pictures = folder / "rectified"
     pictures.mkdir()
-    for index, (before, after) in enumerate(zip(originals, rectified.pictures, strict=True)):
+    for index, (before, after) in enumerate(zip(originals, rectified, strict=True)):
         pair = enlarge(side_by_side(before, after), SHOWN_HEIGHT)
         write_picture(pictures / f"{index + 1:02d}_{letters[index]}.png", pair)
 
