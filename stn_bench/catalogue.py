@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from stn_bench.config import Config, Group, check_path, explain, override
 from stn_bench.errors import CatalogueError, ConfigError, did_you_mean
 from stn_bench.metrics import METRICS
+from stn_bench.stats.values import FEWEST_SEEDS
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 BASE = "base"
@@ -68,6 +69,8 @@ class Arm(Group):
     """False keeps the arm as it is written: no tuning, and its verdict says so."""
     match: Literal["flops"] | None = None
     """"flops" scales the arm's `model.width` until it costs the base's FLOPs: capacity is not the question then."""
+    together: str = ""
+    """Why the settings in `set` are one factor, where there is more than one; without it the verdict is invalid."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -160,7 +163,15 @@ class Study(Group):
     arms: dict[str, tuple[str, ...]] = Field({})
     """Arms to keep of an ablation, by its name; the others are left out. An ablation not named here keeps all."""
     seeds: tuple[int, ...] = Field(min_length=1)
-    """Seeds of the verdict; each arm is trained once on each."""
+    """Seeds of the verdict, in the order in which they are trained; each arm is trained at most once on each."""
+    looks: tuple[int, ...] = ()
+    """Numbers of seeds after which arms that are decided stop, such as [3, 5, 8]; none, all arms get all seeds."""
+    confirm: tuple[int, ...] = ()
+    """Fresh seeds on which `run --confirm` trains the best arm of each question and its base again."""
+    family: Literal["question", "study"] = "question"
+    """The comparisons that Holm's correction counts: those of a question, or those of the whole study."""
+    max_failed: int = Field(0, ge=0)
+    """Seeds of an arm that may diverge or crash before its verdict is invalid."""
     metric: str = "test.accuracy"
     """The primary metric."""
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -171,15 +182,20 @@ class Study(Group):
     """Overrides of the defaults, for every arm."""
     tuning: Tuning = Tuning()
 
-    @field_validator("seeds")
+    @field_validator("seeds", "confirm")
     @classmethod
-    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+    def _seeds(cls, seeds: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
         repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
         if repeated:
-            raise ValueError(f"`seeds` must differ from one another, got {repeated[0]} more than once")
+            raise ValueError(f"`{info.field_name}` must differ from one another, got {repeated[0]} more than once")
         if any(not 0 <= seed < 2**31 for seed in seeds):
-            raise ValueError(f"`seeds` must lie between 0 and 2^31 - 1, got {list(seeds)}")
+            raise ValueError(f"`{info.field_name}` must lie between 0 and 2^31 - 1, got {list(seeds)}")
         return seeds
+
+    @property
+    def all_looks(self) -> tuple[int, ...]:
+        """The looks as planned; without any, the one at all seeds."""
+        return self.looks or (len(self.seeds),)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -189,11 +205,22 @@ class Study(Group):
                     f"`arms` and `tuning.ablations` name only ablations of the study, got `{named}`."
                     f"{did_you_mean(named, self.ablations)}"
                 )
-        if self.tuning.seed in self.seeds:
-            raise ValueError(f"`tuning.seed` must not be one of `seeds`, got {self.tuning.seed} in both")
+        for name, seeds in {"seeds": self.seeds, "confirm": self.confirm}.items():
+            if self.tuning.seed in seeds:
+                raise ValueError(f"`tuning.seed` must not be one of `{name}`, got {self.tuning.seed} in both")
+        if common := sorted(set(self.seeds) & set(self.confirm)):
+            raise ValueError(f"`confirm` needs seeds that chose nothing, got {common[0]} in `seeds` too")
+        self._check_looks()
         if self.metric not in METRICS:
             raise ValueError(f"`metric`: no metric `{self.metric}`.{did_you_mean(self.metric, METRICS)}")
         return self
+
+    def _check_looks(self) -> None:
+        looks = list(self.looks)
+        if looks and (looks != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != len(self.seeds)):
+            raise ValueError(
+                f"`looks` must rise from {FEWEST_SEEDS} or more to the number of seeds, {len(self.seeds)}; got {looks}"
+            )
 
 
 @dataclass(frozen=True)

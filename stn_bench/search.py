@@ -225,7 +225,7 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 class _NothingWaits(Exception):
-    """A worker on another machine, which our lock does not reach, took the last cell: the empty trial fails at once."""
+    """A worker on another machine, beyond our lock, took the last cell: the empty trial fails at once."""
 
 
 class _Store(RDBStorage):

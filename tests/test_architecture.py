@@ -30,8 +30,8 @@ DOORS = {
     "rich": ("cli/",),
     "jinja2": ("report/page.py",),
     "pandas": ("report/table.py",),
-    "scipy": ("stats.py", "plan.py"),
-    "statsmodels": ("stats.py",),
+    "scipy": ("stats/", "plan.py"),
+    "statsmodels": ("stats/",),
 }
 PURE = (
     "config.py",
@@ -39,10 +39,11 @@ PURE = (
     "identity.py",
     "catalogue.py",
     "plan.py",
-    "stats.py",
+    "stats/",
     "record.py",
     "metrics.py",
     "letters.py",
+    "verdicts.py",
     "reading.py",
 )
 FORBIDDEN = {

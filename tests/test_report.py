@@ -19,7 +19,7 @@ from stn_bench.config import setting_paths
 from stn_bench.errors import MachineError, ReportError
 from stn_bench.metrics import METRICS
 from stn_bench.plan import Plan
-from stn_bench.record import RunRecord
+from stn_bench.record import PREDICTIONS, RunRecord
 from stn_bench.report.build import Artifact, build_report, stale_files, write_report
 from stn_bench.report.figures import (
     Curve,
@@ -80,6 +80,9 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     folder = tmp_path_factory.mktemp("artifacts")
 
     def fetch(run_id: str, path: str) -> Path:
+        if path == PREDICTIONS:
+            np.savez(folder / f"{run_id}.npz", labels=np.arange(50), predicted=np.arange(50))
+            return folder / f"{run_id}.npz"
         assert path == "rectified.npz"
         pictures = np.random.default_rng(0).integers(0, 255, (2, 8, 8, 3), dtype=np.uint8)
         np.savez(folder / path, originals=pictures, rectified=pictures, letters=np.array(["A", "B"]))

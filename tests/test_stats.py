@@ -61,7 +61,9 @@ def test_equal_differences_have_an_interval_of_no_width() -> None:
 
 def test_arms_that_agree_on_every_seed_have_p_one() -> None:
     values = {1: 0.5, 2: 0.6, 3: 0.7}
-    assert compare(values, values) == Comparison(3, 0.0, 0.0, 0.0, 1.0, 0)
+    ours = compare(values, values)
+    assert (ours.n, ours.difference, ours.low, ours.high, ours.p) == (3, 0.0, 0.0, 0.0, 1.0)
+    assert (ours.wins, ours.losses, ours.sd, ours.se) == (0, 0, 0.0, 0.0)
 
 
 def test_differences_that_rounding_alone_sets_apart_are_the_same() -> None:

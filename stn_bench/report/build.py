@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +23,11 @@ from stn_bench.report.figures import (
     draw_gallery,
 )
 from stn_bench.report.page import Unit, render_page
-from stn_bench.report.summary import AblationSummary, Summary, summarise
+from stn_bench.report.summary import AblationSummary, Artifact, Summary, summarise
 from stn_bench.report.table import runs_table, to_csv
 from stn_bench.results import ArmResults, Results
 
 Files = dict[str, bytes]
-Artifact = Callable[[str, str], Path]
 CURVE = "validation.accuracy"
 GALLERY_FILE = "rectified.npz"
 TRANSFORMER = "model.transformer."
@@ -47,7 +46,7 @@ def build_report(results: Results, artifact: Artifact) -> Files:
     name = results.plan.study.name
     if not results.finished:
         raise ReportError(f"study `{name}`: no run is finished yet; start with `stn-bench run {name}`")
-    summary = summarise(results)
+    summary = summarise(results, artifact)
     files: Files = {}
     captions: dict[str, list[tuple[str, str]]] = {}
     for planned, ablation in zip(results.plan.ablations, summary.ablations, strict=True):
@@ -188,4 +187,4 @@ def _is_same(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-__all__ = ["Files", "build_report", "stale_files", "write_report", "write_whole"]
+__all__ = ["Artifact", "Files", "build_report", "stale_files", "write_report", "write_whole"]

@@ -22,6 +22,7 @@ from stn_bench.stats import (
     known,
     known_interval,
 )
+from stn_bench.verdicts import unfair_reason
 
 Outcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
 
@@ -114,7 +115,7 @@ class _Test:
             "interval": known_interval(comparison.low, comparison.high),
             "p": known(comparison.p),
         }
-        unfair = unfair_reason(arm, against)
+        unfair = unfair_reason(arm, against, self._study.max_failed)
         if unfair:
             return self._written(claim, outcome="undecided", reason=unfair, **found)
         return self._written(claim, outcome=_outcome(self._verdict(claim, comparison, direction), claim), **found)
@@ -146,21 +147,4 @@ def _missing_settings(claim: Claim, arm: ArmResults) -> str:
     return f"needs {', '.join(missing)}" if missing else ""
 
 
-def unfair_reason(arm: ArmResults, base: ArmResults) -> str:
-    """Return why two arms cannot be compared, or ""."""
-    for results in (arm, base):
-        failed = failed_seeds(results)
-        if failed:
-            return f"{len(failed)} of {len(results.arm.seeds)} seeds of `{results.arm.name}` failed"
-    if arm.arm.trials != base.arm.trials:
-        return f"unequal budget: {arm.arm.trials} tuning trials against {base.arm.trials}"
-    return ""
-
-
-def failed_seeds(arm: ArmResults) -> dict[int, str]:
-    """Return seed -> why it diverged or crashed."""
-    diverged = {seed: f"diverged: {run.reason}" for seed, run in arm.runs.items() if run.outcome == "diverged"}
-    return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
-
-
-__all__ = ["ClaimSummary", "claims_of", "failed_seeds", "unfair_reason"]
+__all__ = ["ClaimSummary", "claims_of"]

@@ -4,31 +4,48 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from stn_bench.catalogue import BASE
+from stn_bench.errors import StnBenchError
 from stn_bench.identity import canonical
-from stn_bench.plan import COSTLIER, Plan, PlannedAblation
-from stn_bench.record import LayerCost, RunRecord
-from stn_bench.report.claims import ClaimSummary, claims_of, failed_seeds, unfair_reason
+from stn_bench.metrics import TUNING_METRIC
+from stn_bench.plan import COSTLIER, PlannedAblation
+from stn_bench.record import PREDICTIONS, LayerCost, RunRecord
+from stn_bench.report.claims import ClaimSummary, claims_of
 from stn_bench.results import ArmResults, Results
 from stn_bench.stats import (
-    Comparison,
     Direction,
+    Method,
+    PictureParts,
+    Ratio,
     Verdict,
-    compare,
-    holm,
-    judge,
+    effects,
+    error_ratios,
+    expected_best,
+    hedges,
     known,
     known_interval,
+    picture_parts,
     published_p,
     spread,
+    superiority_bound,
 )
+from stn_bench.verdicts import ArmVerdict, failed_seeds, verdicts
 
 COSTS = ("parameters", "flops", "seconds", "cpu_seconds", "step_ms", "peak_memory_mb")
 MARKED_COSTS = {"flops": "FLOPs", "parameters": "parameters"}
+READ_CORRECTLY = "test.accuracy"
+"""The metric whose pictures are kept with each run: it alone can be taken apart into seeds and pictures."""
+
+Artifact = Callable[[str, str], Path]
+"""(run id, path) -> local path of an artifact of a run."""
 
 
 class Frozen(BaseModel):
@@ -52,13 +69,28 @@ class ArmSummary(Frozen):
         mean: mean of the values.
         sd: their sample standard deviation.
         difference: mean difference to the base, paired by seed.
-        interval: its 95 % t-interval.
-        p: two-sided p of the paired t-test.
-        p_adjusted: the same after Holm's correction over the question's arms.
-        pairs: number of seeds that the arm and the base both finished.
+        interval: its t-interval, at `level`.
+        level: confidence level of the interval: 0.95, or higher where several looks share the 5 %.
+        method: where the interval's error comes from: the pairs alone, or the layout of all arms and seeds.
+        p: two-sided p of the t-test that the difference is 0.
+        p_adjusted: the same times the number of looks, after Holm's correction over the family's arms.
+        equivalence_p: p of the two one-sided tests against the margin, times the number of looks.
+        sign_flip_p: p of the exact sign-flip test, a second opinion from six seeds on.
+        correlation: of the arm and the base over the seeds.
+        pairs: number of seeds that the arm and the base both finished and that the verdict uses.
         wins: number of those on which the arm is the better one.
-        verdict: better, worse, equivalent, undecided, unreplicated or invalid; "" for the base.
+        superiority: exact 95 % bound of P(arm > base): at least this if it won half or more, else at most this.
+        effect_size: difference in standard deviations of the paired differences, with Hedges' factor.
+        error_ratio: error rate over the base's, the geometric mean over the seeds, for accuracies.
+        error_ratio_interval: its interval, at `level`.
+        seed_se: standard error of the difference that the seeds leave.
+        picture_se: standard error of the difference that the test pictures leave.
+        verdict: better, worse, equivalent, undecided, unreplicated or invalid; null for the base.
         reason: why an invalid verdict is invalid.
+        look: number of the look that the verdict was reached at, from 1.
+        stopped: whether the arm was decided before the last look, and trained on no more seeds.
+        more_seeds: for an undecided arm, about how many more seeds would decide it; null if a thousand would not.
+        together: why the settings that it changes are one factor, where there is more than one.
         parameters: number of weights, moving statistics included; like all costs, the mean over its runs.
         flops: floating-point operations to read one picture.
         seconds: seconds of training and validation.
@@ -83,12 +115,27 @@ class ArmSummary(Frozen):
     sd: float | None
     difference: float | None = None
     interval: tuple[float, float] | None = None
+    level: float | None = None
+    method: Method | None = None
     p: float | None = None
     p_adjusted: float | None = None
+    equivalence_p: float | None = None
+    sign_flip_p: float | None = None
+    correlation: float | None = None
     pairs: int | None = None
     wins: int | None = None
+    superiority: float | None = None
+    effect_size: float | None = None
+    error_ratio: float | None = None
+    error_ratio_interval: tuple[float, float] | None = None
+    seed_se: float | None = None
+    picture_se: float | None = None
     verdict: Verdict | None = None
     reason: str = ""
+    look: int | None = None
+    stopped: bool = False
+    more_seeds: int | None = None
+    together: str = ""
     parameters: float | None
     flops: float | None
     seconds: float | None
@@ -103,8 +150,42 @@ class ArmSummary(Frozen):
     published_p: float | None = None
 
 
+class EffectSummary(Frozen):
+    """A main effect of a factor's level, or the interaction of two; the fields of `stn_bench.stats.Effect`."""
+
+    levels: dict[str, Any]
+    value: float
+    interval: tuple[float, float]
+    p: float
+    p_adjusted: float
+    method: Method
+
+
+class Fairness(Frozen):
+    """What an arm was given to do its best with; equal for every arm, or the verdict is invalid.
+
+    Args:
+        trials: tuning trials.
+        searched: settings that tuning searched.
+        epochs: passes over the training pictures.
+        pictures: pictures that it was trained on.
+    """
+
+    trials: int
+    searched: int
+    epochs: int
+    pictures: int
+
+
 class AblationSummary(Frozen):
-    """One question: its arms, the base first."""
+    """One question: its arms, the base first.
+
+    Args:
+        factors: factor -> its levels, the base's first, for questions that cross them.
+        effects: main effects and two-way interactions of the factors.
+        fairness: arm -> what it was given.
+        expected_best: arm -> expected best validation accuracy of 1, 2, … tuning trials.
+    """
 
     name: str
     title: str
@@ -113,6 +194,10 @@ class AblationSummary(Frozen):
     published_pictures: int
     arms: tuple[ArmSummary, ...]
     claims: tuple[ClaimSummary, ...]
+    factors: dict[str, tuple[Any, ...]] = {}
+    effects: tuple[EffectSummary, ...] = ()
+    fairness: dict[str, Fairness] = {}
+    expected_best: dict[str, tuple[float | None, ...]] = {}
 
     @property
     def base(self) -> ArmSummary:
@@ -162,6 +247,9 @@ class Summary(Frozen):
     direction: Direction
     margin: float
     seeds: tuple[int, ...]
+    looks: tuple[int, ...]
+    family: str
+    max_failed: int
     trials: int
     base: dict[str, Any]
     planned_runs: int
@@ -175,9 +263,15 @@ class Summary(Frozen):
         return tuple(claim for ablation in self.ablations for claim in ablation.claims)
 
 
-def summarise(results: Results) -> Summary:
-    """Return the summary of a study's results."""
-    plan = results.plan
+def summarise(results: Results, artifact: Artifact | None = None) -> Summary:
+    """Return the summary of a study's results.
+
+    Args:
+        results: the study's results.
+        artifact: where to read which test pictures a run read correctly; without it, that part is left out.
+    """
+    plan, found = results.plan, verdicts(results)
+    read = partial(_read_correctly, artifact=artifact)
     return Summary(
         study=plan.study.name,
         title=plan.study.title,
@@ -187,36 +281,134 @@ def summarise(results: Results) -> Summary:
         direction=plan.study.direction,
         margin=plan.study.margin,
         seeds=plan.study.seeds,
+        looks=plan.study.all_looks,
+        family=plan.study.family,
+        max_failed=plan.study.max_failed,
         trials=plan.study.tuning.trials,
         base=dict(plan.study.base),
         planned_runs=plan.cells(),
         finished_runs=results.finished,
-        ablations=tuple(_ablation(planned, results) for planned in plan.ablations),
+        ablations=tuple(_ablation(one, results, found[one.ablation.name], read) for one in plan.ablations),
         provenance=_provenance(results.records),
     )
 
 
-def _ablation(planned: PlannedAblation, results: Results) -> AblationSummary:
-    ablation, plan = planned.ablation, results.plan
+Reader = Callable[[RunRecord], NDArray[np.bool_] | None]
+
+
+def _ablation(
+    planned: PlannedAblation, results: Results, found: Mapping[str, ArmVerdict], read: Reader
+) -> AblationSummary:
+    ablation, study = planned.ablation, results.plan.study
     base = results.of(planned.base)
-    rows = [(arm, results.of(trained)) for arm, trained in planned.arms]
-    metric, direction = plan.study.metric, plan.study.direction
-    comparisons = [compare(arm.values(metric), base.values(metric), direction) for _, arm in rows]
-    adjusted = holm([comparison.p for comparison in comparisons])
-    judged = [
-        _compared(_arm(written.name, arm, metric, written.published, written.set), arm, base, comparison, p, plan)
-        for (written, arm), comparison, p in zip(rows, comparisons, adjusted, strict=True)
-    ]
-    ours = _arm(BASE, base, metric, ablation.published, ablation.base)
+    rows = {written.name: results.of(trained) for written, trained in planned.arms}
+    ours = _arm(BASE, base, study.metric, ablation.published, ablation.base)
+    seeds = {name: _shared_seeds(arm, base, found[name], study.seeds) for name, arm in rows.items()}
+    arms = []
+    for written, _ in planned.arms:
+        arm = _arm(written.name, rows[written.name], study.metric, written.published, written.set)
+        pair = (rows[written.name], base)
+        ratio = _ratio(*pair, study.metric, seeds[written.name], found[written.name])
+        parts = _parts(*pair, study.metric, seeds[written.name], read)
+        arm = _compared(arm, found[written.name], ratio, parts)
+        arm = arm.model_copy(update={"together": written.together})
+        arms.append(_beside(arm, ours, ablation.published_pictures))
     return AblationSummary(
         name=ablation.name,
         title=ablation.title,
         question=ablation.question,
         source=ablation.source,
         published_pictures=ablation.published_pictures,
-        arms=(ours, *(_beside(arm, ours, ablation.published_pictures) for arm in judged)),
-        claims=claims_of(planned, results, {arm.name: arm.verdict for arm in judged}),
+        arms=(ours, *arms),
+        claims=claims_of(planned, results, {name: verdict.word for name, verdict in found.items()}),
+        factors=_factor_levels(planned),
+        effects=_effects(planned, results),
+        fairness={name: _fairness(arm) for name, arm in {BASE: base, **rows}.items()},
+        expected_best={name: curve for name, arm in {BASE: base, **rows}.items() if (curve := _expected_best(arm))},
     )
+
+
+def _shared_seeds(arm: ArmResults, base: ArmResults, verdict: ArmVerdict, order: tuple[int, ...]) -> list[int]:
+    """Return the seeds that a verdict uses, in the study's order."""
+    both = arm.runs.keys() & base.runs.keys() - set(failed_seeds(arm)) - set(failed_seeds(base))
+    return [seed for seed in order if seed in both][: verdict.judgement.comparison.n]
+
+
+def _ratio(arm: ArmResults, base: ArmResults, metric: str, seeds: list[int], verdict: ArmVerdict) -> Ratio | None:
+    """Return the ratio of the arms' error rates; None unless the metric is an accuracy."""
+    if not metric.endswith("accuracy"):
+        return None
+    ours, theirs = ({seed: one.values(metric)[seed] for seed in seeds} for one in (arm, base))
+    return error_ratios([ours], theirs, 1 - verdict.judgement.comparison.level)[0]
+
+
+def _parts(arm: ArmResults, base: ArmResults, metric: str, seeds: list[int], read: Reader) -> PictureParts | None:
+    """Return what seeds and what pictures leave uncertain, or None where the pictures are not known one by one."""
+    if metric != READ_CORRECTLY or len(seeds) < 2:
+        return None
+    correct = [read(one.runs[seed]) for one in (arm, base) for seed in seeds]
+    known_ones = [one for one in correct if one is not None]
+    if len(known_ones) < len(correct) or len({one.shape for one in known_ones}) > 1:
+        return None
+    return picture_parts(np.stack(known_ones[: len(seeds)]), np.stack(known_ones[len(seeds) :]))
+
+
+def _read_correctly(record: RunRecord, artifact: Artifact | None) -> NDArray[np.bool_] | None:
+    """Return which test pictures a run read correctly, `(pictures,)`, or None if that was not kept."""
+    if artifact is None:
+        return None
+    try:
+        with np.load(artifact(record.run_id, PREDICTIONS), allow_pickle=False) as file:
+            return np.asarray(file["labels"] == file["predicted"])
+    except (OSError, KeyError, ValueError, StnBenchError):
+        return None
+
+
+def _factor_levels(planned: PlannedAblation) -> dict[str, tuple[Any, ...]]:
+    base = planned.base.config.resolved().flat()
+    return {
+        path: (base[path], *(level for level in levels if level != base[path]))
+        for path, levels in planned.ablation.factors.items()
+    }
+
+
+def _effects(planned: PlannedAblation, results: Results) -> tuple[EffectSummary, ...]:
+    factors, metric = _factor_levels(planned), results.plan.study.metric
+    if not factors:
+        return ()
+    cells = {}
+    for arm in (planned.base, *(trained for _, trained in planned.arms)):
+        settings = arm.config.resolved().flat()
+        others = {path for path in arm.changes if path not in factors} - set(planned.ablation.base)
+        if not others:
+            cells[tuple(settings[path] for path in factors)] = results.of(arm).values(metric)
+    return tuple(
+        EffectSummary(
+            levels=dict(effect.levels),
+            value=effect.value,
+            interval=(effect.low, effect.high),
+            p=effect.p,
+            p_adjusted=effect.p_adjusted,
+            method=effect.method,
+        )
+        for effect in effects(factors, cells)
+    )
+
+
+def _fairness(arm: ArmResults) -> Fairness:
+    config = arm.arm.config
+    return Fairness(
+        trials=arm.arm.trials,
+        searched=len(arm.arm.space),
+        epochs=config.train.epochs,
+        pictures=config.data.count - config.data.validation - config.data.test,
+    )
+
+
+def _expected_best(arm: ArmResults) -> tuple[float | None, ...]:
+    """Return the expected best validation accuracy by number of trials; a diverged trial reads nothing."""
+    scores = [trial.metrics.get(TUNING_METRIC, 0.0) if trial.outcome == "finished" else 0.0 for trial in arm.trials]
+    return tuple(map(known, expected_best(scores))) if len(scores) == arm.arm.trials else ()
 
 
 def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
@@ -261,21 +453,32 @@ def _arm(
     )
 
 
-def _compared(
-    summary: ArmSummary, arm: ArmResults, base: ArmResults, comparison: Comparison, p: float, plan: Plan
-) -> ArmSummary:
-    reason = unfair_reason(arm, base)
-    verdict = judge(comparison, p, margin=plan.study.margin, direction=plan.study.direction)
+def _compared(summary: ArmSummary, verdict: ArmVerdict, ratio: Ratio | None, parts: PictureParts | None) -> ArmSummary:
+    judgement, comparison = verdict.judgement, verdict.judgement.comparison
     return summary.model_copy(
         update={
             "difference": known(comparison.difference),
             "interval": known_interval(comparison.low, comparison.high),
+            "level": comparison.level,
+            "method": comparison.method,
             "p": known(comparison.p),
-            "p_adjusted": known(p),
+            "p_adjusted": known(judgement.p_adjusted),
+            "equivalence_p": known(judgement.equivalence_p),
+            "sign_flip_p": known(comparison.flip_p),
+            "correlation": known(comparison.correlation),
             "pairs": comparison.n,
             "wins": comparison.wins,
-            "verdict": "invalid" if reason else verdict,
-            "reason": reason,
+            "superiority": known(superiority_bound(comparison.wins, comparison.n)),
+            "effect_size": known(hedges(comparison)),
+            "error_ratio": ratio and known(ratio.value),
+            "error_ratio_interval": ratio and known_interval(ratio.low, ratio.high),
+            "seed_se": known(comparison.se),
+            "picture_se": parts and known(parts.pictures),
+            "verdict": verdict.word,
+            "reason": verdict.reason,
+            "look": judgement.look,
+            "stopped": judgement.stopped,
+            "more_seeds": judgement.more_seeds if verdict.word == "undecided" else None,
         }
     )
 

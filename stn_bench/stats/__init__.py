@@ -1,0 +1,74 @@
+"""Comparing arms with their base over few seeds. Pure: numbers in, frozen values out.
+
+The unit is the seed: arm and base are paired by it. `docs/statistics.md` explains every number to a reader of reports;
+`benchmarks/verdicts` measures how often the verdicts are wrong.
+"""
+
+from stn_bench.stats.budget import expected_best
+from stn_bench.stats.comparison import (
+    Comparison,
+    Method,
+    Ratio,
+    compare,
+    compare_arms,
+    error_ratios,
+    hedges,
+    sign_flip_p,
+    superiority_bound,
+)
+from stn_bench.stats.factors import Effect, effects
+from stn_bench.stats.pictures import PictureParts, binomial_error, picture_parts, published_p
+from stn_bench.stats.power import Design, detectable, more_seeds
+from stn_bench.stats.values import (
+    ALPHA,
+    FEWEST_SEEDS,
+    Direction,
+    Estimate,
+    Spread,
+    Values,
+    estimate,
+    known,
+    known_interval,
+    spread,
+)
+from stn_bench.stats.verdict import Judgement, Outcomes, Question, Rules, Verdict, holm, judge, judge_questions
+
+__all__ = [
+    "ALPHA",
+    "FEWEST_SEEDS",
+    "Comparison",
+    "Design",
+    "Direction",
+    "Effect",
+    "Estimate",
+    "Judgement",
+    "Method",
+    "Outcomes",
+    "PictureParts",
+    "Question",
+    "Ratio",
+    "Rules",
+    "Spread",
+    "Values",
+    "Verdict",
+    "binomial_error",
+    "compare",
+    "compare_arms",
+    "detectable",
+    "effects",
+    "error_ratios",
+    "estimate",
+    "expected_best",
+    "hedges",
+    "holm",
+    "judge",
+    "judge_questions",
+    "known",
+    "known_interval",
+    "more_seeds",
+    "picture_parts",
+    "published_p",
+    "sign_flip_p",
+    "spread",
+    "superiority_bound",
+]
