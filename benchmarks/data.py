@@ -11,15 +11,18 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
 
-from stn_bench.config import Config
-from stn_bench.data.dataset import Dataset, DatasetSpec, make_dataset
+if TYPE_CHECKING:  # a drawing process imports this file again; it starts as light as one of `stn-bench data make`
+    from stn_bench.data.dataset import Dataset, DatasetSpec
 
 TARGET = 1.7
 
 
 def timed_make(spec: DatasetSpec, root: Path, processes: int) -> tuple[float, int, Dataset]:
     """Return the seconds that a start takes, how many pictures it drew, and the data set."""
+    from stn_bench.data.dataset import make_dataset
+
     drawn = [0]
     start = time.perf_counter()
     dataset = make_dataset(spec, root, processes=processes, on_progress=lambda done, _: drawn.append(done))
@@ -47,6 +50,9 @@ def measure_second_start(spec: DatasetSpec) -> None:
 
 
 def main() -> None:
+    from stn_bench.config import Config
+    from stn_bench.data.dataset import DatasetSpec
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000, help="pictures to draw")
     parser.add_argument("--repeats", type=int, default=3, help="pairs of runs")

@@ -1,0 +1,63 @@
+"""Committed runs: whoever clones the repository rebuilds the committed pages from them, and trains nothing again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny import stn_bench
+
+ROOT = Path(__file__).parent.parent
+RECORDED = sorted(path.parent.name for path in (ROOT / "reports").glob("*/runs.zip"))
+
+
+@pytest.fixture(scope="module", params=RECORDED)
+def rebuilt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the committed report's folder, and that of the one made anew from the committed runs."""
+    name, root = request.param, tmp_path_factory.mktemp("clone")
+    for command in (("import", ROOT / "reports" / name / "runs.zip"), ("report", name)):
+        done = stn_bench(*command, root=root)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return ROOT / "reports" / name, root / "reports" / name
+
+
+def test_the_page_is_the_committed_one(rebuilt: tuple[Path, Path]) -> None:
+    committed, made = rebuilt
+    for file in ("report.md", "runs.csv"):
+        assert (made / file).read_text(encoding="utf-8") == (committed / file).read_text(encoding="utf-8"), file
+
+
+def test_every_number_is_the_committed_one(rebuilt: tuple[Path, Path]) -> None:
+    """But for the last digits, in which versions of numpy and scipy may differ."""
+    committed, made = (flat(json.loads((folder / "report.json").read_text())) for folder in rebuilt)
+    assert made.keys() == committed.keys()
+    assert made == {
+        path: pytest.approx(value, rel=1e-9) if is_number(value) else value for path, value in committed.items()
+    }
+
+
+def test_every_figure_is_drawn(rebuilt: tuple[Path, Path]) -> None:
+    """Which pixels, depends on the version of matplotlib."""
+    committed, made = ({path.name for path in (folder / "figures").glob("*.png")} for folder in rebuilt)
+    assert made == committed
+
+
+def test_nothing_is_left_to_train(rebuilt: tuple[Path, Path]) -> None:
+    _, made = rebuilt
+    status = json.loads(stn_bench("status", made.name, "--json", root=made.parent.parent).stdout)
+    assert status["finished"] == status["planned"] > 0
+
+
+def flat(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Return every leaf by its path."""
+    pairs = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else ()
+    if not isinstance(tree, dict | list):
+        return {prefix: tree}
+    return {path: leaf for key, child in pairs for path, leaf in flat(child, f"{prefix}/{key}").items()}
+
+
+def is_number(value: Any) -> bool:
+    """Whether a leaf is a number that rounding may touch."""
+    return isinstance(value, float)
