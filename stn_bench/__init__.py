@@ -53,12 +53,13 @@ def summary(study: str, *, root: Path | None = None, tracking_uri: str | None = 
 
 def _results(study: str, root: Path | None, tracking_uri: str | None) -> Results:
     from stn_bench.catalogue import load
+    from stn_bench.frozen import with_frozen
     from stn_bench.plan import make_plan
     from stn_bench.results import gather
     from stn_bench.tracking import Tracking
     from stn_bench.workspace import Workspace
 
     workspace = Workspace.at(root, tracking_uri)
-    plan = make_plan(*load(workspace.root, study))
+    plan = with_frozen(make_plan(*load(workspace.root, study)), workspace.root)
     tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
     return gather(plan, tracking, workspace.datasets)

@@ -85,7 +85,7 @@ class Merged:
 
 
 def collect(results: Results, artifact: Artifact) -> Archive:
-    """Return the runs of a study, with the artifacts that its report reads and the predictions of its verdict runs.
+    """Return the runs of a study, with the artifacts that its report reads and the predictions of all but its trials.
 
     Args:
         results: the study's results.
@@ -95,7 +95,7 @@ def collect(results: Results, artifact: Artifact) -> Archive:
         ReportError: if nothing is finished yet.
         StoreError: if an artifact is missing.
     """
-    ended = (*results.records, *(record for arm in results.arms for record in arm.crashed.values()))
+    ended = (*results.records, *results.crashed)
     records = {record.run_key: record for record in ended}
     keys = {record.run_id: record.run_key for record in ended}
     files: dict[str, dict[str, bytes]] = {}
@@ -107,7 +107,7 @@ def collect(results: Results, artifact: Artifact) -> Archive:
 
     build_report(results, keep)
     for record in records.values():
-        if record.phase == "verdict" and record.outcome == "finished":
+        if record.phase != "tune" and record.outcome == "finished":
             keep(record.run_id, PREDICTIONS)
     return Archive(results.plan.study.name, tuple(records[key] for key in sorted(records)), files)
 

@@ -89,7 +89,7 @@ def _finish(
     order: CellOrder, dataset: Dataset, tracking: Tracking, training: Training, run_id: str, started: str
 ) -> RunRecord:
     shown = _shown(training, order, dataset)
-    if order.spec.phase == "verdict" and training.outcome == "finished":
+    if order.spec.phase != "tune" and training.outcome == "finished":
         tracking.log_model(run_id, order.slug, training.model, OWN_LAYERS, _requirements())
     with tempfile.TemporaryDirectory() as folder:
         _write_files(training, order, shown, Path(folder))
@@ -124,8 +124,8 @@ def _requirements() -> list[str]:
 
 
 def _write_files(training: Training, order: CellOrder, shown: _Shown | None, folder: Path) -> None:
-    """Write what a verdict run keeps beside its numbers: predictions, model file, pictures before and after."""
-    if training.outcome != "finished" or training.predictions is None or order.spec.phase != "verdict":
+    """Write what all but trials keep beside their numbers: predictions, model file, pictures before and after."""
+    if training.outcome != "finished" or training.predictions is None or order.spec.phase == "tune":
         return
     _write_predictions(training.predictions, folder / PREDICTIONS)
     save_model(training.model, folder / MODEL, order.spec.config)

@@ -38,18 +38,34 @@ class Finding:
         sound: whether training can go on with it.
         found: what was found.
         advice: what to do where it is not sound, or "".
+        fault: what is wrong with it then, in a word.
     """
 
     check: str
     sound: bool
     found: str
     advice: str = ""
+    fault: str = "missing"
 
 
 def examine(workspace: Workspace) -> list[Finding]:
     """Return all findings; nothing is installed or changed."""
     checks: tuple[Callable[[Workspace], Finding], ...] = (_python, _cores, _disk, _opencv, _backend)
     return [check(workspace) for check in checks] + list(_packages()) + [_tracking(workspace), _search(workspace)]
+
+
+def examine_determinism() -> Finding:
+    """Train one small cell twice, each time in a fresh process, and return whether both end with the same bits."""
+    from stn_bench.determinism import examine_twice
+
+    cell, difference = examine_twice()
+    if difference is None:
+        state = sum(array.size for array in cell.weights.values())
+        found = f"bit-equal: {len(cell.metrics)} metrics and {state:,} numbers of model and optimizer"
+        return Finding("determinism", True, f"{found}, of one cell trained twice in fresh processes")
+    found = f"{difference.place} is {difference.first} in one training and {difference.second} in the other"
+    advice = "runs cannot be repeated bit by bit here; on a CPU, with one thread a worker, they should be"
+    return Finding("determinism", False, found, advice, fault="differs")
 
 
 def _python(workspace: Workspace) -> Finding:

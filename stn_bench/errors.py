@@ -3,6 +3,7 @@
     StnBenchError
     ├── ConfigError       a setting that is unknown, of the wrong type or out of range
     ├── CatalogueError    an ablation or study file that cannot be used
+    ├── PlanError         a plan that is not the one that was frozen, or a frozen plan that cannot be read
     ├── DataError         pictures that cannot be made, read or trusted
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking or search store that cannot be reached or read
@@ -30,6 +31,10 @@ class ConfigError(StnBenchError):
 
 class CatalogueError(StnBenchError):
     """An ablation or study file cannot be used."""
+
+
+class PlanError(StnBenchError):
+    """A plan is not the one that was frozen, or the file of the frozen plan cannot be used."""
 
 
 class DataError(StnBenchError):

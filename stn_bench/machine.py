@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,25 @@ class PeakMemory:
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(psutil.Process().cpu_affinity() or []) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def load() -> float:
+    """Return how many processes wanted each core over the last minute."""
+    return psutil.getloadavg()[0] / cores()
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How the work is shared: processes, and threads in each."""
+
+    workers: int
+    threads: int
+
+    @classmethod
+    def of(cls, workers: int | None = None, threads: int | None = None) -> Crew:
+        """Return a crew; what is not said is such that every core has one thread."""
+        count = workers or (max(1, cores() // threads) if threads else cores())
+        return cls(count, threads or max(1, cores() // count))
 
 
 def describe_machine(threads: int) -> dict[str, Any]:

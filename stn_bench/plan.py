@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stn_bench.catalogue import BASE, Ablation, Arm, Range, Study, Tuning
 from stn_bench.config import Config, override
@@ -14,13 +14,16 @@ from stn_bench.errors import CatalogueError, ConfigError
 from stn_bench.identity import canonical
 from stn_bench.nn.layout import flops, matching_width
 
+if TYPE_CHECKING:
+    from stn_bench.frozen import FrozenPlan
+
 COSTLIER = 0.05
 """Relative to the base: an arm that costs more than this is marked wherever it stands."""
 
 COSTLIER_SIGN = " †"
 """Stands behind the name of such an arm."""
 
-Phase = Literal["tune", "verdict"]
+Phase = Literal["tune", "verdict", "confirm"]
 Overrides = Mapping[str, Any]
 
 
@@ -32,9 +35,9 @@ class RunSpec:
         study: name of the study.
         ablation: name of the ablation that owns the arm; "base" for the base that all share.
         arm: name of the arm; "base" for the one that the others are compared with.
-        phase: "tune" or "verdict".
+        phase: "tune", "verdict" or "confirm".
         seed: the run's seed.
-        trial: number of the tuning trial from 0, or None in the verdict phase.
+        trial: number of the tuning trial from 0, or None in the other phases.
         changes: what the arm sets, by dotted path.
         chosen: hyperparameters that the trial tries, or that tuning chose.
         config: the resolved configuration, hyperparameters included.
@@ -69,6 +72,7 @@ class PlannedArm:
     trials: int
     tuning_seed: int
     space: Mapping[str, Range]
+    confirm: tuple[int, ...] = ()
 
     @property
     def label(self) -> str:
@@ -95,6 +99,10 @@ class PlannedArm:
         """Return one run for each seed, with the hyperparameters that tuning chose ({} without tuning)."""
         return tuple(self._spec("verdict", seed, None, chosen) for seed in self.seeds)
 
+    def confirm_specs(self, chosen: Overrides) -> tuple[RunSpec, ...]:
+        """Return one run for each seed that `run --confirm` trains, if the arm is the best of its question."""
+        return tuple(self._spec("confirm", seed, None, chosen) for seed in self.confirm)
+
     def _spec(self, phase: Phase, seed: int, trial: int | None, chosen: Overrides) -> RunSpec:
         config = override(self.config, chosen, where=f"tuning of {self.label}").resolved()
         return RunSpec(
@@ -110,14 +118,26 @@ class PlannedAblation:
     base: PlannedArm
     arms: tuple[tuple[Arm, PlannedArm], ...]
 
+    def arm(self, name: str) -> PlannedArm:
+        """Return what is trained for one of the question's arms."""
+        return next(trained for written, trained in self.arms if written.name == name)
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A study, resolved."""
+    """A study, resolved.
+
+    Args:
+        study: the study as written.
+        ablations: its questions.
+        arms: every arm that is trained, each once.
+        frozen: what was frozen of it before, if anything was; no part of the digest.
+    """
 
     study: Study
     ablations: tuple[PlannedAblation, ...]
     arms: tuple[PlannedArm, ...]
+    frozen: FrozenPlan | None = None
 
     @property
     def digest(self) -> str:
@@ -126,7 +146,7 @@ class Plan:
         return hashlib.sha256(canonical([study, [(arm.label, arm.key) for arm in self.arms]]).encode()).hexdigest()
 
     def cells(self) -> int:
-        """Return the number of runs in both phases."""
+        """Return the number of runs in tuning and verdict if no arm stops early."""
         return sum(arm.trials + len(arm.seeds) for arm in self.arms)
 
 
@@ -223,7 +243,18 @@ def _planned(study: Study, tuning: Tuning, ablation: str, arm: Arm, config: Conf
         )
     _check_space(space, config, where)
     trials = tuning.trials if arm.tuned else 0
-    return PlannedArm(study.name, ablation, arm.name, dict(arm.set), config, study.seeds, trials, tuning.seed, space)
+    return PlannedArm(
+        study=study.name,
+        ablation=ablation,
+        name=arm.name,
+        changes=dict(arm.set),
+        config=config,
+        seeds=study.seeds,
+        trials=trials,
+        tuning_seed=tuning.seed,
+        space=space,
+        confirm=study.confirm,
+    )
 
 
 def _sorted(space: Mapping[str, Range]) -> dict[str, Range]:

@@ -12,10 +12,10 @@ from stn_bench.identity import Identity, canonical
 from stn_bench.plan import Phase, PlannedArm, RunSpec, arm_label
 
 MODEL = "model.keras"
-"""Artifact of a verdict run: its model, with the weights of the best epoch by validation."""
+"""Artifact of every run but tuning trials: its model, with the weights of the best epoch by validation."""
 
 PREDICTIONS = "predictions.npz"
-"""Artifact of a verdict run: label, prediction and probability of each test picture."""
+"""Artifact of every run but tuning trials: label, prediction and probability of each test picture."""
 
 RunOutcome = Literal["finished", "diverged", "crashed"]
 
@@ -39,7 +39,7 @@ class RunRecord(BaseModel):
         study: the study that trained it.
         ablation: the ablation that owned its arm there.
         arm: the arm.
-        phase: "tune" or "verdict".
+        phase: "tune", "verdict" or "confirm".
         seed: the run's seed.
         trial: number of the tuning trial, or None.
         outcome: finished, diverged (a number was not finite) or crashed.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ class FinishedRun(Protocol):
 
     @property
     def phase(self) -> str:
-        """Either "tune" or "verdict"."""
+        """Either "tune", "verdict" or "confirm"."""
 
     @property
     def seed(self) -> int:
@@ -66,7 +66,9 @@ class ArmResults:
         trials: finished tuning runs, by trial.
         chosen: what tuning chose, {} without tuning, or None as long as tuning is not finished.
         runs: finished runs of the verdict phase by seed, diverged ones among them.
-        crashed: seeds whose last try raised an error, with its record.
+        crashed: seeds of the verdict phase whose last try raised an error, with its record.
+        confirmed: finished runs on the seeds that confirm, diverged ones among them; they never enter the verdict.
+        unconfirmed: seeds of these whose last try raised an error, with its record.
     """
 
     arm: PlannedArm
@@ -74,19 +76,29 @@ class ArmResults:
     chosen: Mapping[str, Any] | None
     runs: Mapping[int, RunRecord]
     crashed: Mapping[int, RunRecord]
+    confirmed: Mapping[int, RunRecord] = field(default_factory=dict)
+    unconfirmed: Mapping[int, RunRecord] = field(default_factory=dict)
 
     @property
-    def complete(self) -> bool:
-        """Whether every planned run of the arm is finished."""
-        return len(self.trials) == self.arm.trials and set(self.runs) == set(self.arm.seeds)
+    def ended(self) -> frozenset[int]:
+        """Seeds of the verdict phase whose run has finished, diverged or crashed."""
+        return frozenset(self.runs) | frozenset(self.crashed)
 
     def values(self, metric: str) -> dict[int, float]:
-        """Return the metric by seed, of the runs that finished without diverging."""
-        return {
-            seed: run.metrics[metric]
-            for seed, run in sorted(self.runs.items())
-            if run.outcome == "finished" and metric in run.metrics
-        }
+        """Return the metric by seed, of the verdict's runs that finished without diverging."""
+        return _values(self.runs, metric)
+
+    def confirmed_values(self, metric: str) -> dict[int, float]:
+        """Return the same of the seeds that confirm."""
+        return _values(self.confirmed, metric)
+
+    def trained_as(self, run_keys: Collection[str]) -> ArmResults:
+        """Return the results without the verdict's runs that merely stand in for a planned one."""
+        runs, crashed = (
+            {seed: run for seed, run in found.items() if run.run_key in run_keys}
+            for found in (self.runs, self.crashed)
+        )
+        return replace(self, runs=runs, crashed=crashed)
 
 
 @dataclass(frozen=True)
@@ -102,13 +114,32 @@ class Results:
 
     @property
     def finished(self) -> int:
-        """Number of finished runs in both phases."""
+        """Number of finished tuning trials and verdict runs."""
         return sum(len(arm.trials) + len(arm.runs) for arm in self.arms)
 
     @property
     def records(self) -> tuple[RunRecord, ...]:
         """Every finished run, arm by arm."""
-        return tuple(record for arm in self.arms for record in (*arm.trials, *arm.runs.values()))
+        return tuple(
+            record for arm in self.arms for record in (*arm.trials, *arm.runs.values(), *arm.confirmed.values())
+        )
+
+    @property
+    def crashed(self) -> tuple[RunRecord, ...]:
+        """The last try of every seed that has only crashed, arm by arm."""
+        return tuple(record for arm in self.arms for record in (*arm.crashed.values(), *arm.unconfirmed.values()))
+
+    def trained_as(self, run_keys: Collection[str]) -> Results:
+        """Return the results without the verdict's runs that merely stand in for a planned one."""
+        return replace(self, arms=tuple(arm.trained_as(run_keys) for arm in self.arms))
+
+
+def _values(runs: Mapping[int, RunRecord], metric: str) -> dict[int, float]:
+    return {
+        seed: run.metrics[metric]
+        for seed, run in sorted(runs.items())
+        if run.outcome == "finished" and metric in run.metrics
+    }
 
 
 def choose(trials: Iterable[RunRecord]) -> dict[str, Any]:
@@ -170,10 +201,14 @@ def _gather_arm(arm: PlannedArm, store: Store, find: Finder, find_crashed: Finde
     trials = _records(arm.tuning_specs(), store, find)
     complete = len(trials) == arm.trials
     chosen = (choose(trials) if trials else {}) if complete else None
-    specs = arm.verdict_specs(chosen) if chosen is not None else ()
-    runs = {record.seed: record for record in _records(specs, store, find)}
-    crashed = _records([spec for spec in specs if spec.seed not in runs], store, find_crashed)
-    return ArmResults(arm, trials, chosen, runs, {record.seed: record for record in crashed})
+    if chosen is None:
+        return ArmResults(arm, trials, chosen, {}, {})
+    found = []
+    for specs in (arm.verdict_specs(chosen), arm.confirm_specs(chosen)):
+        runs = {record.seed: record for record in _records(specs, store, find)}
+        crashed = _records([spec for spec in specs if spec.seed not in runs], store, find_crashed)
+        found += [runs, {record.seed: record for record in crashed}]
+    return ArmResults(arm, trials, chosen, *found)
 
 
 def _records(specs: Iterable[RunSpec], store: Store, find: Finder) -> tuple[RunRecord, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import bisect
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -15,14 +16,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import Interrupted, StnBenchError
-from stn_bench.machine import children_ignore_interrupts
+from stn_bench.machine import Crew, children_ignore_interrupts
 from stn_bench.metrics import TUNING_METRIC
 from stn_bench.order import CellOrder
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
-from stn_bench.record import arm_note, arm_tags
+from stn_bench.record import RunRecord, arm_note, arm_tags
 from stn_bench.results import ArmResults, Results, gather, identity_of
+from stn_bench.rounds import confirming_seeds, wanted_seeds
 from stn_bench.search import SEED, SEEDS, Cell, Finished, Search
 from stn_bench.tracking import Tracking
+from stn_bench.verdicts import ArmVerdict, verdicts
 from stn_bench.worker import STOP, Better, CellEnded, CellStarted, Event, Shift, run_worker
 from stn_bench.workspace import Workspace
 
@@ -49,14 +52,6 @@ class Watcher(Protocol):
         """Something happened that a person should know."""
 
 
-@dataclass(frozen=True)
-class Crew:
-    """How the work is shared: processes, and threads in each."""
-
-    workers: int
-    threads: int
-
-
 @dataclass
 class _Worker:
     process: BaseProcess
@@ -73,10 +68,18 @@ class Interrupts:
 
 @dataclass(frozen=True)
 class _Work:
-    """The cells of one phase: orders of those to train, and the Optuna studies that hold them."""
+    """The cells of one round.
+
+    Args:
+        names: the Optuna studies that hold them.
+        orders: run key -> cell, of those to train.
+        known: the same of all that the phase may come to: another `run` of the study may be a round ahead.
+        reused: number of those that are finished.
+    """
 
     names: tuple[str, ...]
     orders: dict[str, CellOrder]
+    known: dict[str, CellOrder]
     reused: int
 
 
@@ -105,8 +108,11 @@ class Runner:
         )
         object.__setattr__(self, "search", Search(workspace.search, workspace.heartbeat, workspace.lock("search")))
 
-    def run(self) -> Results:
+    def run(self, *, confirm: bool = False) -> Results:
         """Train what is not trained yet and return all results.
+
+        Args:
+            confirm: whether the best arm of each question is trained on fresh seeds at the end.
 
         Raises:
             Interrupted: after Ctrl-C.
@@ -114,59 +120,75 @@ class Runner:
         """
         make_datasets((arm.config for arm in self.plan.arms), self.workspace, self.crew.workers, self.watcher)
         experiment = self.tracking.open_study(self.plan.study.name, study_note(self.plan))
-        phases: tuple[Phase, Phase] = ("tune", "verdict")
-        for phase in phases:
-            work = self._prepare(phase, experiment)
-            if work.orders:
-                self.watcher.phase(phase, work.orders, work.reused)
-                self._train(phase, work)
+        self._round("tune", experiment)
+        begun = tried = self._round("verdict", experiment)
+        while begun and self.plan.study.looks:
+            begun = self._round("verdict", experiment, tried)
+            tried |= begun
+        if confirm:
+            self._round("confirm", experiment)
         return self._describe_arms(experiment)
 
     def gather(self) -> Results:
         """Return what is finished so far."""
         return gather(self.plan, self.tracking, self.workspace.datasets)
 
-    def _prepare(self, phase: Phase, experiment: str) -> _Work:
+    def _round(self, phase: Phase, experiment: str, tried: frozenset[str] = frozenset()) -> frozenset[str]:
+        """Train the runs that a phase wants today, but for those that were tried; return their run keys."""
+        with self.search.planning():
+            work = self._prepare(phase, experiment, tried)
+        if work.orders:
+            for line in _later_looks(self.plan, phase, work.orders.values()):
+                self.watcher.say(line)
+            self.watcher.phase(phase, work.orders, work.reused)
+            self._train(phase, work)
+        return frozenset(work.orders)
+
+    def _prepare(self, phase: Phase, experiment: str, tried: frozenset[str]) -> _Work:
         results = self.gather()
-        done = {run.run_key: run for run in self.tracking.finished()}
+        done = {record.run_key: record for record in results.records}
+        planned = [(arm.arm, self._orders(phase, arm, experiment)) for arm in results.arms]
+        known = {key: order for _, orders in planned for key, order in orders.items()}
+        seeds = _seeds(phase, results, known)
         names: list[str] = []
-        orders: dict[str, CellOrder] = {}
-        reused = 0
-        for arm in results.arms:
-            specs = arm.arm.tuning_specs() if phase == "tune" else arm.arm.verdict_specs(arm.chosen or {})
-            if not specs or (phase == "verdict" and arm.chosen is None):
-                continue
-            parent = self._open_arm(experiment, arm.arm)
-            planned = {order.identity.run_key: order for order in self._orders(specs, experiment, parent)}
-            name = optuna_name(arm.arm, phase)
-            finished = self._finished(phase, [done[key].run_id for key in planned if key in done])
-            self.search.enqueue(
-                name, self._told(phase)[1], (_cell(order, arm.arm) for order in planned.values()), finished
-            )
-            names.append(name)
-            reused += len(finished)
-            orders |= {key: order for key, order in planned.items() if key not in done}
-        return _Work(tuple(names), orders, reused)
+        wanted: dict[str, CellOrder] = {}
+        for arm, orders in planned:
+            cells = {key: order for key, order in orders.items() if order.spec.seed in seeds.get(arm.label, ())}
+            if cells:
+                names.append(optuna_name(arm, phase))
+                self._enqueue(names[-1], phase, [_cell(order, arm) for order in cells.values()], done, tried)
+                wanted |= cells
+        fresh = {key: order for key, order in wanted.items() if key not in done and key not in tried}
+        return _Work(tuple(names), fresh, known, len(wanted.keys() & done.keys()))
+
+    def _enqueue(
+        self, name: str, phase: Phase, cells: list[Cell], done: Mapping[str, RunRecord], tried: frozenset[str]
+    ) -> None:
+        metric, direction = self._told(phase)
+        worst = float("-inf") if direction == "maximize" else float("inf")
+        records = [done[cell.run_key] for cell in cells if cell.run_key in done]
+        finished = {
+            record.run_key: Finished(record.metrics.get(metric, worst), record.run_id, record.outcome)
+            for record in records
+        }
+        self.search.enqueue(name, direction, cells, finished, tried)
 
     def _open_arm(self, experiment: str, arm: PlannedArm) -> str:
         tags = arm_tags(arm.study, arm.ablation, arm.name)
         return self.tracking.open_arm(experiment, arm.label, tags, arm_note(arm))
 
-    def _orders(self, specs: Iterable[RunSpec], experiment: str, parent: str) -> Iterator[CellOrder]:
+    def _orders(self, phase: Phase, arm: ArmResults, experiment: str) -> dict[str, CellOrder]:
+        """Return run key -> cell, of all runs that an arm may come to in a phase."""
+        specs = _specs(phase, arm)
+        parent = self._open_arm(experiment, arm.arm) if specs else ""
+        orders = {}
         for spec in specs:
             identity = identity_of(spec, self.workspace.datasets)
             if identity is None:
                 raise StnBenchError(f"{spec.label}: its pictures vanished from {self.workspace.datasets}; run again")
             checkpoint = self.workspace.checkpoints / identity.run_key / "checkpoint.npz"
-            yield CellOrder(spec, identity, experiment, parent, checkpoint, self.crew.threads)
-
-    def _finished(self, phase: Phase, run_ids: list[str]) -> dict[str, Finished]:
-        metric, direction = self._told(phase)
-        worst = float("-inf") if direction == "maximize" else float("inf")
-        return {
-            record.run_key: Finished(record.metrics.get(metric, worst), record.run_id, record.outcome)
-            for record in self.tracking.records(run_ids)
-        }
+            orders[identity.run_key] = CellOrder(spec, identity, experiment, parent, checkpoint, self.crew.threads)
+        return orders
 
     def _told(self, phase: Phase) -> tuple[str, Better]:
         """Return the metric that Optuna is told in a phase, and which way it is better."""
@@ -175,7 +197,7 @@ class Runner:
 
     def _train(self, phase: Phase, work: _Work) -> None:
         metric, direction = self._told(phase)
-        shift = Shift(self.workspace, self.crew.threads, work.names, work.orders, metric, direction)
+        shift = Shift(self.workspace, self.crew.threads, work.names, work.known, metric, direction)
         count = min(self.crew.workers, len(work.orders))
         with counting_interrupts() as interrupts:
             _Pool(shift, count, self.watcher, interrupts).run()
@@ -184,9 +206,12 @@ class Runner:
 
     def _describe_arms(self, experiment: str) -> Results:
         results = self.gather()
+        found = verdicts(results)
         for arm in results.arms:
-            parent = self._open_arm(experiment, arm.arm)
-            self.tracking.describe(parent, arm_metrics(arm, self.plan.study.metric), {"phase": "arm"})
+            verdict = found.get(arm.arm.ablation, {}).get(arm.arm.name)  # of the arm's own question; a base has none
+            metrics = arm_metrics(arm, self.plan.study.metric) | (verdict_metrics(verdict) if verdict else {})
+            tags = {"phase": "arm"} | (verdict_tags(verdict) if verdict else {})
+            self.tracking.describe(self._open_arm(experiment, arm.arm), metrics, tags)
         return results
 
 
@@ -299,6 +324,17 @@ def _cell(order: CellOrder, arm: PlannedArm) -> Cell:
     return Cell(order.identity.run_key, values, space)
 
 
+def _later_looks(plan: Plan, phase: Phase, orders: Iterable[CellOrder]) -> Iterator[str]:
+    """Yield the arms that go on beyond the first look, a line for each look."""
+    looks, arms = plan.study.all_looks, dict[int, dict[str, None]]()
+    for order in orders if phase == "verdict" else ():
+        look = bisect.bisect(looks, plan.study.seeds.index(order.spec.seed)) + 1
+        arms.setdefault(look, {})[order.spec.label] = None
+    for look, labels in sorted(arms.items()):
+        if look > 1:
+            yield f"look {look} of {len(looks)}: {', '.join(labels)}"
+
+
 def study_note(plan: Plan) -> str:
     """Return the Markdown that MLflow shows on a study's page."""
     questions = "\n".join(f"- **{planned.ablation.name}**: {planned.ablation.question}" for planned in plan.ablations)
@@ -313,5 +349,46 @@ def arm_metrics(results: ArmResults, metric: str) -> dict[str, float]:
     from stn_bench.stats import spread
 
     values = spread(list(results.values(metric).values()))
-    found = {f"{metric}.mean": values.mean, f"{metric}.sd": values.sd, "seeds": float(values.n)}
-    return {name: value for name, value in found.items() if value == value}
+    return _known({f"{metric}.mean": values.mean, f"{metric}.sd": values.sd, "seeds": float(values.n)})
+
+
+def verdict_metrics(verdict: ArmVerdict) -> dict[str, float]:
+    """Return the numbers of a verdict by which MLflow's table of arms can be sorted, named as in `report.json`."""
+    judgement, comparison = verdict.judgement, verdict.judgement.comparison
+    return _known(
+        {
+            "difference": comparison.difference,
+            "difference.low": comparison.low,
+            "difference.high": comparison.high,
+            "p": comparison.p,
+            "p_adjusted": judgement.p_adjusted,
+        }
+    )
+
+
+def verdict_tags(verdict: ArmVerdict) -> dict[str, str]:
+    """Return the verdict as tags; the reason is "" unless it is invalid."""
+    return {"verdict": verdict.word, "verdict.reason": verdict.reason}
+
+
+def _known(values: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if value == value}
+
+
+def _specs(phase: Phase, arm: ArmResults) -> tuple[RunSpec, ...]:
+    """Return all runs that an arm may come to in a phase; none behind a tuning that is not finished."""
+    if phase == "tune":
+        return arm.arm.tuning_specs()
+    if arm.chosen is None:
+        return ()
+    return arm.arm.verdict_specs(arm.chosen) if phase == "verdict" else arm.arm.confirm_specs(arm.chosen)
+
+
+def _seeds(phase: Phase, results: Results, run_keys: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """Return label of the arm -> the seeds that a phase wants it to be trained on today.
+
+    What only stands in for a run of the verdict, since other code trained it, opens no later look.
+    """
+    if phase == "tune":
+        return {arm.label: (arm.tuning_seed,) for arm in results.plan.arms}
+    return wanted_seeds(results.trained_as(run_keys)) if phase == "verdict" else confirming_seeds(results)

@@ -11,8 +11,8 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,28 @@ class Search:
             reason = str(error).splitlines()[0]
             raise StoreError(f"search store {url}: cannot be opened ({reason}); is it there, and Optuna's?") from None
 
-    def enqueue(self, name: str, direction: Direction, cells: Iterable[Cell], done: Mapping[str, Finished]) -> None:
+    @contextmanager
+    def planning(self) -> Iterator[None]:
+        """Keep others from planning, claiming or ending cells, so that what is read of the results stays true."""
+        with self._lock:
+            yield
+
+    def enqueue(
+        self,
+        name: str,
+        direction: Direction,
+        cells: Iterable[Cell],
+        done: Mapping[str, Finished],
+        tried: Collection[str] = (),
+    ) -> None:
         """See that each cell has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
 
         Args:
             name: name of the Optuna study.
             direction: "maximize" or "minimize".
-            cells: all cells of the arm and phase.
+            cells: the cells that are wanted of the arm and phase; waiting trials of others are taken back.
             done: run key -> result of the runs that the tracking store already holds.
+            tried: run keys that get no new trial, since they have just failed.
         """
         with self._lock:
             study = self._study(name, direction)
@@ -105,7 +119,8 @@ class Search:
             cells = tuple(cells)
             self._withdraw(study, trials, {cell.run_key for cell in cells} - set(done))
             for cell in cells:
-                self._enqueue_cell(study, trials, cell, done.get(cell.run_key))
+                if cell.run_key in done or cell.run_key not in tried:
+                    self._enqueue_cell(study, trials, cell, done.get(cell.run_key))
 
     def _enqueue_cell(self, study: optuna.Study, trials: list[FrozenTrial], cell: Cell, done: Finished | None) -> None:
         states = {trial.state for trial in trials if trial.user_attrs.get("run_key") == cell.run_key}
@@ -116,7 +131,7 @@ class Search:
             study.enqueue_trial(dict(cell.values), user_attrs={"run_key": cell.run_key, "space": space})
 
     def _withdraw(self, study: optuna.Study, trials: list[FrozenTrial], wanted: set[str]) -> None:
-        """Take back the waiting trials that no longer belong to the plan, since code or libraries changed."""
+        """Take back the waiting trials that are no longer wanted: code or libraries changed, or the arm is decided."""
         for trial in trials:
             if trial.state == TrialState.WAITING and trial.user_attrs.get("run_key") not in wanted:
                 self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)

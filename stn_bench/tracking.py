@@ -276,9 +276,11 @@ class Tracking:
         self._client.set_terminated(run_id, status="KILLED")
 
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
-        """Write an arm's or a study's aggregates and close its run."""
+        """Write an arm's or a study's aggregates and close its run; a tag that is "" is taken away."""
         with self._reachable():
-            aggregates = [RunTag(name, value) for name, value in tags.items()]
+            for name in self._client.get_run(run_id).data.tags.keys() & {name for name in tags if not tags[name]}:
+                self._client.delete_tag(run_id, name)
+            aggregates = [RunTag(name, value[:TAG_LENGTH]) for name, value in tags.items() if value]
             self._client.log_batch(run_id, _metrics(metrics), tags=aggregates)
             self._client.set_terminated(run_id, status="FINISHED")
 

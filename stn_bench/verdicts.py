@@ -1,10 +1,11 @@
-"""The verdicts of a study: what may be said of each arm, and which seeds it still needs for that. Pure."""
+"""The verdicts of a study: what may be said of each arm. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from stn_bench.catalogue import Arm
 from stn_bench.plan import Plan, PlannedAblation, PlannedArm
 from stn_bench.results import ArmResults, Results
 from stn_bench.stats import Judgement, Outcomes, Question, Rules, Verdict, judge_questions
@@ -50,30 +51,14 @@ def rules_of(plan: Plan) -> Rules:
     return Rules(study.seeds, study.all_looks, study.margin, study.direction, study.family)
 
 
-def wanted_seeds(results: Results) -> dict[str, tuple[int, ...]]:
-    """Return label of the arm -> the seeds that it is trained on, as far as the results can tell today.
-
-    All arms begin with the first look's seeds. An arm goes on to the next look while a question that shows it is open
-    on it; the base of an open arm goes with it.
-    """
-    study, found = results.plan.study, verdicts(results)
-    rounds = dict.fromkeys((arm.label for arm in results.plan.arms), 1)
-    for planned in results.plan.ablations:
-        arms = dict(_trained(planned))
-        for name, verdict in found[planned.ablation.name].items():
-            needed = _rounds(verdict, results.of(arms[name]), results.of(planned.base), study.seeds, study.all_looks)
-            for arm in (arms[name], planned.base):
-                rounds[arm.label] = max(rounds[arm.label], needed)
-    return {label: study.seeds[: study.all_looks[count - 1]] for label, count in rounds.items()}
-
-
-def unfair_reason(arm: ArmResults, base: ArmResults, max_failed: int = 0) -> str:
-    """Return why two arms cannot be compared, or ""."""
+def unfair_reason(arm: ArmResults, base: ArmResults, max_failed: int = 0, seeds: Sequence[int] | None = None) -> str:
+    """Return why two arms cannot be compared on some seeds, on all of them unless told, or ""."""
     for results in (arm, base):
-        failed = failed_seeds(results)
+        among = results.arm.seeds if seeds is None else seeds
+        failed = failed_seeds(results).keys() & set(among)
         if len(failed) > max_failed:
-            return f"{len(failed)} of {len(results.arm.seeds)} seeds of `{results.arm.name}` failed"
-    return _budget_reason(arm.arm, base.arm)
+            return f"{len(failed)} of {len(among)} seeds of `{results.arm.name}` failed"
+    return budget_reason(arm.arm, base.arm)
 
 
 def failed_seeds(arm: ArmResults) -> dict[int, str]:
@@ -85,10 +70,15 @@ def failed_seeds(arm: ArmResults) -> dict[int, str]:
 def factor_reason(planned: PlannedAblation, name: str) -> str:
     """Return which settings an arm moves together without saying why they are one factor, or ""."""
     written = next(arm for arm, _ in planned.arms if arm.name == name)
-    moved = [path for path in written.set if not (written.match and path == "model.width")]
+    moved = moved_settings(written)
     if len(moved) < 2 or written.together or set(moved) <= set(planned.ablation.factors):
         return ""
     return f"more than one factor: {', '.join(f'`{path}`' for path in moved)}"
+
+
+def moved_settings(written: Arm) -> tuple[str, ...]:
+    """Return the settings that an arm moves, but for the width that `match` finds for it."""
+    return tuple(path for path in written.set if not (written.match and path == "model.width"))
 
 
 def _question(planned: PlannedAblation, results: Results) -> Question:
@@ -107,23 +97,15 @@ def _trained(planned: PlannedAblation) -> Iterator[tuple[str, PlannedArm]]:
 
 
 def _with_reason(judgement: Judgement, planned: PlannedAblation, name: str, results: Results) -> ArmVerdict:
-    arm = results.of(dict(_trained(planned))[name])
-    reason = unfair_reason(arm, results.of(planned.base), results.plan.study.max_failed)
+    study, arm = results.plan.study, results.of(dict(_trained(planned))[name])
+    seeds = study.seeds[: study.all_looks[judgement.look - 1]]  # a later failure cannot undo an earlier look
+    reason = unfair_reason(arm, results.of(planned.base), study.max_failed, seeds)
     reason = reason or factor_reason(planned, name)
     return ArmVerdict("invalid" if reason else judgement.word, reason, judgement)
 
 
-def _rounds(
-    verdict: ArmVerdict, arm: ArmResults, base: ArmResults, seeds: tuple[int, ...], looks: tuple[int, ...]
-) -> int:
-    """Return how many looks' seeds an arm needs: one more than it was judged at while it is open and all are there."""
-    judgement = verdict.judgement
-    ended = all(set(seeds[: looks[judgement.look - 1]]) <= one.runs.keys() | one.crashed.keys() for one in (arm, base))
-    is_open = ended and not judgement.stopped and verdict.word != "invalid"
-    return min(judgement.look + is_open, len(looks))
-
-
-def _budget_reason(arm: PlannedArm, base: PlannedArm) -> str:
+def budget_reason(arm: PlannedArm, base: PlannedArm) -> str:
+    """Return what one of two arms is given more of to do its best with, or ""."""
     if arm.trials != base.trials:
         return f"unequal budget: {arm.trials} tuning trials against {base.trials}"
     if len(arm.space) != len(base.space):
@@ -135,4 +117,14 @@ def _budget_reason(arm: PlannedArm, base: PlannedArm) -> str:
     return ""
 
 
-__all__ = ["ArmVerdict", "Verdicts", "failed_seeds", "rules_of", "unfair_reason", "verdicts", "wanted_seeds"]
+__all__ = [
+    "ArmVerdict",
+    "Verdicts",
+    "budget_reason",
+    "factor_reason",
+    "failed_seeds",
+    "moved_settings",
+    "rules_of",
+    "unfair_reason",
+    "verdicts",
+]

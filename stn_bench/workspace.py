@@ -42,6 +42,12 @@ class Workspace:
         return self.tracking_uri or f"sqlite:///{self.stores / 'mlflow.db'}"
 
     @property
+    def has_tracking(self) -> bool:
+        """Whether there is a store to read: a server's is taken to be there."""
+        file = self.tracking.removeprefix("sqlite:///")
+        return file == self.tracking or Path(file).exists()
+
+    @property
     def artifacts(self) -> Path:
         """Folder of MLflow's artifacts, unless a tracking server keeps them."""
         return self.stores / "artifacts"

@@ -13,7 +13,8 @@ from scipy import stats as scipy_stats
 from stn_bench.catalogue import Ablation, Claim
 from stn_bench.plan import Plan
 from stn_bench.report.claims import ClaimSummary
-from stn_bench.report.page import anchor, claim_table, cost_note, published_note, render_page
+from stn_bench.report.columns import anchor, claim_table, cost_note, notes, published_note
+from stn_bench.report.page import render_page
 from stn_bench.report.summary import Summary, summarise
 from stn_bench.results import gather
 from stn_bench.stats import estimate, published_p
@@ -78,7 +79,18 @@ def test_the_tables_correction_holds_for_the_claim_too() -> None:
     assert 0.025 < p < 0.05
     both = accuracies(base=BASE, wide=wide, narrow=(0.90, 0.93, 0.93))
     assert outcome_of(claimed(arm="wide"), both).outcome == "undecided"
-    assert outcome_of(claimed(arm="wide"), accuracies(base=BASE, wide=wide)).outcome == "reproduced"
+    alone = plan(ablation(arm("wide", {"model.width": 2.0}), claims=(claimed(arm="wide"),)))
+    assert summary(alone, accuracies(base=BASE, wide=wide)).claims[0].outcome == "reproduced"
+
+
+def test_a_claim_of_the_table_has_the_tables_numbers() -> None:
+    values = accuracies(base=BASE, wide=BETTER, narrow=(0.90, 0.93, 0.93))
+    arms = [arm(name, {"model.width": width}) for name, width in (("wide", 2.0), ("narrow", 0.5), ("third", 0.25))]
+    planned = plan(ablation(*arms, claims=(claimed(arm="wide"),)))
+    found = summary(planned, {**values, **accuracies(third=(0.91, 0.91, 0.93))})
+    ours = found.ablations[0].arms[1]
+    assert ours.method == "pooled"  # and not the pair alone
+    assert (found.claims[0].value, found.claims[0].interval) == (ours.difference, ours.interval)
 
 
 def test_another_pair_is_compared_by_itself() -> None:
@@ -126,10 +138,10 @@ def test_failed_seeds_leave_a_claim_undecided_with_the_reason() -> None:
     assert (found.outcome, found.reason) == ("undecided", "3 of 3 seeds of `wide` failed")
 
 
-def test_the_report_opens_with_the_claims_and_links_each_to_its_section() -> None:
+def test_the_claims_stand_behind_the_verdicts_and_lead_to_their_sections() -> None:
     claim = claimed(arm="wide")
-    page = render_page(summary(plan(question(claim)), accuracies(base=BASE, wide=BETTER)), {"depth": []})
-    assert page.index("## What came of the claims") < page.index("## Answers")
+    page = render_page(summary(plan(question(claim)), accuracies(base=BASE, wide=BETTER)), {})
+    assert page.index("**Better**: ") < page.index("## What came of the claims") < page.index("\n## Depth")
     row = next(line for line in page.splitlines() if line.startswith("| Wide reads more"))
     assert "**reproduced**: test accuracy +4.00 points" in row
     assert "[depth](#depth)" in row
@@ -138,13 +150,13 @@ def test_the_report_opens_with_the_claims_and_links_each_to_its_section() -> Non
 
 def test_a_study_without_claims_has_no_such_table() -> None:
     planned = plan(ablation(arm("wide", {"model.width": 2.0})))
-    assert "claims" not in render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {"depth": []})
+    assert "claims" not in render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {})
 
 
 def test_the_scope_stands_on_top_of_the_report() -> None:
     planned = plan(ablation(arm("wide", {"model.width": 2.0})), scope="Nothing is extrapolated.")
-    page = render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {"depth": []})
-    assert 0 < page.index("Nothing is extrapolated.") < page.index("## Answers")
+    page = render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {})
+    assert 0 < page.index("Nothing is extrapolated.") < page.index("\n## ")
 
 
 @pytest.mark.parametrize(
@@ -195,18 +207,20 @@ def costly(flops: float, parameters: float) -> Summary:
 def test_an_arm_that_costs_over_five_per_cent_more_is_marked(flops, parameters, marked) -> None:
     found = costly(flops, parameters)
     assert found.ablations[0].arms[1].costlier == pytest.approx(marked)
-    page = render_page(found, {"depth": []})
+    page = render_page(found, {})
     rows = [line for line in page.splitlines() if line.startswith(("| `wide`", "| `depth/wide`"))]
-    assert len(rows) == 5  # the arm, its cost, and its three runs
+    assert len(rows) == 6  # the arm, how sure it is, its cost, and its three runs
     assert all(("†" in row) == bool(marked) for row in rows)
-    assert ("†" in claim_table(found)) == bool(marked)
+    assert any("†" in row[1] for row in claim_table(found).rows) == bool(marked)
     assert bool(cost_note(found.ablations[0])) == bool(marked)
 
 
-def test_the_note_tells_how_much_more() -> None:
-    assert cost_note(costly(4.0, 1.2).ablations[0]) == (
-        "† costs over 5 % more than the base: `wide` (FLOPs +300 %, parameters +20 %)."
-    )
+def test_the_notes_tell_what_costs_more_and_how_much() -> None:
+    found = costly(4.0, 1.2).ablations[0]
+    assert cost_note(found) == "† costs over 5 % more than the base: `wide`."
+    flagged = next(note for note in notes(found) if note.startswith("`wide` is flagged"))
+    assert "FLOPs +300 %" in flagged
+    assert "parameters +20 %" in flagged
 
 
 def test_what_published_figures_can_carry() -> None:

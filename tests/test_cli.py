@@ -121,8 +121,88 @@ def test_show_tells_the_arms_with_what_they_change(cli: Cli, tmp_path: Path) -> 
 
 def test_plan_shows_each_arm_and_the_number_of_runs(cli: Cli, tmp_path: Path) -> None:
     _, out, _ = cli("plan", "small", "--root", make_root(tmp_path))
-    assert "depth/narrow" in out
-    assert out.splitlines()[-1] == "6 runs"
+    assert "depth/narrow: model.width 1 → 0.5" in out
+    assert out.splitlines()[-1].startswith("6 runs to train, 0 reused: time not known")
+
+
+def test_plan_flags_what_sets_an_arm_apart(cli: Cli, tmp_path: Path) -> None:
+    both = '[arms.both]\nset = { "model.dropout" = 0.5, "model.activation" = "tanh" }\n'
+    root = make_root(tmp_path, ablation=ABLATION + both)
+    _, out, _ = cli("plan", "small", "--root", root)
+    assert "! FLOPs −72 %:" in out
+    assert "! moves more than one factor: `model.dropout`, `model.activation`" in out
+    tree = json.loads(cli("plan", "small", "--json", "--root", root)[1])["ablations"][0]
+    assert tree["differences"]["narrow"] == {"model.width": [1.0, 0.5]}
+    assert [len(tree["flags"][name]) for name in ("base", "narrow", "both")] == [0, 2, 1]
+
+
+def test_plan_says_what_the_study_can_show(cli: Cli, tmp_path: Path) -> None:
+    root = make_root(tmp_path, study=STUDY.replace("[1, 2, 3]", "[1, 2, 3, 4, 5]\nlooks = [3, 5]"))
+    _, out, _ = cli("plan", "small", "--root", root)
+    assert (
+        "can show a difference of 2.90 points (80 % power, 5 seeds, 1 arm; sd over seeds 1.00 points, assumed" in out
+    )
+    assert "at the first of 2 looks, after 3 seeds: 6.54 points" in out
+    assert "1,000 pictures alone: standard error 0.95 points of one accuracy (90.00 %, assumed)" in out
+    assert "6 to 10 runs to train, 0 reused" in out
+    reach = json.loads(cli("plan", "small", "--json", "--root", root)[1])["ablations"][0]["reach"]
+    assert reach["smallest"] < reach["smallest_at_first_look"]
+
+
+def test_plan_fits_a_terminal_of_80_columns(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 80)
+    for study in Catalogue(bundled_root()).names("studies"):
+        _, out, _ = cli("plan", study, "--root", tmp_path)
+        assert max(map(len, out.splitlines())) <= 80
+
+
+# Freezing a plan -------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_frozen_and_says_so(cli: Cli, tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    assert "not frozen" in cli("plan", "small", "--root", root)[1]
+    code, out, err = cli("plan", "small", "--freeze", "--root", root)
+    assert (code, err) == (0, f"frozen: {root / 'studies/small.plan.json'}\n")
+    assert out.splitlines()[2].startswith("frozen on 20")
+    tree = json.loads(cli("plan", "small", "--json", "--root", root)[1])
+    assert (tree["frozen"]["digest"], tree["frozen"]["deviations"]) == (tree["digest"], [])
+
+
+def test_run_refuses_a_silently_changed_plan_before_anything_starts(cli: Cli, tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    cli("plan", "small", "--freeze", "--root", root)
+    refused = refuse(cli("run", "small", "--root", root, "--set", "train.epochs=3"))
+    assert "frozen on" in refused
+    assert "train.epochs: was 400, is 3" in refused
+    make_root(tmp_path, study=f"{STUDY}\nmargin = 0.05\n")
+    assert "margin: was 0.005, is 0.05" in refuse(cli("run", "small", "--root", root))
+    assert not (root / "mlruns").exists()
+
+
+def test_a_changed_plan_is_shown_with_its_change_and_frozen_anew_only_with_a_reason(cli: Cli, tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    cli("plan", "small", "--freeze", "--root", root)
+    make_root(tmp_path, study=f"{STUDY}\nmargin = 0.05\n")
+    assert "changed and not declared: margin: was 0.005, is 0.05" in cli("plan", "small", "--root", root)[1]
+    assert '--freeze --because "why"' in refuse(cli("plan", "small", "--freeze", "--root", root))
+    _, out, _ = cli("plan", "small", "--freeze", "--because", "a coarser question", "--root", root)
+    assert "1 change declared since" in out.splitlines()[2]
+    (deviation,) = json.loads(cli("plan", "small", "--json", "--root", root)[1])["frozen"]["deviations"]
+    assert (deviation["because"], deviation["changes"]) == ("a coarser question", ["margin: was 0.005, is 0.05"])
+
+
+def test_a_reason_needs_a_frozen_plan_to_be_frozen_anew(cli: Cli, tmp_path: Path) -> None:
+    root = make_root(tmp_path)
+    assert "belongs to `--freeze`" in refuse(cli("plan", "small", "--because", "why", "--root", root))
+    assert "has none yet" in refuse(cli("plan", "small", "--freeze", "--because", "why", "--root", root))
+
+
+@pytest.mark.parametrize("command", [["plan", "small"], ["run", "small"], ["check"]], ids=" ".join)
+def test_a_damaged_frozen_plan_is_named(cli: Cli, tmp_path: Path, command: list[str]) -> None:
+    root = make_root(tmp_path)
+    write(root / "studies/small.plan.json", "{}")
+    assert "small.plan.json: not a frozen plan of stn-bench" in refuse(cli(*command, "--root", root))
 
 
 def test_dry_run_is_the_plan(cli: Cli, tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from stn_bench.catalogue import bundled_root
 
 ROOT = bundled_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "benchmarks/README.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/statistics.md", "benchmarks/README.md")
+]
 
 
 def test_the_readme_shows_the_rows_of_the_committed_report() -> None:

@@ -20,20 +20,28 @@ from stn_bench.errors import MachineError, ReportError
 from stn_bench.metrics import METRICS
 from stn_bench.plan import Plan
 from stn_bench.record import PREDICTIONS, RunRecord
+from stn_bench.report.answer import WORDS
 from stn_bench.report.build import Artifact, build_report, stale_files, write_report
 from stn_bench.report.figures import (
     Curve,
-    Effect,
     Example,
     Point,
     draw_costs,
     draw_curves,
-    draw_effects,
     draw_gallery,
     in_short,
 )
-from stn_bench.report.page import Unit, markdown_table, p_value, settings_in_words
+from stn_bench.report.page import markdown_table
 from stn_bench.report.summary import ArmSummary, Summary, summarise
+from stn_bench.report.verdict_figures import (
+    Effect,
+    Interplay,
+    Scale,
+    draw_expected_best,
+    draw_forest,
+    draw_interplay,
+)
+from stn_bench.report.words import Unit, p_value, settings_in_words
 from stn_bench.results import Results, gather
 
 BASE = (0.90, 0.92, 0.94)
@@ -186,10 +194,8 @@ def test_libraries_of_two_versions_are_noticed_as_mixed() -> None:
 def test_page_asks_the_question_and_answers_it(files: dict[str, bytes]) -> None:
     page = files["report.md"].decode()
     assert "**Does depth matter?**" in page
-    assert (
-        "- `depth/wide` (`model.width` = 2): **better**, +4.00 points [+1.52, +6.48] against the base, ahead on 3 of 3"
-        in page
-    )
+    answer = "**Better**: with `model.width` = 2 (`wide`) the model gains 4.00 points [1.52, 6.48], on 3 of 3 seeds."
+    assert page.splitlines()[2] == f"- [Depth](#depth) {answer}"
 
 
 def test_page_has_a_row_for_each_arm(files: dict[str, bytes]) -> None:
@@ -203,7 +209,8 @@ def test_page_has_a_row_for_each_arm(files: dict[str, bytes]) -> None:
 def test_page_shows_every_figure_that_was_drawn(files: dict[str, bytes]) -> None:
     page = files["report.md"].decode()
     drawn = [path for path in files if path.startswith("figures/")]
-    assert len(drawn) == 3
+    assert drawn[0] == "figures/verdicts.png"
+    assert len(drawn) == 4
     assert all(f"]({path})" in page for path in drawn)
 
 
@@ -215,18 +222,20 @@ def test_page_names_runs_and_pictures(files: dict[str, bytes]) -> None:
 
 def test_page_tells_why_a_seed_failed(artifact: Artifact) -> None:
     page = build_report(results(change=diverged("depth/wide-2")), artifact)["report.md"].decode()
-    assert "**invalid**, 1 of 3 seeds of `wide` failed." in page
+    assert "**Invalid**: with `model.width` = 2 (`wide`) nothing can be said, 1 of 3 seeds of `wide` failed." in page
+    assert "`wide` is invalid: 1 of 3 seeds of `wide` failed." in page
     assert "Failed seeds of `wide`: 2 (diverged: loss is nan at epoch 2)." in page
 
 
 def test_page_says_that_a_study_is_not_finished(artifact: Artifact) -> None:
     page = build_report(results(wide=WIDE[:1]), artifact)["report.md"].decode()
     assert "4 of 6 runs finished" in page
-    assert "This study is not finished." in page
+    assert "**This study is not finished.**" in page
+    assert "to go on with\n> 2 more runs." in page
 
 
 def test_page_leaves_no_blank_stretch(files: dict[str, bytes]) -> None:
-    assert "\n\n\n" not in files["report.md"].decode().rstrip("\n")
+    assert "\n\n\n" not in files["report.md"].decode()
 
 
 def test_a_study_without_runs_says_how_to_start() -> None:
@@ -277,14 +286,29 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
 # The figures -----------------------------------------------------------------------------------------------------
 
 EPOCHS = np.arange(1, 4)
+
+
+def effect(word: str, difference: float) -> Effect:
+    return Effect(f"arm_{word}", word, difference, (difference - 0.5, difference + 0.5))
+
+
 DRAWN: dict[str, Callable[[], bytes]] = {
     "curves": lambda: draw_curves([Curve("a", EPOCHS, EPOCHS * 1.0, EPOCHS - 0.5, EPOCHS + 0.5, 3)], "accuracy, %"),
     "one epoch": lambda: draw_curves([Curve("a", *[np.ones(1)] * 4, 1)], "accuracy, %"),
     "many arms": lambda: draw_curves([Curve(str(i), *[EPOCHS] * 4, 3) for i in range(12)], "accuracy, %"),
     "costs": lambda: draw_costs([Point("a", 1e6, (90.0, 91.0), 90.5), Point("b", 2e6, (95.0,), 95.0)], "accuracy, %"),
-    "effects": lambda: draw_effects(
-        [Effect("a", 1.0, 0.5, 1.5, "better"), Effect("b", 0.0, -1, 1, "undecided")], "d", 0.5
+    "forest": lambda: draw_forest([("", [effect("better", 1.0), effect("undecided", 0.1)])], Scale("d", 0.5)),
+    "six words": lambda: draw_forest([(f"Is it {word}? $x", [effect(word, 1.0)]) for word in WORDS], Scale("d", 0.5)),
+    "far apart": lambda: draw_forest(
+        [("Far", [effect("worse", -80.0), *[effect("equivalent", 0.1)] * 3])], Scale("d", 0.5)
     ),
+    "cut": lambda: draw_forest(
+        [("", [Effect("a", "unreplicated", 1.0, (-90.0, 92.0)), Effect("b", "unreplicated", None)])], Scale("d", 0.5)
+    ),
+    "interplay": lambda: draw_interplay(
+        [Interplay("a.b", "c.d", ("x", "y"), {"1": [(1.0, (0.9, 1.1)), (2.0, (2.0, 2.0))]})] * 2, "accuracy, %"
+    ),
+    "expected best": lambda: draw_expected_best([("a", (90.0, 91.0)), ("b", (80.0, 92.0))], "expected best, %"),
     "gallery": lambda: draw_gallery([Example("A", np.zeros((8, 20, 3), np.uint8))] * 5),
 }
 
@@ -312,7 +336,7 @@ def test_report_is_the_same_bytes_every_time(artifact: Artifact, files: dict[str
 
 def test_report_holds_the_files_that_are_promised(files: dict[str, bytes]) -> None:
     names = {path for path in files if not path.startswith("figures/")}
-    assert names == {"report.md", "report.json", "runs.csv"}
+    assert names == {"report.md", "report.json", "runs.csv"}  # Markdown unless asked otherwise
 
 
 def test_json_has_the_fields_that_programs_read(files: dict[str, bytes]) -> None:

@@ -81,11 +81,52 @@ def test_a_run_of_another_phase_or_seed_does_not_stand_in(tmp_path: Path, other:
     assert gather(planned, FakeStore(found), tmp_path).finished == 0
 
 
-def test_an_arm_is_complete_when_all_its_seeds_are_there(tmp_path: Path) -> None:
+def test_a_seed_has_ended_whether_its_run_finished_diverged_or_crashed(tmp_path: Path) -> None:
+    planned = plan(ablation(arm("wide", {"model.width": 2.0})), seeds=(1, 2, 3, 4))
+    outcomes = ("finished", "diverged", "crashed")
+    runs = [record(s, o, outcome=o) for s, o in zip(planned.arms[0].verdict_specs({}), outcomes, strict=False)]
+    assert [set(one.ended) for one in gather(planned, FakeStore(*runs), tmp_path).arms] == [{1, 2, 3}, set()]
+
+
+def confirmed_plan() -> Plan:
+    return plan(ablation(arm("wide", {"model.width": 2.0})), confirm=(101, 102))
+
+
+def test_runs_on_fresh_seeds_never_enter_the_verdict(tmp_path: Path) -> None:
+    planned = confirmed_plan()
+    base = planned.arms[0]
+    runs = [record(s, f"r{s.seed}", test_accuracy=0.5) for s in (*base.verdict_specs({}), *base.confirm_specs({}))]
+    ours = gather(planned, FakeStore(*runs), tmp_path).arms[0]
+    assert (list(ours.values("test.accuracy")), list(ours.confirmed_values("test.accuracy"))) == (
+        [1, 2, 3],
+        [101, 102],
+    )
+
+
+def test_finished_runs_on_fresh_seeds_are_among_the_records_but_not_counted(tmp_path: Path) -> None:
+    planned = confirmed_plan()
+    fresh = [record(spec, f"r{spec.seed}") for spec in planned.arms[0].confirm_specs({})]
+    gathered = gather(planned, FakeStore(*fresh), tmp_path)
+    assert (gathered.finished, gathered.records) == (0, tuple(fresh))
+
+
+def test_a_crash_on_a_fresh_seed_is_no_failure_of_the_arm(tmp_path: Path) -> None:
+    planned = confirmed_plan()
+    crash = record(planned.arms[0].confirm_specs({})[0], "r", outcome="crashed")
+    gathered = gather(planned, FakeStore(crash), tmp_path)
+    assert (gathered.arms[0].crashed, gathered.crashed) == ({}, (crash,))
+
+
+@pytest.mark.usefixtures("made")
+def test_what_other_code_trained_is_left_out_where_rounds_are_decided(tmp_path: Path) -> None:
     planned = small_plan()
-    runs = [record(spec, f"r{spec.seed}") for spec in planned.arms[0].verdict_specs({})]
-    gathered = gather(planned, FakeStore(*runs), tmp_path)
-    assert [one.complete for one in gathered.arms] == [True, False]
+    one, two, three = planned.arms[0].verdict_specs({})
+    ours, older = keyed(one, "today"), record(two, "stands-in", test_accuracy=0.5)
+    crash = record(three, "crashed-then", outcome="crashed")
+    gathered = gather(planned, FakeStore(ours, older, crash), tmp_path)
+    assert (list(gathered.arms[0].runs), list(gathered.arms[0].crashed)) == ([1, 2], [3])
+    exact = gathered.trained_as({ours.run_key}).of(planned.arms[0])
+    assert (exact.runs, exact.crashed) == ({1: ours}, {})
 
 
 def test_tuning_that_is_not_finished_has_chosen_nothing(tmp_path: Path) -> None:

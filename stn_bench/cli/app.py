@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stn_bench import __version__
-from stn_bench.cli import archive, data, house, models, studies
+from stn_bench.cli import archive, data, house, models, planning, studies
 
 app = typer.Typer(
     name="stn-bench",
@@ -37,7 +37,7 @@ def _main(
 COMMANDS: tuple[Callable[..., None], ...] = (
     studies.show,
     studies.check,
-    studies.plan,
+    planning.plan,
     studies.run,
     studies.status,
     studies.report,

@@ -23,6 +23,7 @@ def export(
     planned = load_plan(study, workspace, settings)
     from stn_bench.archive import collect, write_archive
     from stn_bench.results import gather
+    from stn_bench.rounds import planned_runs
     from stn_bench.tracking import Tracking
 
     tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
@@ -30,9 +31,10 @@ def export(
     archive = collect(results, tracking.file)
     size = write_archive(file, archive)
     console.print(f"{file}: {len(archive.records)} runs of study {study}, {size / 1e6:.2f} MB", soft_wrap=True)
-    missing = planned.cells() - results.finished
+    wanted = planned_runs(results)
+    missing = wanted - results.finished
     if missing:
-        told = f"{missing} of its {planned.cells()} runs are not finished; `stn-bench status {study}` says which"
+        told = f"{missing} of its {wanted} runs are not finished; `stn-bench status {study}` says which"
         console.print(told, soft_wrap=True)
 
 

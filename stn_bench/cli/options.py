@@ -29,6 +29,16 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="Override a setting in every arm; may be given several times."),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option("--workers", min=1, help="Processes that train [default: one a core].", show_default=False),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        "--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, see `stn-bench list`.")]
 
@@ -47,12 +57,13 @@ def print_json(value: Any) -> None:
 
 
 def load_plan(study: str, workspace: Workspace, settings: list[str] | None) -> Plan:
-    """Return the plan of a study by its name."""
+    """Return the plan of a study by its name, with what was frozen of it."""
     from stn_bench.catalogue import load
+    from stn_bench.frozen import with_frozen
     from stn_bench.plan import make_plan
 
     find_code(workspace)
-    return make_plan(*load(workspace.root, study), assignments(settings))
+    return with_frozen(make_plan(*load(workspace.root, study), assignments(settings)), workspace.root)
 
 
 def find_code(workspace: Workspace) -> None:

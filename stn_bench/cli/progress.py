@@ -81,8 +81,10 @@ class Progress:
         self.say(f"{self._plan.study.name}, {phase}: {len(cells)} runs to train{finished}")
 
     def event(self, event: Event) -> None:
-        """Take note of what a worker tells."""
-        cell = self._cells[event.run_key]
+        """Take note of what a worker tells; of a cell that another `run` of the study wants, nothing is shown."""
+        cell = self._cells.get(event.run_key)
+        if cell is None:
+            return
         if isinstance(event, CellStarted):
             cell.epoch, cell.outcome = 0, "training"
         elif isinstance(event, CellEpoch):

@@ -1,4 +1,4 @@
-"""Commands about studies: list, show, check, plan, run, status, report, ui, why."""
+"""Commands about studies: list, show, check, run, status, report, ui, why."""
 
 from __future__ import annotations
 
@@ -16,32 +16,24 @@ from stn_bench.cli.options import (
     Root,
     Settings,
     StudyName,
+    Threads,
     TrackingUri,
+    Workers,
     console,
     find_code,
     load_plan,
     print_json,
 )
-from stn_bench.config import Config
-from stn_bench.errors import Interrupted
-from stn_bench.nn.layout import flops
-from stn_bench.plan import COSTLIER, COSTLIER_SIGN, Plan, PlannedArm
+from stn_bench.cli.planning import plan
+from stn_bench.errors import CatalogueError, Interrupted
+from stn_bench.frozen import check_frozen
+from stn_bench.machine import Crew
+from stn_bench.plan import Plan
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.results import Results
     from stn_bench.tracking import Tracking
-
-Workers = Annotated[
-    int | None,
-    typer.Option("--workers", min=1, help="Processes that train [default: one a core].", show_default=False),
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        "--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False
-    ),
-]
 
 
 def list_all(root: Root = None, as_json: AsJson = False) -> None:
@@ -104,21 +96,6 @@ def check(root: Root = None) -> None:
     )
 
 
-def plan(
-    study: StudyName,
-    root: Root = None,
-    settings: Settings = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show what a study would train, and train nothing."""
-    workspace = Workspace.at(root)
-    planned = load_plan(study, workspace, settings)
-    if as_json:
-        print_json(_plan_tree(planned, workspace))
-    else:
-        _print_plan(planned)
-
-
 def run(
     study: StudyName,
     root: Root = None,
@@ -127,26 +104,31 @@ def run(
     workers: Workers = None,
     threads: Threads = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show the plan.")] = False,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Then train the best arm of each question on the study's fresh seeds.")
+    ] = False,
 ) -> None:
     """Train what is not trained yet, and write the report. Stopped, it goes on where it was."""
     if dry_run:
-        plan(study, root, settings)
+        plan(study, root, tracking_uri, settings, workers, threads)
         return
     workspace = Workspace.at(root, tracking_uri)
     planned = load_plan(study, workspace, settings)
+    check_frozen(planned)
+    if confirm:
+        _check_confirm(planned)
     from stn_bench.cli.progress import Progress
-    from stn_bench.machine import cores
-    from stn_bench.runner import Crew, Runner
+    from stn_bench.runner import Runner
 
-    count = workers or (max(1, cores() // threads) if threads else cores())
-    crew = Crew(count, threads or max(1, cores() // count))
+    crew = Crew.of(workers, threads)
     with Progress(planned, console) as progress:
         runner = Runner(planned, workspace, crew, progress)
-        results = runner.run()
+        results = runner.run(confirm=confirm)
     folder = _write_report(results, workspace, runner.tracking)
     _print_answers(results)
+    _print_stops(results)
     console.print(f"\nreport: {folder / 'report.md'}\nbrowse: stn-bench ui{_root_option(root)}", soft_wrap=True)
-    missing = results.plan.cells() - results.finished
+    missing = _count_missing(results, confirm)
     if missing:
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
@@ -166,24 +148,37 @@ def status(
     """Show how far a study is: finished, failed and missing runs of each arm."""
     workspace = Workspace.at(root, tracking_uri)
     results, _ = _gather(load_plan(study, workspace, settings), workspace)
-    rows = [
-        {
-            "arm": arm.arm.label,
-            "trials": f"{len(arm.trials)}/{arm.arm.trials}",
-            "seeds": f"{len(arm.runs)}/{len(arm.arm.seeds)}",
-            "diverged": sum(run.outcome == "diverged" for run in arm.runs.values()),
-            "crashed": len(arm.crashed),
-        }
-        for arm in results.arms
-    ]
+    from stn_bench.rounds import planned_runs
+
+    rows, planned = _status_rows(results), planned_runs(results)
     if as_json:
-        print_json({"study": study, "planned": results.plan.cells(), "finished": results.finished, "arms": rows})
+        print_json({"study": study, "planned": planned, "finished": results.finished, "arms": rows})
         return
-    table = Table("arm", "tuning trials", "seeds", "diverged", "crashed", box=None, pad_edge=False)
+    table = Table(*({"trials": "tuning trials"}.get(name, name) for name in rows[0]), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(str, row.values()))
     console.print(table)
-    console.print(f"\n{results.finished} of {results.plan.cells()} runs finished")
+    console.print(f"\n{results.finished} of {planned} runs finished")
+    _print_stops(results)
+
+
+def _status_rows(results: Results) -> list[dict[str, Any]]:
+    from stn_bench.rounds import confirming_seeds, planned_seeds
+
+    planned, fresh = planned_seeds(results), confirming_seeds(results)
+    rows = []
+    for arm in results.arms:
+        label = arm.arm.label
+        row = {
+            "arm": label,
+            "trials": f"{len(arm.trials)}/{arm.arm.trials}",
+            "seeds": f"{len(arm.runs)}/{planned[label]}",
+            "diverged": sum(run.outcome == "diverged" for run in arm.runs.values()),
+            "crashed": len(arm.crashed),
+        }
+        confirmed = {"confirmed": f"{len(arm.confirmed)}/{len(fresh.get(label, ()))}"}
+        rows.append(row | (confirmed if results.plan.study.confirm else {}))
+    return rows
 
 
 def report(
@@ -191,17 +186,40 @@ def report(
     root: Root = None,
     tracking_uri: TrackingUri = None,
     settings: Settings = None,
+    formats: Annotated[
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAMES",
+            help="Some of md,html,latex,csv, by commas [default: md, and those that lie there].",
+            show_default=False,
+        ),
+    ] = "",
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the report is stale.")] = False,
 ) -> None:
     """Write the report of a study again, from what the store holds."""
     workspace = Workspace.at(root, tracking_uri)
-    results, tracking = _gather(load_plan(study, workspace, settings), workspace)
-    if not check:
-        console.print(f"report: {_write_report(results, workspace, tracking) / 'report.md'}", soft_wrap=True)
-        return
-    from stn_bench.report.build import build_report, stale_files
+    planned = load_plan(study, workspace, settings)
+    from stn_bench.report.build import (
+        DEFAULT,
+        FORMATS,
+        build_report,
+        kept_formats,
+        present_formats,
+        read_formats,
+        stale_files,
+    )
 
-    stale = stale_files(workspace.report(study), build_report(results, tracking.file))
+    folder = workspace.report(study)
+    asked = read_formats(formats) if formats else None
+    results, tracking = _gather(planned, workspace)
+    if not check:
+        wanted = asked or kept_formats(folder)
+        _write_report(results, workspace, tracking, wanted)
+        for name in wanted:
+            console.print(f"report: {folder / FORMATS[name]}", soft_wrap=True)
+        return
+    stale = stale_files(folder, build_report(results, tracking.file, asked or present_formats(folder) or DEFAULT))
     if stale:
         console.print(f"{workspace.report(study)} is stale: {', '.join(stale)}", soft_wrap=True)
         raise typer.Exit(1)
@@ -278,91 +296,6 @@ def _plain(value: Any) -> str:
     return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
 
 
-def _plan_tree(planned: Plan, workspace: Workspace) -> dict[str, Any]:
-    study = planned.study
-    return {
-        "study": study.name,
-        "digest": planned.digest,
-        "metric": study.metric,
-        "direction": study.direction,
-        "margin": study.margin,
-        "runs": planned.cells(),
-        "arms": [_arm_tree(arm, workspace) for arm in planned.arms],
-        "ablations": [
-            {
-                "name": one.ablation.name,
-                "question": one.ablation.question,
-                "base": one.base.label,
-                "arms": {written.name: arm.label for written, arm in one.arms},
-            }
-            for one in planned.ablations
-        ],
-    }
-
-
-def _arm_tree(arm: PlannedArm, workspace: Workspace) -> dict[str, Any]:
-    from stn_bench.results import run_key
-
-    specs = [*arm.tuning_specs(), *(arm.verdict_specs({}) if not arm.trials else ())]
-    return {
-        "label": arm.label,
-        "ablation": arm.ablation,
-        "name": arm.name,
-        "set": dict(arm.changes),
-        "seeds": arm.seeds,
-        "trials": arm.trials,
-        "epochs": arm.config.train.epochs,
-        "runs": [
-            {
-                "phase": s.phase,
-                "seed": s.seed,
-                "trial": s.trial,
-                "chosen": s.chosen,
-                "run_key": run_key(s, workspace.datasets),
-            }
-            for s in specs
-        ],
-        "settings": arm.config.resolved().flat(),
-    }
-
-
-def _print_plan(planned: Plan) -> None:
-    study = planned.study
-    console.print(f"[bold]{escape(study.title)}[/]")
-    console.print(f"metric {study.metric} ({study.direction}), margin {study.margin:g}, plan {planned.digest[:12]}\n")
-    table = Table("arm", "what it changes", "tuning trials", "seeds", "epochs", "FLOPs", box=None, pad_edge=False)
-    beside = _flops_beside_base(planned)
-    for arm in planned.arms:
-        changes = escape(_plain(dict(arm.changes))) or "[dim]nothing: the base[/]"
-        counts = (str(arm.trials), _plain(list(arm.seeds)), str(arm.config.train.epochs))
-        table.add_row(arm.label, changes, *counts, beside[arm.label])
-    console.print(table)
-    if any("†" in text for text in beside.values()):
-        console.print("† costs over 5 % more FLOPs than its base")
-    shared = sum(1 + len(one.arms) for one in planned.ablations) - len(planned.arms)
-    saved = f"; {shared} arms are shared between questions and trained once" if shared else ""
-    console.print(f"\n{planned.cells()} runs{saved}")
-
-
-def _flops_beside_base(planned: Plan) -> dict[str, str]:
-    """Return each arm's FLOPs beside its base's, by its label, with the sign of what costs over 5 % more."""
-    found: dict[str, str] = {}
-    for ablation in planned.ablations:
-        for arm in (ablation.base, *(trained for _, trained in ablation.arms)):
-            found.setdefault(arm.label, _flops_text(arm.config, ablation.base.config))
-    return found
-
-
-def _flops_text(config: Config, base: Config) -> str:
-    if config.model.factory or base.model.factory:
-        return "–"
-    ours, theirs = flops(config), flops(base)
-    over = ours / theirs - 1
-    sign = COSTLIER_SIGN if over > COSTLIER else ""
-    relative = f"{100 * over:+.0f}" if abs(over) >= 0.005 else "±0"
-    return f"{ours / 1e6:.2f} M" + (f" ({relative} %){sign}" if ours != theirs else "")
-
-
 def _tracking(workspace: Workspace) -> Tracking:
     from stn_bench.tracking import Tracking
 
@@ -376,34 +309,65 @@ def _gather(planned: Plan, workspace: Workspace) -> tuple[Results, Tracking]:
     return gather(planned, tracking, workspace.datasets), tracking
 
 
-def _write_report(results: Results, workspace: Workspace, tracking: Tracking) -> Path:
-    from stn_bench.report.build import build_report, write_report
+def _write_report(
+    results: Results, workspace: Workspace, tracking: Tracking, formats: tuple[str, ...] | None = None
+) -> Path:
+    """Write the report in these formats, else in Markdown and those that lie there, so that none becomes stale."""
+    from stn_bench.report.build import build_report, kept_formats, write_report
+    from stn_bench.report.page import opening
+    from stn_bench.report.summary import summarise
 
     name = results.plan.study.name
     folder = workspace.report(name)
-    files = build_report(results, tracking.file)
-    write_report(folder, files)
-    answers = files["report.md"].decode().partition("\nDifferences are paired")[0]
-    tracking.log_report(tracking.open_study(name), name, folder, answers)
+    write_report(folder, build_report(results, tracking.file, formats or kept_formats(folder)))
+    tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(results)))
     return folder
 
 
 def _print_answers(results: Results) -> None:
-    from stn_bench.report.page import Unit, answer
+    from stn_bench.report.answer import ranked, sentence
     from stn_bench.report.summary import summarise
+    from stn_bench.report.words import Unit
 
     summary = summarise(results)
     unit = Unit.of(summary.metric)
     for ablation in summary.ablations:
         console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
-        for arm in ablation.arms[1:]:
-            console.print(
-                f"  {answer(arm, ablation, unit)}".replace("**", "").replace("`", ""), markup=False, soft_wrap=True
-            )
+        for arm in ranked(ablation):
+            line = f"  {arm.verdict}: {sentence(arm, ablation, unit)}".replace("`", "")
+            console.print(line, markup=False, soft_wrap=True)
+
+
+def _print_stops(results: Results) -> None:
+    """Say which arms an early look decided, so that nobody wonders where their other seeds are."""
+    from stn_bench.verdicts import verdicts
+
+    stops: dict[int, list[str]] = {}
+    for ablation, found in verdicts(results).items():
+        for name, verdict in found.items():
+            if verdict.judgement.stopped and verdict.word != "invalid":
+                stops.setdefault(verdict.judgement.look, []).append(f"{ablation}/{name}")
+    for look, arms in sorted(stops.items()):
+        looks = len(results.plan.study.all_looks)
+        console.print(f"stopped at look {look} of {looks}: {', '.join(arms)}", soft_wrap=True)
+
+
+def _check_confirm(planned: Plan) -> None:
+    if not planned.study.confirm:
+        raise CatalogueError(
+            f"studies/{planned.study.name}.toml: `run --confirm` needs fresh seeds; add `confirm = [..]` with some "
+            f"that are neither in `seeds` nor `tuning.seed`"
+        )
+
+
+def _count_missing(results: Results, confirm: bool) -> int:
+    from stn_bench.rounds import confirming_runs, planned_runs
+
+    return planned_runs(results) - results.finished + (confirming_runs(results) if confirm else 0)
 
 
 def _root_option(root: Path | None) -> str:
     return f" --root {root}" if root else ""
 
 
-__all__ = ["check", "list_all", "plan", "report", "run", "show", "status", "ui", "why"]
+__all__ = ["check", "list_all", "report", "run", "show", "status", "ui", "why"]

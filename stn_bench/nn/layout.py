@@ -64,6 +64,25 @@ def flops(config: Config) -> int:
     return rescaling + classifier + (_transformer_flops(size, model) if model.transformer.kind == "affine" else 0)
 
 
+def parameters(config: Config) -> int:
+    """Return the number of weights, moving statistics included, counted as `stn_bench.nn.cost` counts them.
+
+    Raises:
+        ConfigError: if the configuration names a network of its own, which only building it can tell.
+    """
+    if config.model.factory is not None:
+        raise ConfigError(f"`model.factory` {config.model.factory}: its weights are not known before it is built")
+    model, classes = config.model, len(config.data.alphabet)
+    features = scaled_channels(TRUNK[-1].channels, model.width)
+    classifier = sum(_trunk_parameters(model)) + _convolution_parameters(3, features, classes)
+    if model.transformer.kind == "none":
+        return classifier
+    channels = scaled_channels(LOCALISATION_CHANNELS, model.width)
+    own_blocks = sum(_trunk_parameters(model)[model.transformer.shared_blocks :])
+    head = _convolution_parameters(3, features, channels) + _convolution_parameters(1, channels, MATRIX)
+    return classifier + own_blocks + head
+
+
 def matching_width(config: Config, target: int) -> float:
     """Return the `model.width` at which a configuration costs as many FLOPs as the target.
 
@@ -84,6 +103,26 @@ def matching_width(config: Config, target: int) -> float:
     if abs(at(best) - target) > TOLERANCE * target:
         raise ConfigError(f"no `model.width` brings it within {TOLERANCE:.0%} of {target:,} FLOPs; {best} is nearest")
     return best
+
+
+def _trunk_parameters(model: ModelConfig) -> list[int]:
+    """Return the weights of each block: its convolution, and what its normalisation learns and keeps."""
+    total, incoming = [], COLOURS
+    for block in TRUNK:
+        channels = scaled_channels(block.channels, model.width)
+        total.append(_convolution_parameters(block.kernel, incoming, channels) + _norm_parameters(channels, model))
+        incoming = channels
+    return total
+
+
+def _convolution_parameters(kernel: int, incoming: int, channels: int) -> int:
+    return (kernel**2 * incoming + 1) * channels
+
+
+def _norm_parameters(channels: int, model: ModelConfig) -> int:
+    moving = {"none": 0, "batch": 2, "batch_renorm": 5}[model.norm.kind]
+    learned = 2 if moving and model.norm.affine else 0
+    return (moving + learned) * channels
 
 
 def _transformer_flops(size: int, model: ModelConfig) -> int:

@@ -3,42 +3,56 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
-from stn_bench.data.pictures import side_by_side
-from stn_bench.errors import MachineError, ReportError
-from stn_bench.plan import PlannedAblation, PlannedArm
-from stn_bench.record import RunRecord
-from stn_bench.report.figures import (
-    Curve,
-    Effect,
-    Example,
-    Point,
-    draw_costs,
-    draw_curves,
-    draw_effects,
-    draw_gallery,
-)
-from stn_bench.report.page import Unit, render_page
-from stn_bench.report.summary import AblationSummary, Artifact, Summary, summarise
-from stn_bench.report.table import runs_table, to_csv
-from stn_bench.results import ArmResults, Results
+from stn_bench.errors import MachineError, ReportError, did_you_mean
+from stn_bench.report.html import render_html
+from stn_bench.report.illustrations import Illustration, forest, illustrations
+from stn_bench.report.latex import render_latex
+from stn_bench.report.page import render_page
+from stn_bench.report.summary import Artifact, Summary, summarise
+from stn_bench.report.table import runs_table, to_csv, verdicts_table
+from stn_bench.results import Results
 
 Files = dict[str, bytes]
-CURVE = "validation.accuracy"
-GALLERY_FILE = "rectified.npz"
-TRANSFORMER = "model.transformer."
+FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
+"""Format -> the file that it is; Markdown has `report.json`, `runs.csv` and the figures beside it."""
+
+DEFAULT = ("md",)
 
 
-def build_report(results: Results, artifact: Artifact) -> Files:
+def read_formats(text: str) -> tuple[str, ...]:
+    """Return formats written as "md,html".
+
+    Raises:
+        ReportError: if one of them is unknown.
+    """
+    names = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
+    unknown = next((name for name in names if name not in FORMATS), None)
+    if unknown is not None or not names:
+        asked = f"got `{unknown or text}`.{did_you_mean(unknown or '', FORMATS)}"
+        raise ReportError(f"--format: expected some of {', '.join(FORMATS)}, {asked}")
+    return names
+
+
+def present_formats(folder: Path) -> tuple[str, ...]:
+    """Return the formats that lie in a report's folder."""
+    return tuple(name for name, file in FORMATS.items() if (folder / file).is_file())
+
+
+def kept_formats(folder: Path) -> tuple[str, ...]:
+    """Return the formats that a report is written in unless asked otherwise: Markdown, and those that lie there."""
+    return tuple(dict.fromkeys((*DEFAULT, *present_formats(folder))))
+
+
+def build_report(results: Results, artifact: Artifact, formats: Sequence[str] = DEFAULT) -> Files:
     """Return every file of the report by its path in the report's folder: the same bytes for the same store.
 
     Args:
         results: the study's results.
         artifact: (run id, path) -> local path of an artifact of a run.
+        formats: names from `FORMATS`.
 
     Raises:
         ReportError: if nothing is finished yet.
@@ -48,102 +62,38 @@ def build_report(results: Results, artifact: Artifact) -> Files:
         raise ReportError(f"study `{name}`: no run is finished yet; start with `stn-bench run {name}`")
     summary = summarise(results, artifact)
     files: Files = {}
-    captions: dict[str, list[tuple[str, str]]] = {}
-    for planned, ablation in zip(results.plan.ablations, summary.ablations, strict=True):
-        captions[ablation.name] = []
-        for path, caption, png in _figures(planned, ablation, summary, results, artifact):
-            files[path] = png
-            captions[ablation.name].append((path, caption))
-    files["report.md"] = render_page(summary, captions).encode()
-    files["report.json"] = (summary.model_dump_json(indent=1) + "\n").encode()
-    files["runs.csv"] = to_csv(runs_table(results)).encode()
+    if {"md", "html"} & set(formats):
+        files |= _pages(summary, _figures(summary, results, artifact), results, formats)
+    if "latex" in formats:
+        files[FORMATS["latex"]] = render_latex(summary).encode()
+    if "csv" in formats:
+        files[FORMATS["csv"]] = to_csv(verdicts_table(summary)).encode()
     return files
 
 
-def _figures(
-    planned: PlannedAblation, ablation: AblationSummary, summary: Summary, results: Results, artifact: Artifact
-) -> Iterable[tuple[str, str, bytes]]:
-    unit = Unit.of(summary.metric)
-    arms = {name: results.of(arm) for name, arm in _named(planned)}
-    effects = _effects(ablation, unit)
-    if effects:
-        points = f"{unit.points and ','}{unit.points}"
-        caption = f"Difference to the base in {unit.name}{points}, with 95 % intervals; grey: the margin"
-        yield (
-            f"figures/{ablation.name}_differences.png",
-            caption,
-            draw_effects(effects, f"difference to base{points}", summary.margin * unit.scale),
-        )
-    curves = [curve for name, arm in arms.items() if (curve := _curve(name, arm))]
-    if curves:
-        caption = "Validation accuracy by epoch: the mean over the seeds, and the band from the lowest to the highest"
-        yield f"figures/{ablation.name}_curves.png", caption, draw_curves(curves, "validation accuracy, %")
-    costs = _points(ablation, unit)
-    if costs:
-        caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
-        ylabel = f"{unit.name}{unit.suffix and ','}{unit.suffix}"
-        yield f"figures/{ablation.name}_cost.png", caption, draw_costs(costs, ylabel)
-    for name, arm in arms.items() if _asks_about_transformer(planned) else ():
-        found = _examples(arm, artifact)
-        if found:
-            seed, examples = found
-            caption = f"What the transformer of `{name}` does (seed {seed}): original | yellow bar | rectified"
-            yield f"figures/{ablation.name}_gallery_{name}.png", caption, draw_gallery(examples)
+def _figures(summary: Summary, results: Results, artifact: Artifact) -> dict[str, list[Illustration]]:
+    """Return the figures of the study, under "", and of each question."""
+    all_arms = forest(summary)
+    return {"": [all_arms] if all_arms else []} | {
+        ablation.name: list(illustrations(planned, ablation, results, artifact))
+        for planned, ablation in zip(results.plan.ablations, summary.ablations, strict=True)
+    }
 
 
-def _asks_about_transformer(planned: PlannedAblation) -> bool:
-    return any(path.startswith(TRANSFORMER) for arm, _ in planned.arms for path in arm.set)
-
-
-def _named(planned: PlannedAblation) -> list[tuple[str, PlannedArm]]:
-    return [("base", planned.base), *((arm.name, trained) for arm, trained in planned.arms)]
-
-
-def _effects(ablation: AblationSummary, unit: Unit) -> list[Effect]:
-    return [
-        Effect(
-            arm.name,
-            arm.difference * unit.scale,
-            arm.interval[0] * unit.scale,
-            arm.interval[1] * unit.scale,
-            arm.verdict or "",
-        )
-        for arm in ablation.arms[1:]
-        if arm.difference is not None and arm.interval is not None
-    ]
-
-
-def _curve(name: str, arm: ArmResults) -> Curve | None:
-    """Return the mean and the range over the seeds, as far as the shortest of them goes."""
-    series = [run.history[CURVE] for run in arm.runs.values() if run.outcome == "finished"]
-    if not series:
-        return None
-    epochs = min(len(values) for values in series)
-    values = 100 * np.array([values[:epochs] for values in series])  # (seeds, epochs), per cent
-    return Curve(name, np.arange(1, epochs + 1), values.mean(0), values.min(0), values.max(0), len(series))
-
-
-def _points(ablation: AblationSummary, unit: Unit) -> list[Point]:
-    return [
-        Point(arm.name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
-        for arm in ablation.arms
-        if arm.flops and arm.mean is not None
-    ]
-
-
-def _examples(arm: ArmResults, artifact: Artifact) -> tuple[int, list[Example]] | None:
-    """Return the pictures that the arm's first run with a transformer kept, and that run's seed."""
-    for seed, run in sorted(arm.runs.items()):
-        if _has_gallery(run):
-            with np.load(artifact(run.run_id, GALLERY_FILE), allow_pickle=False) as file:
-                triples = zip(file["letters"], file["originals"], file["rectified"], strict=True)
-                return seed, [Example(str(letter), side_by_side(before, after)) for letter, before, after in triples]
-    return None
-
-
-def _has_gallery(run: RunRecord) -> bool:
-    transforms = run.settings["model.transformer.kind"] != "none" and not run.settings["model.factory"]
-    return run.outcome == "finished" and transforms
+def _pages(
+    summary: Summary, figures: Mapping[str, Sequence[Illustration]], results: Results, formats: Sequence[str]
+) -> Files:
+    page = render_page(summary, figures)
+    drawn = {figure.path: figure.png for group in figures.values() for figure in group}
+    files: Files = {}
+    if "md" in formats:
+        files |= drawn
+        files["report.md"] = page.encode()
+        files["report.json"] = (summary.model_dump_json(indent=1) + "\n").encode()
+        files["runs.csv"] = to_csv(runs_table(results)).encode()
+    if "html" in formats:
+        files["report.html"] = render_html(summary.title, page, drawn).encode()
+    return files
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -155,9 +105,8 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
     try:
         for path, content in files.items():
             write_whole(folder / path, content)
-        for old in (folder / "figures").glob("*"):
-            if f"figures/{old.name}" not in files:
-                old.unlink()
+        for old in _left_over(folder, files):
+            (folder / old).unlink()
     except OSError as error:
         reason = error.strerror or error
         raise MachineError(f"{folder}: the report cannot be written ({reason}); make room and try again") from None
@@ -179,12 +128,31 @@ def write_whole(path: Path, content: bytes) -> None:
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """Return the names of the files that are missing, differ from the store, or should not be there."""
     differing = [path for path, content in files.items() if not _is_same(folder / path, content)]
+    return differing + _left_over(folder, files)
+
+
+def _left_over(folder: Path, files: Mapping[str, bytes]) -> list[str]:
+    """Return the figures of an earlier page; without a new page, those there are belong to the old one."""
+    if FORMATS["md"] not in files:
+        return []
     present = [f"figures/{path.name}" for path in sorted((folder / "figures").glob("*"))]
-    return differing + [path for path in present if path not in files]
+    return [path for path in present if path not in files]
 
 
 def _is_same(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
 
 
-__all__ = ["Artifact", "Files", "build_report", "stale_files", "write_report", "write_whole"]
+__all__ = [
+    "DEFAULT",
+    "FORMATS",
+    "Artifact",
+    "Files",
+    "build_report",
+    "kept_formats",
+    "present_formats",
+    "read_formats",
+    "stale_files",
+    "write_report",
+    "write_whole",
+]

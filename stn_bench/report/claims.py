@@ -22,7 +22,7 @@ from stn_bench.stats import (
     known,
     known_interval,
 )
-from stn_bench.verdicts import unfair_reason
+from stn_bench.verdicts import ArmVerdict, unfair_reason
 
 Outcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
 
@@ -40,9 +40,9 @@ class ClaimSummary(BaseModel):
         outcome: reproduced, contradicted, undecided, or not asked at this scale.
         reason: why it is undecided or was not asked, where the numbers do not say it.
         value: the mean paired difference, or the mean of the metric where it was measured.
-        interval: its 95 % t-interval over the seeds.
+        interval: its t-interval over the seeds: that of the question's table where the claim is in it, else at 95 %.
         bound: the value that the metric lies above if the claim holds, where it was measured.
-        p: two-sided p of the paired t-test, without correction.
+        p: two-sided p of the t-test, without correction.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -61,7 +61,7 @@ class ClaimSummary(BaseModel):
     p: float | None = None
 
 
-Judged = Mapping[str, Verdict | None]
+Judged = Mapping[str, ArmVerdict]
 """Arm -> the verdict of its question's table, corrected for the arms of the question."""
 
 
@@ -109,16 +109,25 @@ class _Test:
     def _compared(self, claim: Claim) -> ClaimSummary:
         arm, against = self._arms[claim.arm], self._arms[claim.against]
         metric, direction = claim.metric or self._study.metric, self._direction(claim)
+        in_table = self._in_table(claim)
         comparison = compare(arm.values(metric), against.values(metric), direction)
+        if in_table is not None:
+            comparison = in_table.judgement.comparison
         found: dict[str, Any] = {
             "value": known(comparison.difference),
             "interval": known_interval(comparison.low, comparison.high),
             "p": known(comparison.p),
         }
-        unfair = unfair_reason(arm, against, self._study.max_failed)
+        unfair = in_table.reason if in_table else unfair_reason(arm, against, self._study.max_failed)
         if unfair:
             return self._written(claim, outcome="undecided", reason=unfair, **found)
-        return self._written(claim, outcome=_outcome(self._verdict(claim, comparison, direction), claim), **found)
+        verdict = in_table.word if in_table else self._verdict(claim, comparison, direction)
+        return self._written(claim, outcome=_outcome(verdict, claim), **found)
+
+    def _in_table(self, claim: Claim) -> ArmVerdict | None:
+        """Return the verdict of the question's table where the claim is in it."""
+        is_there = claim.metric in ("", self._study.metric) and claim.against == BASE
+        return self._judged.get(claim.arm) if is_there else None
 
     def _direction(self, claim: Claim) -> Direction:
         if not claim.metric or claim.metric == self._study.metric:
@@ -126,11 +135,10 @@ class _Test:
         return "maximize" if is_better_high(claim.metric) else "minimize"
 
     def _verdict(self, claim: Claim, comparison: Comparison, direction: Direction) -> Verdict:
-        """Return the verdict of the question's table where the claim is in it, else one of the claim's own."""
+        """Return the claim's own verdict, of a comparison that is in no table."""
         is_primary = claim.metric in ("", self._study.metric)
-        in_table = self._judged.get(claim.arm) if is_primary and claim.against == BASE else None
         margin = self._study.margin if is_primary else 0.0  # no margin is set for other metrics
-        return in_table or judge(comparison, comparison.p, margin=margin, direction=direction)
+        return judge(comparison, comparison.p, margin=margin, direction=direction)
 
 
 def _outcome(verdict: Verdict, claim: Claim) -> Outcome:

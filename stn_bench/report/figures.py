@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 # Okabe and Ito's palette, told apart by colour-blind readers too; the base is always the first, black.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", "-.", ":")
+MOST_INSIDE = 7
+LEGEND_COLUMNS = 3
 STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -60,17 +64,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Effect:
-    """An arm's difference to its base with its interval."""
-
-    name: str
-    difference: float
-    low: float
-    high: float
-    verdict: str
-
-
-@dataclass(frozen=True)
 class Example:
     """A picture before and after the transformer, uint8 of shape (height, width, 3), and its letter."""
 
@@ -78,51 +71,54 @@ class Example:
     pair: np.ndarray
 
 
+def look(index: int) -> tuple[str, str, str]:
+    """Return colour, line and marker of an arm by its place; 64 arms pass before colour and marker repeat."""
+    turn = index // len(COLOURS)
+    return COLOURS[index % len(COLOURS)], LINES[turn % len(LINES)], MARKERS[(index + turn) % len(MARKERS)]
+
+
+def add_legend(axes: Axes, count: int) -> None:
+    """Name the arms inside the axes, or beneath them where they are too many to leave room."""
+    if count <= MOST_INSIDE:
+        axes.legend(loc="best")
+        return
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=7)
+
+
+def legend_height(count: int) -> float:
+    """Return how many inches a legend beneath the axes adds to a figure."""
+    return 0.17 * -(-count // LEGEND_COLUMNS) if count > MOST_INSIDE else 0.0
+
+
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
     """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
-    with new_figure(6.4, 3.6) as (figure, png):
+    with new_figure(6.4, 3.6 + legend_height(len(curves))) as (figure, png):
         axes = figure.subplots()
         for index, curve in enumerate(curves):
-            colour = COLOURS[index % len(COLOURS)]
+            colour, line, marker = look(index)
             axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
             label = f"{curve.name} ({curve.seeds} seed{'s' * (curve.seeds != 1)})"
-            single = MARKERS[index % len(MARKERS)] if len(curve.epochs) == 1 else ""
-            axes.plot(curve.epochs, curve.mean, color=colour, label=label, linewidth=1.6, marker=single)
+            single = marker if len(curve.epochs) == 1 else ""
+            axes.plot(curve.epochs, curve.mean, line, color=colour, label=label, linewidth=1.6, marker=single)
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(loc="best")
+        add_legend(axes, len(curves))
     return png.getvalue()
 
 
 def draw_costs(points: Sequence[Point], ylabel: str) -> bytes:
     """Return the metric against FLOPs: a small mark for each seed, a large one for the mean."""
-    with new_figure(6.4, 3.6) as (figure, png):
+    with new_figure(6.4, 3.6 + legend_height(len(points))) as (figure, png):
         axes = figure.subplots()
         for index, point in enumerate(points):
-            colour, look = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)]
-            axes.plot([point.cost] * len(point.values), point.values, look, color=colour, markersize=4, alpha=0.45)
-            axes.plot([point.cost], [point.mean], look, color=colour, markersize=9, label=point.name)
+            colour, _, marker = look(index)
+            axes.plot([point.cost] * len(point.values), point.values, marker, color=colour, markersize=4, alpha=0.45)
+            axes.plot([point.cost], [point.mean], marker, color=colour, markersize=9, label=point.name, linestyle="")
         axes.set(xlabel="floating-point operations a picture", ylabel=ylabel, xscale="log")
         _readable_log(axes, [point.cost for point in points])
-        axes.legend(loc="best")
-    return png.getvalue()
-
-
-def draw_effects(effects: Sequence[Effect], xlabel: str, margin: float) -> bytes:
-    """Return a forest plot: each arm's difference to the base with its interval, and the margin around 0."""
-    with new_figure(6.4, 1.1 + 0.34 * len(effects)) as (figure, png):
-        axes = figure.subplots()
-        axes.axvspan(-margin, margin, color="#999999", alpha=0.15, linewidth=0)
-        axes.axvline(0, color="#000000", linewidth=0.8)
-        for row, effect in enumerate(reversed(effects)):
-            axes.plot([effect.low, effect.high], [row, row], color=COLOURS[6], linewidth=2)
-            axes.plot([effect.difference], [row], color=COLOURS[6], marker="o", markersize=6)
-            axes.annotate(
-                effect.verdict, (1.01, row), xycoords=("axes fraction", "data"), va="center", annotation_clip=False
-            )
-        axes.set(xlabel=xlabel, yticks=range(len(effects)), ylim=(-0.6, len(effects) - 0.4))
-        axes.set_yticklabels([effect.name for effect in reversed(effects)])
-        axes.grid(axis="y", visible=False)
+        add_legend(axes, len(points))
     return png.getvalue()
 
 
@@ -143,7 +139,8 @@ def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
 def new_figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
     """Give a figure of this size in inches, and write it as PNG when the block ends: the same bytes every time."""
     png = io.BytesIO()
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}):  # type: ignore[dict-item]
+    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}), warnings.catch_warnings():  # type: ignore[dict-item]
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title may hold letters that the font has not
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure, png
         figure.savefig(png, format="png", metadata={"Software": None})
@@ -152,9 +149,10 @@ def new_figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO
 def _readable_log(axes: Axes, costs: Sequence[float]) -> None:
     """Label each arm's cost in plain numbers: a decade's ticks say nothing where all costs lie within one."""
     axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
+    gap = max(1.15, (max(costs) * 1.6 / (min(costs) / 1.6)) ** (1 / 9))  # nine labels fit beside one another
     distinct: list[float] = []
     for cost in sorted(costs):
-        if not distinct or cost > distinct[-1] * 1.15:
+        if not distinct or cost > distinct[-1] * gap:
             distinct.append(cost)
     axes.set_xticks(distinct)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_short(value)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -14,13 +15,18 @@ from pydantic import BaseModel, ConfigDict
 
 from stn_bench.catalogue import BASE
 from stn_bench.errors import StnBenchError
+from stn_bench.flags import Costs, flags
+from stn_bench.frozen import is_later
 from stn_bench.identity import canonical
 from stn_bench.metrics import TUNING_METRIC
-from stn_bench.plan import COSTLIER, PlannedAblation
+from stn_bench.plan import COSTLIER, Plan, PlannedAblation
 from stn_bench.record import PREDICTIONS, LayerCost, RunRecord
 from stn_bench.report.claims import ClaimSummary, claims_of
+from stn_bench.report.confirmation import ConfirmationSummary, confirmation_of
 from stn_bench.results import ArmResults, Results
+from stn_bench.rounds import planned_runs, planned_seeds
 from stn_bench.stats import (
+    ALPHA,
     Direction,
     Method,
     PictureParts,
@@ -62,7 +68,7 @@ class ArmSummary(Frozen):
         label: the arm's name in the study, where several questions may share it.
         set: what it changes, by dotted path.
         chosen: the hyperparameters that tuning chose.
-        planned: number of seeds planned.
+        planned: number of seeds that its verdict wants as far as can be told today, or has anyway.
         seeds: seeds that finished.
         values: the primary metric of each of those.
         failed: seed -> why it diverged or crashed.
@@ -79,6 +85,7 @@ class ArmSummary(Frozen):
         correlation: of the arm and the base over the seeds.
         pairs: number of seeds that the arm and the base both finished and that the verdict uses.
         wins: number of those on which the arm is the better one.
+        losses: number of those on which it is the worse one.
         superiority: exact 95 % bound of P(arm > base): at least this if it won half or more, else at most this.
         effect_size: difference in standard deviations of the paired differences, with Hedges' factor.
         error_ratio: error rate over the base's, the geometric mean over the seeds, for accuracies.
@@ -91,6 +98,8 @@ class ArmSummary(Frozen):
         stopped: whether the arm was decided before the last look, and trained on no more seeds.
         more_seeds: for an undecided arm, about how many more seeds would decide it; null if a thousand would not.
         together: why the settings that it changes are one factor, where there is more than one.
+        match: "flops" if its width was scaled until it costs the base's FLOPs.
+        flags: what differs from the base beyond its one factor, in sentences: costs, and settings that go together.
         parameters: number of weights, moving statistics included; like all costs, the mean over its runs.
         flops: floating-point operations to read one picture.
         seconds: seconds of training and validation.
@@ -124,6 +133,7 @@ class ArmSummary(Frozen):
     correlation: float | None = None
     pairs: int | None = None
     wins: int | None = None
+    losses: int | None = None
     superiority: float | None = None
     effect_size: float | None = None
     error_ratio: float | None = None
@@ -136,6 +146,8 @@ class ArmSummary(Frozen):
     stopped: bool = False
     more_seeds: int | None = None
     together: str = ""
+    match: str = ""
+    flags: tuple[str, ...] = ()
     parameters: float | None
     flops: float | None
     seconds: float | None
@@ -148,6 +160,13 @@ class ArmSummary(Frozen):
     run_ids: tuple[str, ...]
     costlier: dict[str, float] = {}
     published_p: float | None = None
+
+    @property
+    def disagrees(self) -> bool:
+        """Whether the sign-flip test and the t-test fall on different sides of 5 %."""
+        if self.p is None or self.sign_flip_p is None:
+            return False
+        return (self.p < ALPHA) != (self.sign_flip_p < ALPHA)
 
 
 class EffectSummary(Frozen):
@@ -185,6 +204,7 @@ class AblationSummary(Frozen):
         effects: main effects and two-way interactions of the factors.
         fairness: arm -> what it was given.
         expected_best: arm -> expected best validation accuracy of 1, 2, … tuning trials.
+        confirmation: what fresh seeds say of the best arm; null as long as none were trained.
     """
 
     name: str
@@ -198,6 +218,7 @@ class AblationSummary(Frozen):
     effects: tuple[EffectSummary, ...] = ()
     fairness: dict[str, Fairness] = {}
     expected_best: dict[str, tuple[float | None, ...]] = {}
+    confirmation: ConfirmationSummary | None = None
 
     @property
     def base(self) -> ArmSummary:
@@ -236,8 +257,41 @@ class Provenance(Frozen):
         return tuple(name for name, versions in parts.items() if len(versions) > 1)
 
 
+class Deviation(Frozen):
+    """Something that changed after the plan was frozen: when, what, and why."""
+
+    date: str
+    what: str
+    why: str
+
+
+class FrozenSummary(Frozen):
+    """The plan as it was frozen, and how the study came to deviate from it.
+
+    Args:
+        date: when it was frozen, ISO 8601 in UTC.
+        digest: its digest then.
+        deviations: every change that was declared since, in their order.
+        before_first_run: whether that was before the first of the study's runs began; true as long as there is none.
+        undeclared: how the plan differs today besides, which nobody declared.
+    """
+
+    date: str
+    digest: str
+    deviations: tuple[Deviation, ...] = ()
+    before_first_run: bool = True
+    undeclared: tuple[str, ...] = ()
+
+
 class Summary(Frozen):
-    """A study, summed up."""
+    """A study, summed up.
+
+    Args:
+        planned_runs: tuning trials, and verdict runs on the seeds that the verdicts want today.
+        finished_runs: those of them that have finished.
+        missing_runs: those that the verdicts still wait for; the seeds of arms that a look decided are not among them.
+        frozen: the plan as frozen before the first run; null if it was not.
+    """
 
     study: str
     title: str
@@ -254,8 +308,10 @@ class Summary(Frozen):
     base: dict[str, Any]
     planned_runs: int
     finished_runs: int
+    missing_runs: int = 0
     ablations: tuple[AblationSummary, ...]
     provenance: Provenance
+    frozen: FrozenSummary | None = None
 
     @property
     def claims(self) -> tuple[ClaimSummary, ...]:
@@ -270,7 +326,8 @@ def summarise(results: Results, artifact: Artifact | None = None) -> Summary:
         results: the study's results.
         artifact: where to read which test pictures a run read correctly; without it, that part is left out.
     """
-    plan, found = results.plan, verdicts(results)
+    plan, found, provenance = results.plan, verdicts(results), _provenance(results.records)
+    counts, planned = planned_seeds(results), planned_runs(results)
     read = partial(_read_correctly, artifact=artifact)
     return Summary(
         study=plan.study.name,
@@ -286,10 +343,27 @@ def summarise(results: Results, artifact: Artifact | None = None) -> Summary:
         max_failed=plan.study.max_failed,
         trials=plan.study.tuning.trials,
         base=dict(plan.study.base),
-        planned_runs=plan.cells(),
+        planned_runs=planned,
         finished_runs=results.finished,
-        ablations=tuple(_ablation(one, results, found[one.ablation.name], read) for one in plan.ablations),
-        provenance=_provenance(results.records),
+        missing_runs=planned - results.finished,
+        ablations=tuple(_ablation(one, results, found[one.ablation.name], read, counts) for one in plan.ablations),
+        provenance=provenance,
+        frozen=_frozen(plan, provenance.started),
+    )
+
+
+def _frozen(plan: Plan, started: str) -> FrozenSummary | None:
+    frozen = plan.frozen
+    if frozen is None:
+        return None
+    return FrozenSummary(
+        date=frozen.date,
+        digest=frozen.digest,
+        deviations=tuple(
+            Deviation(date=one.date, what="; ".join(one.changes), why=one.because) for one in frozen.deviations
+        ),
+        before_first_run=not (started and is_later(frozen.date, started)),
+        undeclared=tuple(frozen.changes(plan)),
     )
 
 
@@ -297,12 +371,17 @@ Reader = Callable[[RunRecord], NDArray[np.bool_] | None]
 
 
 def _ablation(
-    planned: PlannedAblation, results: Results, found: Mapping[str, ArmVerdict], read: Reader
+    planned: PlannedAblation,
+    results: Results,
+    found: Mapping[str, ArmVerdict],
+    read: Reader,
+    counts: Mapping[str, int],
 ) -> AblationSummary:
     ablation, study = planned.ablation, results.plan.study
     base = results.of(planned.base)
     rows = {written.name: results.of(trained) for written, trained in planned.arms}
     ours = _arm(BASE, base, study.metric, ablation.published, ablation.base)
+    ours = ours.model_copy(update={"flags": flags(planned, BASE, Costs(), Costs())})
     seeds = {name: _shared_seeds(arm, base, found[name], study.seeds) for name, arm in rows.items()}
     arms = []
     for written, _ in planned.arms:
@@ -311,7 +390,8 @@ def _ablation(
         ratio = _ratio(*pair, study.metric, seeds[written.name], found[written.name])
         parts = _parts(*pair, study.metric, seeds[written.name], read)
         arm = _compared(arm, found[written.name], ratio, parts)
-        arm = arm.model_copy(update={"together": written.together})
+        raised = flags(planned, written.name, _known_costs(arm), _known_costs(ours))
+        arm = arm.model_copy(update={"together": written.together, "match": written.match or "", "flags": raised})
         arms.append(_beside(arm, ours, ablation.published_pictures))
     return AblationSummary(
         name=ablation.name,
@@ -319,12 +399,13 @@ def _ablation(
         question=ablation.question,
         source=ablation.source,
         published_pictures=ablation.published_pictures,
-        arms=(ours, *arms),
-        claims=claims_of(planned, results, {name: verdict.word for name, verdict in found.items()}),
+        arms=tuple(arm.model_copy(update={"planned": counts[arm.label]}) for arm in (ours, *arms)),
+        claims=claims_of(planned, results, found),
         factors=_factor_levels(planned),
         effects=_effects(planned, results),
         fairness={name: _fairness(arm) for name, arm in {BASE: base, **rows}.items()},
         expected_best={name: curve for name, arm in {BASE: base, **rows}.items() if (curve := _expected_best(arm))},
+        confirmation=confirmation_of(planned, results, found),
     )
 
 
@@ -377,11 +458,15 @@ def _effects(planned: PlannedAblation, results: Results) -> tuple[EffectSummary,
     if not factors:
         return ()
     cells = {}
-    for arm in (planned.base, *(trained for _, trained in planned.arms)):
-        settings = arm.config.resolved().flat()
-        others = {path for path in arm.changes if path not in factors} - set(planned.ablation.base)
-        if not others:
+    for moved, arm in (
+        (set[str](), planned.base),
+        *((set(written.set), trained) for written, trained in planned.arms),
+    ):
+        if moved <= factors.keys():
+            settings = arm.config.resolved().flat()
             cells[tuple(settings[path] for path in factors)] = results.of(arm).values(metric)
+    if not cells.keys() >= set(itertools.product(*factors.values())):  # the study leaves some combinations out
+        return ()
     return tuple(
         EffectSummary(
             levels=dict(effect.levels),
@@ -409,6 +494,10 @@ def _expected_best(arm: ArmResults) -> tuple[float | None, ...]:
     """Return the expected best validation accuracy by number of trials; a diverged trial reads nothing."""
     scores = [trial.metrics.get(TUNING_METRIC, 0.0) if trial.outcome == "finished" else 0.0 for trial in arm.trials]
     return tuple(map(known, expected_best(scores))) if len(scores) == arm.arm.trials else ()
+
+
+def _known_costs(arm: ArmSummary) -> Costs:
+    return Costs(arm.parameters, arm.flops, arm.step_ms)
 
 
 def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
@@ -468,6 +557,7 @@ def _compared(summary: ArmSummary, verdict: ArmVerdict, ratio: Ratio | None, par
             "correlation": known(comparison.correlation),
             "pairs": comparison.n,
             "wins": comparison.wins,
+            "losses": comparison.losses,
             "superiority": known(superiority_bound(comparison.wins, comparison.n)),
             "effect_size": known(hedges(comparison)),
             "error_ratio": ratio and known(ratio.value),
@@ -530,4 +620,4 @@ def describe(machine: Mapping[str, Any]) -> str:
     )
 
 
-__all__ = ["AblationSummary", "ArmSummary", "Provenance", "Summary", "summarise"]
+__all__ = ["AblationSummary", "ArmSummary", "ConfirmationSummary", "Provenance", "Summary", "summarise"]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stn_bench.stats.comparison import Method, is_unstable, residual_variance
-from stn_bench.stats.values import ALPHA, FEWEST_SEEDS, Values
+from stn_bench.stats.values import ALPHA, FEWEST_SEEDS, ROUNDING, Values
 from stn_bench.stats.verdict import holm
 
 Levels = tuple[Any, ...]
@@ -83,7 +83,7 @@ def _weights(named: Mapping[str, Any], factors: Mapping[str, Sequence[Any]]) -> 
 
 
 def _effect(named: Mapping[str, Any], weights: NDArray[np.float64], table: NDArray[np.float64]) -> Effect:
-    from scipy import stats
+    from scipy import special
 
     combinations, seeds = table.shape
     by_seed = weights @ table
@@ -93,6 +93,9 @@ def _effect(named: Mapping[str, Any], weights: NDArray[np.float64], table: NDArr
     else:
         variance, df = float(by_seed.var(ddof=1)), seeds - 1
     value, se = math.fsum(by_seed) / seeds, math.sqrt(variance / seeds)
-    reach = float(stats.t.ppf(1 - ALPHA / 2, df)) * se
-    p = float(2 * stats.t.sf(abs(value) / se, df)) if se > 0 else float(value == 0)
+    noise = ROUNDING * float(np.abs(table).max())
+    if se <= noise:  # the cells differ by the same in every seed, but for rounding
+        return Effect(dict(named), value, value, value, float(abs(value) <= noise), math.nan, method)
+    reach = float(special.stdtrit(df, 1 - ALPHA / 2)) * se
+    p = float(2 * special.stdtr(df, -abs(value) / se))
     return Effect(dict(named), value, value - reach, value + reach, p, math.nan, method)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
-
-import numpy as np
 
 from stn_bench.stats.comparison import FEWEST_POOLED, Comparison
 from stn_bench.stats.values import ALPHA
 
 POWER = 0.8
+PRECISION = 1e-7  # of an effect, in standard errors
 MOST_SEEDS = 1000
 
 
@@ -50,44 +50,52 @@ def detectable(design: Design, sd: float, correlation: float = 0.0) -> float:
         sd: standard deviation of an arm over seeds.
         correlation: of two arms over the seeds.
     """
-    from scipy import optimize
-
     if design.seeds < 2 or math.isnan(sd):
         return math.nan
-    se = sd * math.sqrt(2 * (1 - correlation) / design.seeds)
-
-    def lacking(effect: float) -> float:
-        return power(effect, design.df, design.alpha) - POWER
-
-    high = 1.0
-    while lacking(high) < 0:
-        high *= 2
-    return se * float(optimize.brentq(lacking, 0.0, high, xtol=1e-6))
+    low, high = 0.0, 1.0
+    while power(high, design.df, design.alpha) < POWER:
+        low, high = high, 2 * high
+    while high - low > PRECISION:
+        middle = (low + high) / 2
+        low, high = (middle, high) if power(middle, design.df, design.alpha) < POWER else (low, middle)
+    return high * sd * math.sqrt(2 * (1 - correlation) / design.seeds)
 
 
 def power(effect: float, df: float, alpha: float = ALPHA) -> float:
     """Return the chance that a two-sided t-test finds an effect, in standard errors of the mean difference."""
-    from scipy import stats
+    from scipy import special  # the functions behind scipy.stats.nct, without the second that it takes to load
 
-    limit = stats.t.ppf(1 - alpha / 2, df)
-    return float(stats.nct.sf(limit, df, effect) + stats.nct.cdf(-limit, df, effect))
+    limit = special.stdtrit(df, 1 - alpha / 2)
+    other_side = float(special.nctdtr(df, effect, -limit))  # NaN where it is too small to be told
+    return float(1 - special.nctdtr(df, effect, limit)) + (0.0 if math.isnan(other_side) else other_side)
 
 
-def more_seeds(comparison: Comparison, margin: float, alpha: float = ALPHA) -> int | None:
+def more_seeds(comparison: Comparison, margin: float, alpha: float = ALPHA, share: float = 1.0) -> int | None:
     """Return about how many more seeds would decide a comparison with 80 % power, if it goes on as it began.
 
     Decided is a difference found, or shown to lie within the margin, whichever needs fewer. The observed difference
-    and spread stand for the true ones, so that this is a guess, and a rough one below five seeds. None: over a thousand.
+    and spread stand for the true ones, so that this is a guess, a rough one below five seeds. None: over a thousand.
+
+    Args:
+        comparison: what was seen so far.
+        margin: smaller differences count as equivalent.
+        alpha: 1 minus the level of the interval.
+        share: of `alpha`, what the correction over the arms leaves to a difference.
     """
-    from scipy import stats
+    from scipy import special, stats
 
     if comparison.n < 2 or not comparison.se > 0:
         return None
     sd, seen = comparison.se * math.sqrt(comparison.n), abs(comparison.difference)
-    counts = np.arange(comparison.n + 1, MOST_SEEDS + 1)
-    se, df = sd / np.sqrt(counts), counts - 1
-    limit = stats.t.ppf(1 - alpha / 2, df)
-    found = stats.nct.sf(limit, df, seen / se) >= POWER
-    within = (margin - seen) / se - limit >= stats.t.ppf((1 + POWER) / 2, df)
-    enough = counts[found | within]
-    return int(enough[0]) - comparison.n if enough.size else None
+
+    def are_enough(count: int) -> bool:
+        se, df = sd / math.sqrt(count), count - 1
+        limit, reach = special.stdtrit(df, [1 - share * alpha / 2, 1 - alpha / 2])
+        found = stats.nct.sf(limit, df, seen / se) >= POWER
+        within = (margin - seen) / se - reach >= special.stdtrit(df, (1 + POWER) / 2)
+        return bool(found or within)
+
+    # More seeds are never worse, so that halving finds the first number that is enough.
+    counts = range(comparison.n + 1, MOST_SEEDS + 1)
+    index = bisect_left(counts, True, key=are_enough)
+    return index + 1 if index < len(counts) else None

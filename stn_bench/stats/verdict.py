@@ -78,9 +78,8 @@ class Judgement:
         p_adjusted: the same after Holm's correction.
         equivalence_p: p of the two one-sided tests against the margin, times the number of looks.
         look: which look it was judged at, from 1.
-        looks: how many were planned.
+        rules: what it was judged by.
         stopped: whether it needs no more seeds although some are planned.
-        more_seeds: for an undecided arm, about how many more would decide it; None if a thousand would not.
     """
 
     word: Verdict
@@ -89,20 +88,29 @@ class Judgement:
     p_adjusted: float
     equivalence_p: float
     look: int
-    looks: int
+    rules: Rules
     stopped: bool = False
-    more_seeds: int | None = None
+
+    @property
+    def looks(self) -> int:
+        """How many looks were planned."""
+        return len(self.rules.looks)
+
+    @property
+    def more_seeds(self) -> int | None:
+        """For an undecided arm, about how many more seeds would decide it; None if a thousand would not."""
+        if self.word != "undecided":
+            return None
+        share = self.p / self.p_adjusted if self.p_adjusted > 0 else 1.0
+        return more_seeds(self.comparison, self.rules.margin, self.rules.alpha, share)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return p-values adjusted for their number by Holm's method; NaN stays NaN and does not count."""
-    from statsmodels.stats.multitest import multipletests
-
-    known = [index for index, p in enumerate(p_values) if not math.isnan(p)]
-    adjusted = [math.nan] * len(p_values)
-    if known:
-        for index, p in zip(known, multipletests([p_values[i] for i in known], method="holm")[1], strict=True):
-            adjusted[index] = float(p)
+    known = sorted((p, index) for index, p in enumerate(p_values) if not math.isnan(p))
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for left, (p, index) in zip(range(len(known), 0, -1), known, strict=True):
+        adjusted[index] = largest = max(largest, min(1.0, left * p))
     return adjusted
 
 
@@ -142,7 +150,7 @@ def judge_questions(questions: Sequence[Question], rules: Rules) -> list[dict[st
         for question, judged in zip(questions, found, strict=True):
             for name, judgement in judged.items():
                 if judgement.look == look:
-                    judged[name] = _worded(judgement, _failures(question, name, seeds), rules)
+                    judged[name] = _worded(judgement, _failures(question, name, seeds))
     return found
 
 
@@ -161,29 +169,34 @@ def _compared(
         before = judged[name].p if name in judged else math.nan
         p = before if before < p else p
         equivalence_p = min(1.0, len(rules.looks) * comparison.equivalence_p(rules.margin))
-        yield name, Judgement("undecided", comparison, p, math.nan, equivalence_p, look, len(rules.looks))
+        yield name, Judgement("undecided", comparison, p, math.nan, equivalence_p, look, rules)
 
 
 def _correct(group: Sequence[dict[str, Judgement]]) -> None:
-    """Set the corrected p of every arm of a family."""
+    """Set the corrected p of every arm of a family.
+
+    An arm whose seeds tell nothing yet is counted as one that shows nothing: so what an early look decided stands,
+    whatever that arm turns out to be.
+    """
     places = [(judged, name) for judged in group for name in judged]
-    for (judged, name), p in zip(places, holm([judged[name].p for judged, name in places]), strict=True):
-        judged[name] = replace(judged[name], p_adjusted=p)
+    known = [judged[name].p for judged, name in places]
+    for (judged, name), p in zip(places, holm([1.0 if math.isnan(p) else p for p in known]), strict=True):
+        judged[name] = replace(judged[name], p_adjusted=math.nan if math.isnan(judged[name].p) else p)
 
 
 def _failures(question: Question, arm: str, seeds: Sequence[int]) -> int:
     return len(question.arms[arm].among(seeds).failed) + len(question.base.among(seeds).failed)
 
 
-def _worded(judgement: Judgement, failures: int, rules: Rules) -> Judgement:
+def _worded(judgement: Judgement, failures: int) -> Judgement:
+    rules = judgement.rules
     word = judge(judgement.comparison, judgement.p_adjusted, margin=rules.margin, direction=rules.direction)
     early = judgement.look < judgement.looks
     if early and word in ("better", "worse", "equivalent"):
         stands = not failures and (word == "equivalent" or _is_one_sided(judgement.comparison))
         word = word if stands else "undecided"
         judgement = replace(judgement, stopped=stands)
-    missing = more_seeds(judgement.comparison, rules.margin, rules.alpha) if word == "undecided" else None
-    return replace(judgement, word=word, more_seeds=missing)
+    return replace(judgement, word=word)
 
 
 def _is_one_sided(comparison: Comparison) -> bool:

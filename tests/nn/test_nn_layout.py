@@ -1,4 +1,4 @@
-"""FLOPs on paper against FLOPs of the built network, over all choices; and the width that matches them."""
+"""FLOPs and parameters on paper against the built network's, over all choices; and the width that matches them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from stn_bench.config import Config, override
 from stn_bench.errors import ConfigError
 from stn_bench.nn.build import build_model
-from stn_bench.nn.cost import count_flops
-from stn_bench.nn.layout import flops, matching_width
+from stn_bench.nn.cost import count_flops, count_parameters
+from stn_bench.nn.layout import flops, matching_width, parameters
 
 CHOICES = st.fixed_dictionaries(
     {
@@ -20,6 +20,7 @@ CHOICES = st.fixed_dictionaries(
         "model.downsampling": st.sampled_from(["stride", "max_pool", "average_pool", "blur_pool"]),
         "model.norm.kind": st.sampled_from(["batch_renorm", "batch", "none"]),
         "model.norm.position": st.sampled_from(["before", "after"]),
+        "model.norm.affine": st.booleans(),
         "model.scores": st.sampled_from(["linear", "relu"]),
         "model.transformer.kind": st.sampled_from(["affine", "none"]),
         "model.transformer.shrink": st.integers(1, 3),
@@ -31,9 +32,11 @@ CHOICES = st.fixed_dictionaries(
 @settings(max_examples=40, deadline=None)
 def test_the_closed_form_counts_what_the_built_network_costs(choices: dict[str, object]) -> None:
     config = override(Config(), choices)
-    counted = count_flops(build_model(config))
+    model = build_model(config)
+    counted = count_flops(model)
     assert counted.uncounted == ()
     assert flops(config) == counted.total
+    assert parameters(config) == count_parameters(model)
 
 
 @pytest.mark.parametrize("shared", [1, 2, 3])
@@ -41,6 +44,14 @@ def test_shared_blocks_cost_what_blocks_of_ones_own_cost(shared: int) -> None:
     config = override(Config(), {"data.size": 20, "model.width": 0.05, "model.transformer.shared_blocks": shared})
     assert flops(config) == count_flops(build_model(config)).total
     assert flops(config) == flops(override(config, {"model.transformer.shared_blocks": 0}))
+
+
+@pytest.mark.parametrize("shared", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["batch_renorm", "none"])
+def test_shared_blocks_hold_their_parameters_once(shared: int, kind: str) -> None:
+    choices = {"model.width": 0.05, "model.transformer.shared_blocks": shared, "model.norm.kind": kind}
+    config = override(Config(), {"data.size": 20, **choices})
+    assert parameters(config) == count_parameters(build_model(config))
 
 
 @given(st.floats(0.2, 1.0))
@@ -65,5 +76,7 @@ def test_a_target_out_of_reach_is_refused() -> None:
 
 
 def test_a_network_of_ones_own_has_no_closed_form() -> None:
-    with pytest.raises(ConfigError, match="not known before it is built"):
+    with pytest.raises(ConfigError, match="FLOPs are not known before it is built"):
         flops(override(Config(), {"model.factory": "mine:network"}))
+    with pytest.raises(ConfigError, match="weights are not known before it is built"):
+        parameters(override(Config(), {"model.factory": "mine:network"}))

@@ -1,0 +1,71 @@
+"""The report as one HTML file that asks nothing of any other: the door to markdown-it, which reads the page."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+from stn_bench.report.answer import WORDS
+from stn_bench.report.columns import anchor
+from stn_bench.report.page import templates
+
+NUMBER = re.compile(r"<td>(?=[+−≥≤&\d–][^<]{0,30}</td>)")
+VERDICT = re.compile(rf"(<td[^>]*>|<strong>)({'|'.join(WORDS)})\b", re.IGNORECASE)
+
+
+def render_html(title: str, page: str, figures: Mapping[str, bytes]) -> str:
+    """Return `report.html`: the page with its figures in it, for light and dark screens.
+
+    Raw HTML in the page is shown, not obeyed; a picture that is not one of `figures` is left out, and of a link that
+    leads out of the page the words alone are kept.
+
+    Args:
+        title: title of the window.
+        page: the page as Markdown.
+        figures: path as the page names it -> PNG bytes.
+    """
+    markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
+    body = markdown.render(page, {"figures": figures})
+    body = VERDICT.sub(lambda found: f'{found[1]}<span class="verdict {found[2].lower()}">{found[2]}</span>', body)
+    body = NUMBER.sub('<td class="number">', body)
+    return templates().get_template("report.html.j2").render(title=title, body=body)
+
+
+class _Renderer(RendererHTML):
+    """Markdown-it's renderer, with figures inside, anchors at the headings, and nothing that leads elsewhere."""
+
+    def heading_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        tokens[index].attrSet("id", anchor(_text(tokens[index + 1])))
+        return self.renderToken(tokens, index, options, env)
+
+    def table_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return '<div class="wide"><table>\n'
+
+    def table_close(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return "</table></div>\n"
+
+    def link_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        target = str(tokens[index].attrGet("href") or "")
+        return self.renderToken(tokens, index, options, env) if target.startswith("#") else "<span>"
+
+    def link_close(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        opened = next(token for token in reversed(tokens[:index]) if token.type == "link_open")
+        return "</a>" if str(opened.attrGet("href") or "").startswith("#") else "</span>"
+
+    def image(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        token = tokens[index]
+        png = env["figures"].get(str(token.attrGet("src")))
+        if png is None:
+            return ""
+        token.attrSet("src", f"data:image/png;base64,{base64.b64encode(png).decode()}")
+        return super().image(tokens, index, options, env)
+
+
+def _text(inline: Token) -> str:
+    return "".join(child.content for child in inline.children or [])

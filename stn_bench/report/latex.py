@@ -1,0 +1,138 @@
+"""The report as LaTeX: one booktabs table a question, to be compiled as it is or copied into a paper."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Sequence
+
+from stn_bench.report.answer import answer
+from stn_bench.report.columns import Row, Table, arm_table, notes
+from stn_bench.report.page import rules
+from stn_bench.report.summary import AblationSummary, Summary
+from stn_bench.report.words import Unit
+
+PREAMBLE = r"""\documentclass{article}
+\usepackage[T1]{fontenc}
+\usepackage[utf8]{inputenc}
+\IfFileExists{lmodern.sty}{\usepackage{lmodern}}{}
+\usepackage{array}
+\usepackage{booktabs}
+\usepackage[a4paper,margin=1.5cm]{geometry}
+\usepackage{longtable}
+\newcolumntype{L}[1]{>{\raggedright\arraybackslash\hspace{0pt}}p{#1}}
+\setlength{\belowcaptionskip}{4pt}
+\begin{document}
+"""
+ESCAPED = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "÷": r"$\div$",
+    "≥": r"$\ge$",
+    "≤": r"$\le$",
+    "†": r"$\dagger$",
+    "·": r"$\cdot$",
+    "°": r"$^\circ$",
+    "…": r"\dots{}",
+    "’": "'",
+    "‘": "`",
+    "“": "``",
+    "”": "''",
+    "\u00a0": "~",
+}
+LETTERS = re.compile(r"[ -~À-ÖØ-öø-ÿĀ-ćĎ-ďĘ-ěĞ-ğİĹ-ĺĽ-ľŁ-ńŇ-ňŐ-őŒ-œŔ-ŕŘ-śŞ-šŢ-ťŮ-űŸ-ž]")
+"""What T1 fonts hold; anything else is written as its code point, so that the file compiles."""
+
+WIDTHS = (2.3, 3.5, 0.9, 1.7, 3.2, 0.95, 2.1, 1.7)
+"""Of the columns, in cm: all eight fit an A4 page."""
+
+MOST_ROWS = 24
+"""Rows that fit a page; a longer table breaks over pages, which a two-column paper does not allow."""
+
+
+def render_latex(summary: Summary) -> str:
+    """Return `report.tex`: an article that compiles with booktabs alone."""
+    unit = Unit.of(summary.metric)
+    title = rf"\section*{{{latex(summary.title)}}}"
+    lead = [inline(text.strip()) for text in (summary.scope, rules(summary)) if text]
+    tables = [_table(ablation, unit, len(summary.looks)) for ablation in summary.ablations]
+    return PREAMBLE + "\n\n".join([title, *lead, *tables]) + "\n\\end{document}\n"
+
+
+def _table(ablation: AblationSummary, unit: Unit, looks: int) -> str:
+    table = arm_table(ablation, unit, looks)
+    caption = rf"\caption{{\textbf{{{latex(ablation.title)}}} {inline(answer(ablation, unit))}}}"
+    label = rf"\label{{tab:{ablation.name}}}"
+    said = [rf"\par\smallskip\raggedright {inline(note)}" for note in notes(ablation)]
+    if len(table.rows) > MOST_ROWS:
+        return "\n".join([_long(table, caption, label), r"{\footnotesize", *said, r"\par}"])
+    return _short(table, caption, label, said)
+
+
+def _short(table: Table, caption: str, label: str, said: Sequence[str]) -> str:
+    lines = [r"\begin{table}[!htbp]", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", caption, label]
+    lines += [rf"\begin{{tabular}}{{{_columns(table)}}}", r"\toprule", _row(table.header), r"\midrule"]
+    return "\n".join([*lines, *map(_row, table.rows), r"\bottomrule", r"\end{tabular}", *said, r"\end{table}"])
+
+
+def _long(table: Table, caption: str, label: str) -> str:
+    lines = [r"{\footnotesize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{_columns(table)}}}"]
+    lines += [f"{caption}{label}" + r" \\", r"\toprule", _row(table.header), r"\midrule", r"\endhead"]
+    return "\n".join([*lines, *map(_row, table.rows), r"\bottomrule", r"\end{longtable}}"])
+
+
+def _columns(table: Table) -> str:
+    widths = "".join(f"L{{{width}cm}}" for width in WIDTHS[: len(table.header)])
+    return f"@{{}}{widths}@{{}}"
+
+
+def _row(cells: Row) -> str:
+    return " & ".join(map(inline, cells)) + r" \\[2pt]"
+
+
+def inline(text: str) -> str:
+    """Return a cell's or a sentence's simple Markdown as LaTeX: `code`, **bold** and *slanted*."""
+    parts = re.split(r"(`[^`]*`|\*\*[^*]+\*\*|\*[^*]+\*)", text)
+    return "".join(map(_marked, parts))
+
+
+def _marked(part: str) -> str:
+    if len(part) > 1 and part.startswith("`"):
+        return rf"\texttt{{{_breakable(latex(part[1:-1]))}}}"
+    if len(part) > 4 and part.startswith("**"):
+        return rf"\textbf{{{latex(part[2:-2])}}}"
+    if len(part) > 2 and part.startswith("*"):
+        return rf"\emph{{{latex(part[1:-1])}}}"
+    return latex(part)
+
+
+def _breakable(code: str) -> str:
+    """Let a line break behind the dots and the bars of a path."""
+    return code.replace(".", r".\allowbreak{}").replace(r"\_", r"\_\allowbreak{}").replace("/", r"/\allowbreak{}")
+
+
+def latex(text: str) -> str:
+    """Return any text so that LaTeX sets it as it is, and so that none of it is a command."""
+    composed = unicodedata.normalize("NFC", re.sub(r"\s+", " ", text))
+    return "".join(ESCAPED.get(character) or _letter(character) for character in composed)
+
+
+def _letter(character: str) -> str:
+    return character if LETTERS.fullmatch(character) else f"[U+{ord(character):04X}]"
