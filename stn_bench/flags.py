@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -31,7 +32,8 @@ class Costs:
     Args:
         parameters: number of weights, moving statistics included.
         flops: floating-point operations to read one picture.
-        step_ms: milliseconds per training step, which only a run can tell.
+        step_ms: processor milliseconds per training step, its share of the validation included, in the least disturbed
+            run: what else the machine does makes steps wait, and never makes them faster. Only a run can tell.
     """
 
     parameters: float | None = None
@@ -40,7 +42,7 @@ class Costs:
 
 
 def costs_of(config: Config, runs: Iterable[RunRecord] = ()) -> Costs:
-    """Return what a configuration costs: the mean of its runs, and on paper what they do not tell."""
+    """Return what a configuration costs: what its runs measured, and on paper what they do not tell."""
     finished = [run.metrics for run in runs if run.outcome == "finished"]
 
     def measured(name: str) -> float | None:
@@ -51,8 +53,15 @@ def costs_of(config: Config, runs: Iterable[RunRecord] = ()) -> Costs:
     return Costs(
         measured("cost.parameters") or on_paper.parameters,
         measured("cost.flops") or on_paper.flops,
-        measured("cost.step_ms"),
+        _step_ms(config, finished),
     )
+
+
+def _step_ms(config: Config, finished: Iterable[Mapping[str, float]]) -> float | None:
+    seconds = min((metrics["cost.cpu_seconds"] for metrics in finished if "cost.cpu_seconds" in metrics), default=None)
+    data, train = config.data, config.train
+    steps = train.epochs * math.ceil((data.count - data.validation - data.test) / train.batch_size)
+    return None if seconds is None else 1000 * seconds / steps
 
 
 def difference(arm: Config, base: Config) -> dict[str, Change]:
@@ -119,7 +128,7 @@ def _costs(ours: Costs, theirs: Costs) -> Iterator[str]:
     for what, one, other, text in (
         ("parameters", ours.parameters, theirs.parameters, in_short),
         ("FLOPs", ours.flops, theirs.flops, in_short),
-        ("step time", ours.step_ms, theirs.step_ms, lambda value: f"{value:.1f} ms"),
+        ("processor time a step", ours.step_ms, theirs.step_ms, lambda value: f"{value:.1f} ms"),
     ):
         if one and other and abs(one - other) > COSTLIER * other:
             yield f"{what} {_relative(one / other)}: {text(one)} against {text(other)}"

@@ -108,7 +108,7 @@ def test_costs_beyond_five_per_cent_are_flagged_in_either_direction() -> None:
     assert found == (
         "parameters −50 %: 500 against 1 k",
         "FLOPs +50 %: 3 M against 2 M",
-        "step time +6 %: 10.6 ms against 10.0 ms",
+        "processor time a step +6 %: 10.6 ms against 10.0 ms",
     )
 
 
@@ -120,9 +120,11 @@ def test_costs_are_measured_where_there_are_runs_and_on_paper_elsewhere() -> Non
     config = plan(ablation(arm("wide", {"model.width": 2.0}))).arms[1]
     assert costs_of(config.config) == Costs(parameters(config.config), flops(config.config), None)
     runs = [record(spec, f"r{spec.seed}") for spec in config.verdict_specs({})]
-    slower = runs[0].model_copy(update={"metrics": {**runs[0].metrics, "cost.step_ms": 15.5}})
-    broken = record(config.verdict_specs({})[0], "r9", outcome="diverged", **{"cost.step_ms": 99.0})
-    assert costs_of(config.config, [slower, *runs[1:], broken]) == Costs(1000.0, 2_000_000.0, 13.5)
+    disturbed = runs[0].model_copy(update={"metrics": {**runs[0].metrics, "cost.cpu_seconds": 31.0}})
+    broken = record(config.verdict_specs({})[0], "r9", outcome="diverged", **{"cost.cpu_seconds": 1.0})
+    steps = 400 * 250  # epochs of 8,000 pictures in batches of 32
+    expected = Costs(1000.0, 2_000_000.0, pytest.approx(1000 * 20.0 / steps))
+    assert costs_of(config.config, [disturbed, *runs[1:], broken]) == expected
 
 
 def test_a_network_of_ones_own_costs_what_its_runs_say() -> None:

@@ -71,12 +71,12 @@ def test_a_probe_is_asked_only_for_arms_without_runs(planned: Plan, tmp_path: Pa
 def test_the_report_is_told_the_flags(planned: Plan, tmp_path: Path) -> None:
     results = ahead(planned, tmp_path).results
     slower = [
-        one.model_copy(update={"metrics": {**one.metrics, "cost.step_ms": 25.0}})
+        one.model_copy(update={"metrics": {**one.metrics, "cost.cpu_seconds": 40.0}})
         for one in results.arms[1].runs.values()
     ]
     object.__setattr__(results.arms[1], "runs", {one.seed: one for one in slower})
     base, narrow = summarise(results).ablations[0].arms
-    assert (base.flags, narrow.flags) == ((), ("step time +100 %: 25.0 ms against 12.5 ms",))
+    assert (base.flags, narrow.flags) == ((), ("processor time a step +100 %: 0.4 ms against 0.2 ms",))
 
 
 @pytest.mark.parametrize(("date", "before"), [("2025-12-31T23:59:59", True), ("2026-01-01T00:00:01", False)])

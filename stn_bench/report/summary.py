@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from stn_bench.catalogue import BASE
 from stn_bench.errors import StnBenchError
-from stn_bench.flags import Costs, flags
+from stn_bench.flags import Costs, costs_of, flags
 from stn_bench.frozen import is_later
 from stn_bench.identity import canonical
 from stn_bench.metrics import TUNING_METRIC
@@ -390,7 +390,7 @@ def _ablation(
         ratio = _ratio(*pair, study.metric, seeds[written.name], found[written.name])
         parts = _parts(*pair, study.metric, seeds[written.name], read)
         arm = _compared(arm, found[written.name], ratio, parts)
-        raised = flags(planned, written.name, _known_costs(arm), _known_costs(ours))
+        raised = flags(planned, written.name, _costs_of(rows[written.name]), _costs_of(base))
         arm = arm.model_copy(update={"together": written.together, "match": written.match or "", "flags": raised})
         arms.append(_beside(arm, ours, ablation.published_pictures))
     return AblationSummary(
@@ -496,8 +496,8 @@ def _expected_best(arm: ArmResults) -> tuple[float | None, ...]:
     return tuple(map(known, expected_best(scores))) if len(scores) == arm.arm.trials else ()
 
 
-def _known_costs(arm: ArmSummary) -> Costs:
-    return Costs(arm.parameters, arm.flops, arm.step_ms)
+def _costs_of(arm: ArmResults) -> Costs:
+    return costs_of(arm.arm.config, arm.runs.values())
 
 
 def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
