@@ -5,7 +5,9 @@ Glossary, one word per thing:
 - *ablation*: one question about a model, and the arms that answer it (`ablations/*.toml`).
 - *arm*: the base configuration plus a few dotted overrides; *base*: the arm that the others are compared with.
 - *study*: which ablations, on which seeds, with which tuning budget (`studies/*.toml`).
-- *phase*: *tune* looks for hyperparameters, *verdict* compares the arms on seeds that tuning never saw.
+- *phase*: *tune* looks for hyperparameters, *verdict* compares the arms on seeds that tuning never saw, *confirm*
+  trains the best arm of each question and its base on seeds that chose nothing.
+- *look*: a planned number of seeds after which verdicts are looked at; *round*: the runs up to the next look.
 - *cell*: one configuration with one seed, the unit of work; a *trial* to Optuna, a *run* to MLflow.
 - *run key*: the identity of a cell: configuration, seed, pictures, code and libraries.
 - *record*: a finished run as a frozen value, all that a report sees; *archive*: the records of a study as a file.

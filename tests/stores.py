@@ -63,7 +63,7 @@ def finish(spec: RunSpec, store: Tracking, outcome: str = "finished", accuracy: 
     metrics = {"test.accuracy": accuracy, "best.validation.accuracy": accuracy, "best.validation.loss": 0.1}
     made = record(spec, run_id, outcome=outcome, **metrics)
     made = made.model_copy(update={"run_key": identity.run_key, "identity": identity, "history": history})
-    if outcome == "finished" and spec.phase == "verdict":
+    if outcome == "finished" and spec.phase != "tune":
         _keep_files(spec, run_id, store)
     store.finish_run(made, made.metrics)
     return RunRecord.model_validate_json(made.model_dump_json())

@@ -113,6 +113,21 @@ def test_an_archive_is_read_as_it_was_packed(archive: Archive) -> None:
     assert unpack(pack(archive)) == archive
 
 
+def test_fresh_seeds_travel_with_their_predictions(tmp_path: Path) -> None:
+    planned = question(trials=0, confirm=(101,))
+    store = open_store(tmp_path / "source")
+    train(planned, store)
+    for one in planned.arms:
+        finish(one.confirm_specs({})[0], store, accuracy=0.5 + 0.1 * (one.name == "base"))
+    other = open_store(tmp_path / "other")
+    merge(unpack(pack(archive_of(store, planned))), other)
+    ours, theirs = (build_report(results(one, planned), one.file) for one in (store, other))
+    assert theirs == ours
+    assert [list(arm.confirmed) for arm in results(other, planned).arms] == [[101], [101]]
+    for arm in results(other, planned).arms:
+        assert other.file(arm.confirmed[101].run_id, "predictions.npz").is_file()
+
+
 def test_no_model_travels(archive: Archive) -> None:
     names = {name for files in archive.files.values() for name in files}
     assert names == {"predictions.npz", "rectified.npz"}

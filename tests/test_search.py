@@ -75,6 +75,41 @@ def test_enqueue_twice_is_the_same_as_once(store: Search) -> None:
     assert store.counts(NAME) == {"WAITING": 2}
 
 
+def test_a_cell_that_was_tried_waits_for_the_next_run(store: Search) -> None:
+    def crash(run_key: str) -> Finished:
+        raise RuntimeError(run_key)
+
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.work([NAME], crash)
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {}, tried={"key-1"})
+    assert keys(store, TrialState.WAITING) == ["key-2"]
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
+    assert keys(store, TrialState.WAITING) == ["key-1", "key-2"]
+
+
+def test_a_tried_cell_that_another_run_lets_wait_is_left_to_it(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.enqueue(NAME, "maximize", [cell(1), cell(2)], {}, tried={"key-1"})
+    assert keys(store, TrialState.WAITING) == ["key-1", "key-2"]
+
+
+def test_nobody_claims_a_cell_while_another_plans(tmp_path: Path) -> None:
+    """Two processes have two locks on one file."""
+    planner, worker = open_search(tmp_path), open_search(tmp_path)
+    planner.enqueue(NAME, "maximize", [cell(1)], {})
+    worked: list[str] = []
+    thread = threading.Thread(
+        target=worker.work,
+        args=([NAME], lambda run_key: worked.append(run_key) or finish(run_key)),  # type: ignore[func-returns-value]
+    )
+    with planner.planning():
+        thread.start()
+        thread.join(timeout=0.3)
+        assert (worked, thread.is_alive()) == ([], True)
+    thread.join(timeout=60)
+    assert worked == ["key-1"]
+
+
 def test_enqueue_after_the_work_adds_nothing(store: Search) -> None:
     store.enqueue(NAME, "maximize", [cell(1)], {})
     store.work([NAME], finish)

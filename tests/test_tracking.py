@@ -48,6 +48,18 @@ def test_a_record_is_read_as_it_was_written(store: Tracking) -> None:
     assert store.records([store.finished()[0].run_id]) == [record]
 
 
+def test_an_arms_tag_that_is_empty_goes(store: Tracking) -> None:
+    arm = store.open_arm(store.open_study("small"), "base", {"ablation": "base", "arm": "base"}, "")
+    for reason in ("2 of 3 seeds failed", "", ""):
+        store.describe(
+            arm, {"difference": 0.25, "difference.low": -0.5}, {"verdict": "better", "verdict.reason": reason}
+        )
+        data = MlflowClient(tracking_uri=store.uri).get_run(arm).data
+        assert (data.tags["verdict"], data.tags.get("verdict.reason", "")) == ("better", reason)
+    assert "verdict.reason" not in data.tags
+    assert data.metrics == {"difference": 0.25, "difference.low": -0.5}
+
+
 def test_numbers_that_are_none_survive(store: Tracking) -> None:
     finish(SPEC, store, outcome="diverged", accuracy=math.nan)
     (read,) = store.records([store.finished()[0].run_id])

@@ -125,8 +125,9 @@ def run(
         runner = Runner(planned, workspace, crew, progress)
         results = runner.run(confirm=confirm)
     folder = _write_report(results, workspace, runner.tracking)
-    _print_answers(results)
-    _print_stops(results)
+    _print_answers(results, confirm)
+    if stops := _stops(results):
+        console.print(f"\n{stops}", soft_wrap=True)
     console.print(f"\nreport: {folder / 'report.md'}\nbrowse: stn-bench ui{_root_option(root)}", soft_wrap=True)
     missing = _count_missing(results, confirm)
     if missing:
@@ -159,7 +160,8 @@ def status(
         table.add_row(*map(str, row.values()))
     console.print(table)
     console.print(f"\n{results.finished} of {planned} runs finished")
-    _print_stops(results)
+    if stops := _stops(results):
+        console.print(stops, soft_wrap=True)
 
 
 def _status_rows(results: Results) -> list[dict[str, Any]]:
@@ -324,8 +326,8 @@ def _write_report(
     return folder
 
 
-def _print_answers(results: Results) -> None:
-    from stn_bench.report.answer import ranked, sentence
+def _print_answers(results: Results, confirm: bool) -> None:
+    from stn_bench.report.answer import confirmed, ranked, sentence
     from stn_bench.report.summary import summarise
     from stn_bench.report.words import Unit
 
@@ -336,20 +338,24 @@ def _print_answers(results: Results) -> None:
         for arm in ranked(ablation):
             line = f"  {arm.verdict}: {sentence(arm, ablation, unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)
+        if ablation.confirmation:
+            line = f"  {confirmed(ablation.confirmation, unit)}".replace("`", "")
+            console.print(line, markup=False, soft_wrap=True)
+        elif confirm:
+            console.print("  no arm was confirmed: the verdicts are invalid, or runs are missing", soft_wrap=True)
 
 
-def _print_stops(results: Results) -> None:
-    """Say which arms an early look decided, so that nobody wonders where their other seeds are."""
+def _stops(results: Results) -> str:
+    """Return which arms an early look decided, so that nobody wonders where their other seeds are; a line for each."""
     from stn_bench.verdicts import verdicts
 
-    stops: dict[int, list[str]] = {}
+    arms: dict[int, list[str]] = {}
     for ablation, found in verdicts(results).items():
         for name, verdict in found.items():
             if verdict.judgement.stopped and verdict.word != "invalid":
-                stops.setdefault(verdict.judgement.look, []).append(f"{ablation}/{name}")
-    for look, arms in sorted(stops.items()):
-        looks = len(results.plan.study.all_looks)
-        console.print(f"stopped at look {look} of {looks}: {', '.join(arms)}", soft_wrap=True)
+                arms.setdefault(verdict.judgement.look, []).append(f"{ablation}/{name}")
+    looks = len(results.plan.study.all_looks)
+    return "\n".join(f"stopped at look {look} of {looks}: {', '.join(names)}" for look, names in sorted(arms.items()))
 
 
 def _check_confirm(planned: Plan) -> None:

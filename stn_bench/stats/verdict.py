@@ -150,7 +150,7 @@ def judge_questions(questions: Sequence[Question], rules: Rules) -> list[dict[st
         for question, judged in zip(questions, found, strict=True):
             for name, judgement in judged.items():
                 if judgement.look == look:
-                    judged[name] = _worded(judgement, _failures(question, name, seeds))
+                    judged[name] = _worded(judgement, _lacking(question, name, seeds))
     return found
 
 
@@ -184,16 +184,17 @@ def _correct(group: Sequence[dict[str, Judgement]]) -> None:
         judged[name] = replace(judged[name], p_adjusted=math.nan if math.isnan(judged[name].p) else p)
 
 
-def _failures(question: Question, arm: str, seeds: Sequence[int]) -> int:
-    return len(question.arms[arm].among(seeds).failed) + len(question.base.among(seeds).failed)
+def _lacking(question: Question, arm: str, seeds: Sequence[int]) -> int:
+    """Return on how many of a look's seeds an arm and its base have no value: they failed, or are still to come."""
+    return sum(len(seeds) - len(one.among(seeds).values) for one in (question.arms[arm], question.base))
 
 
-def _worded(judgement: Judgement, failures: int) -> Judgement:
+def _worded(judgement: Judgement, lacking: int) -> Judgement:
     rules = judgement.rules
     word = judge(judgement.comparison, judgement.p_adjusted, margin=rules.margin, direction=rules.direction)
     early = judgement.look < judgement.looks
     if early and word in ("better", "worse", "equivalent"):
-        stands = not failures and (word == "equivalent" or _is_one_sided(judgement.comparison))
+        stands = not lacking and (word == "equivalent" or _is_one_sided(judgement.comparison))
         word = word if stands else "undecided"
         judgement = replace(judgement, stopped=stands)
     return replace(judgement, word=word)

@@ -174,6 +174,13 @@ def test_before_the_first_look_is_complete_what_is_there_is_shown() -> None:
     assert (arm.word, arm.look, arm.comparison.n) == ("unreplicated", 1, 2)
 
 
+def test_nobody_stops_before_the_first_look_is_complete() -> None:
+    """Three of five seeds are there, and they leave no doubt."""
+    arm = judged({"clear": outcomes(CLEAR[:3])}, (5, 8))["clear"]
+    assert (arm.word, arm.stopped, arm.comparison.n) == ("undecided", False, 3)
+    assert arm.p_adjusted < 0.05
+
+
 def test_one_arms_missing_seeds_do_not_hold_up_the_others() -> None:
     found = judged({"behind": outcomes(NOTHING[:4]), "slow": outcomes(SLOW)})
     assert [(one.word, one.look) for one in found.values()] == [("undecided", 1), ("better", 2)]
