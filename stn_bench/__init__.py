@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from stn_bench.report.summary import Summary
     from stn_bench.results import Results
+    from stn_bench.tracking import Tracking
 
 __all__ = ["__version__", "runs", "summary"]
 __version__ = "0.1.0"
@@ -43,17 +44,18 @@ def runs(study: str, *, root: Path | None = None, tracking_uri: str | None = Non
     """
     from stn_bench.report.table import runs_table
 
-    return runs_table(_results(study, root, tracking_uri))
+    return runs_table(_gather(study, root, tracking_uri)[0])
 
 
 def summary(study: str, *, root: Path | None = None, tracking_uri: str | None = None) -> Summary:
     """Return the summary of a study, the object behind `report.json`; arguments as for `runs`."""
     from stn_bench.report.summary import summarise
 
-    return summarise(_results(study, root, tracking_uri))
+    results, tracking = _gather(study, root, tracking_uri)
+    return summarise(results, tracking.file)
 
 
-def _results(study: str, root: Path | None, tracking_uri: str | None) -> Results:
+def _gather(study: str, root: Path | None, tracking_uri: str | None) -> tuple[Results, Tracking]:
     from stn_bench.catalogue import load
     from stn_bench.frozen import with_frozen
     from stn_bench.plan import make_plan
@@ -64,4 +66,4 @@ def _results(study: str, root: Path | None, tracking_uri: str | None) -> Results
     workspace = Workspace.at(root, tracking_uri)
     plan = with_frozen(make_plan(*load(workspace.root, study)), workspace.root)
     tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-    return gather(plan, tracking, workspace.datasets)
+    return gather(plan, tracking, workspace.datasets), tracking
