@@ -165,11 +165,16 @@ def _compared(
     ]
     arms, base = [question.arms[name].among(seeds).values for name in live], question.base.among(seeds).values
     for name, comparison in zip(live, compare_arms(arms, base, rules.direction, rules.alpha), strict=True):
-        p = min(1.0, len(rules.looks) * comparison.p) if comparison.p == comparison.p else math.nan
+        p = _at_each_look(comparison.p, rules)
         before = judged[name].p if name in judged else math.nan
         p = before if before < p else p
-        equivalence_p = min(1.0, len(rules.looks) * comparison.equivalence_p(rules.margin))
+        equivalence_p = _at_each_look(comparison.equivalence_p(rules.margin), rules)
         yield name, Judgement("undecided", comparison, p, math.nan, equivalence_p, look, rules)
+
+
+def _at_each_look(p: float, rules: Rules) -> float:
+    """Return a p-value that may be looked at as often as was planned; NaN stays NaN."""
+    return p if math.isnan(p) else min(1.0, len(rules.looks) * p)
 
 
 def _correct(group: Sequence[dict[str, Judgement]]) -> None:

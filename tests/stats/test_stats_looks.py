@@ -292,3 +292,9 @@ def test_every_number_of_a_verdict_agrees_with_its_word(study: tuple[list[list[f
             assert one.p_adjusted < 0.05
             assert (low > 0) == (one.word == "better")
             assert not math.isnan(one.p)
+
+
+def test_one_seed_has_no_p_of_any_kind() -> None:
+    arm = judged({"young": outcomes(CLEAR[:1])})["young"]
+    assert (arm.word, arm.comparison.n) == ("unreplicated", 1)
+    assert all(map(math.isnan, (arm.p, arm.p_adjusted, arm.equivalence_p)))
