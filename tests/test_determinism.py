@@ -36,10 +36,12 @@ def examined() -> tuple[TrainedCell, Difference | None]:
     return examine_twice()
 
 
+@pytest.mark.slow
 def test_two_fresh_processes_train_to_the_same_bits(examined: tuple[TrainedCell, Difference | None]) -> None:
     assert examined[1] is None
 
 
+@pytest.mark.slow
 def test_a_real_training_is_compared_in_everything_that_counts(
     examined: tuple[TrainedCell, Difference | None],
 ) -> None:
@@ -50,6 +52,7 @@ def test_a_real_training_is_compared_in_everything_that_counts(
     assert not any("seconds" in name for name in one.metrics)
 
 
+@pytest.mark.slow
 def test_one_bit_of_one_weight_of_a_real_training_is_found(examined: tuple[TrainedCell, Difference | None]) -> None:
     one, _ = examined
     name = list(one.weights)[-1]

@@ -14,6 +14,8 @@ import pytest
 from makers import write
 from tiny import PLAIN, make_root, stn_bench
 
+pytestmark = pytest.mark.slow
+
 ABLATION = """
 title = "Speed"
 question = "Does it matter how slowly nothing is learned?"

@@ -79,6 +79,7 @@ def values(root: Path) -> list[list[float]]:
     return [arm["values"] for arm in report["ablations"][0]["arms"]]
 
 
+@pytest.mark.slow
 def test_a_killed_workers_cell_is_run_again_once(tmp_path: Path) -> None:
     root = make_root(tmp_path, LONG)
     with running(root, "--workers", "2") as process:
@@ -92,6 +93,7 @@ def test_a_killed_workers_cell_is_run_again_once(tmp_path: Path) -> None:
     assert statuses(root).count("FINISHED") == 6
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
     root = make_root(tmp_path / "stopped", LONG)
     with running(root, "--workers", "2") as process:
