@@ -53,6 +53,14 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     assert timing.epoch > 0  # a checkpoint at least
 
 
+def test_what_a_call_takes_by_itself_is_taken_from_the_parts() -> None:
+    assert module._each(all_of_them=10.0, one=2.0, count=5) == 2.0  # and 0 for the call
+
+
+def test_a_call_with_one_part_that_was_slower_than_one_with_all_tells_nothing() -> None:
+    assert module._each(all_of_them=3.0, one=4.0, count=5) == pytest.approx(0.6)
+
+
 def test_pictures_of_the_study_are_taken_where_they_are_made(tmp_path: Path) -> None:
     base = plan(ablation(arm("drop", {"model.dropout": 0.5})), base=SMALL).arms[0]
     workspace, spec = Workspace.at(tmp_path / "root"), DatasetSpec.of(base.config)
