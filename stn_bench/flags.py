@@ -15,7 +15,6 @@ from stn_bench.record import RunRecord
 from stn_bench.verdicts import budget_reason, factor_reason, moved_settings
 
 BLACK, MID_GREY, WHITE = 0.0, 0.5, 1.0  # places in a range, from its low end to its high one
-COUNTS = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
 
 
 class Change(NamedTuple):
@@ -60,7 +59,7 @@ def costs_of(config: Config, runs: Iterable[RunRecord] = ()) -> Costs:
 def _step_ms(config: Config, finished: Iterable[Mapping[str, float]]) -> float | None:
     seconds = min((metrics["cost.cpu_seconds"] for metrics in finished if "cost.cpu_seconds" in metrics), default=None)
     data, train = config.data, config.train
-    steps = train.epochs * math.ceil((data.count - data.validation - data.test) / train.batch_size)
+    steps = train.epochs * math.ceil(data.train / train.batch_size)
     return None if seconds is None else 1000 * seconds / steps
 
 
@@ -142,10 +141,12 @@ def _number(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def in_short(count: float) -> str:
-    """Return a count with three digits and its unit, such as 15.9 M."""
-    scale, unit = next((one for one in COUNTS if count >= one[0]), (1.0, ""))
-    return f"{count / scale:.3g}{unit}"
+def in_short(value: float) -> str:
+    """Return a large number with three digits and its unit: 1.24 M."""
+    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.3g}"
 
 
 def in_words(changes: Mapping[str, Change]) -> list[str]:

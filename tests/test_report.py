@@ -17,6 +17,7 @@ from scipy import stats
 
 from stn_bench.config import setting_paths
 from stn_bench.errors import MachineError, ReportError
+from stn_bench.flags import in_short
 from stn_bench.metrics import METRICS
 from stn_bench.plan import Plan
 from stn_bench.record import PREDICTIONS, RunRecord
@@ -29,7 +30,6 @@ from stn_bench.report.figures import (
     draw_costs,
     draw_curves,
     draw_gallery,
-    in_short,
 )
 from stn_bench.report.page import markdown_table
 from stn_bench.report.summary import ArmSummary, Summary, summarise

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from stn_bench.catalogue import BASE
+from stn_bench.flags import in_short
 from stn_bench.plan import COSTLIER_SIGN
 from stn_bench.report.answer import effect_name
 from stn_bench.report.claims import ClaimSummary
-from stn_bench.report.figures import in_short
 from stn_bench.report.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.words import (
     Unit,

@@ -14,6 +14,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from stn_bench.flags import in_short
+
 # Okabe and Ito's palette, told apart by colour-blind readers too; the base is always the first, black.
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -157,11 +159,3 @@ def _readable_log(axes: Axes, costs: Sequence[float]) -> None:
     axes.set_xticks(distinct)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_short(value)))
     axes.minorticks_off()
-
-
-def in_short(value: float) -> str:
-    """Return a large number with three digits and its unit: 1.24 M."""
-    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= scale:
-            return f"{value / scale:.3g} {unit}"
-    return f"{value:.3g}"

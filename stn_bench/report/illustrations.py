@@ -52,7 +52,7 @@ def forest(summary: Summary) -> Illustration | None:
         f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
         "grey: the margin. ▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
     )
-    return Illustration(FOREST, caption, draw_forest(groups, _scale(summary, unit)))
+    return Illustration(FOREST, caption, draw_forest(groups, _scale(summary.margin, unit)))
 
 
 def illustrations(
@@ -66,8 +66,8 @@ def illustrations(
     if any(effect.difference is not None for effect in effects):
         what = unit.in_differences(f"Difference to the base in {unit.name}")
         caption = f"{what}, with {interval_header(ablation)[1:-1]} intervals; grey: the margin"
-        scale = Scale(unit.in_differences("difference to base"), study.margin * unit.scale)
-        yield Illustration(f"{folder}_differences.png", caption, draw_forest([("", effects)], scale))
+        png = draw_forest([("", effects)], _scale(study.margin, unit))
+        yield Illustration(f"{folder}_differences.png", caption, png)
     panels = _interplay(ablation, unit)
     if panels:
         caption = (
@@ -94,8 +94,8 @@ def illustrations(
             yield Illustration(f"{folder}_gallery_{name}.png", caption, draw_gallery(examples))
 
 
-def _scale(summary: Summary, unit: Unit) -> Scale:
-    return Scale(unit.in_differences("difference to base"), summary.margin * unit.scale)
+def _scale(margin: float, unit: Unit) -> Scale:
+    return Scale(unit.in_differences("difference to base"), margin * unit.scale)
 
 
 def _asks_about_transformer(planned: PlannedAblation) -> bool:

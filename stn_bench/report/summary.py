@@ -486,7 +486,7 @@ def _fairness(arm: ArmResults) -> Fairness:
         trials=arm.arm.trials,
         searched=len(arm.arm.space),
         epochs=config.train.epochs,
-        pictures=config.data.count - config.data.validation - config.data.test,
+        pictures=config.data.train,
     )
 
 
