@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
+import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,16 +15,16 @@ import numpy as np
 from stn_bench.data.correction import correct
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import enlarge, side_by_side, write_picture
-from stn_bench.errors import Interrupted
-from stn_bench.machine import describe_machine, package_version
+from stn_bench.errors import ClaimLostError, Interrupted
+from stn_bench.machine import disk_full, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
 from stn_bench.nn.rectify import Rectified, measure_letters, rectify
 from stn_bench.nn.start import starting_weights
 from stn_bench.nn.train import EpochEnd, Job, Predictions, Training, train
 from stn_bench.nn.transformer import SpatialTransformer, find_transformer
-from stn_bench.order import CellOrder
-from stn_bench.record import MODEL, PREDICTIONS, LayerCost, RunOutcome, RunRecord, run_tags
+from stn_bench.order import CellOrder, crash_record, now
+from stn_bench.record import MODEL, PREDICTIONS, LayerCost, RunRecord, run_tags
 from stn_bench.tracking import DatasetNote, Tracking
 
 MEASURED = 1000  # test pictures on which it is measured what the transformer does to the letters
@@ -40,15 +41,25 @@ def train_cell(
     *,
     on_epoch: Callable[[EpochEnd], None] = lambda epoch: None,
     should_stop: Callable[[], bool] = lambda: False,
+    ending: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
 ) -> RunRecord:
     """Train a cell, or go on from its checkpoint, and return the record that its MLflow run carries.
+
+    Args:
+        order: the cell.
+        dataset: its pictures.
+        tracking: where its run goes.
+        on_epoch: called with each finished epoch.
+        should_stop: asked after each epoch.
+        ending: entered to close the run; what it raises, since another worker has the cell, leaves the run KILLED.
 
     Raises:
         ConfigError: if it is to go on from a run whose network has other shapes; there is no MLflow run then.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
+        MachineError: if the disk is full; the MLflow run is closed as KILLED, since that says nothing of the arm.
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
-    started = _now()
+    started = now()
     job = _job(order, dataset, tracking)  # a start that does not fit is refused before there is a run
     run_id = tracking.start_run(order.experiment, order.parent, order.name, _tags(order))
     if order.start:
@@ -61,16 +72,37 @@ def train_cell(
     try:
         tracking.log_settings(run_id, order.spec.config.flat(), _dataset_note(dataset))
         training = train(job, on_epoch=log, should_stop=should_stop)
-        record = _finish(order, dataset, tracking, training, run_id, started)
-    except Interrupted:
-        tracking.kill_run(run_id)
-        raise
+        record = _keep(order, dataset, tracking, training, run_id, started)
+        with ending():
+            tracking.finish_run(record, record.metrics)
     except Exception as error:
-        reason = f"{type(error).__name__}: {error}"
-        tracking.finish_run(_record(order, run_id, "crashed", reason, started), {})
+        _close(order, tracking, run_id, error, ending, started)
         raise
     shutil.rmtree(order.checkpoint.parent, ignore_errors=True)
     return record
+
+
+def _close(
+    order: CellOrder,
+    tracking: Tracking,
+    run_id: str,
+    error: Exception,
+    ending: Callable[[], AbstractContextManager[None]],
+    started: str,
+) -> None:
+    """Close the run of a cell that raised: as crashed if that is the cell's own doing, else as killed."""
+    if full := disk_full(error):
+        with contextlib.suppress(Exception):  # the store may be on the full disk; the next try closes the run
+            tracking.kill_run(run_id)
+        raise full from error
+    if isinstance(error, Interrupted | ClaimLostError):
+        tracking.kill_run(run_id)
+        return
+    try:
+        with ending():
+            tracking.finish_run(crash_record(order, run_id, f"{type(error).__name__}: {error}", started), {})
+    except ClaimLostError:
+        tracking.kill_run(run_id)
 
 
 def _tags(order: CellOrder) -> dict[str, str]:
@@ -85,7 +117,7 @@ def _job(order: CellOrder, dataset: Dataset, tracking: Tracking) -> Job:
     return Job(config, seed, dataset.split(config.data), order.identity.run_key, order.checkpoint, weights)
 
 
-def _finish(
+def _keep(
     order: CellOrder, dataset: Dataset, tracking: Tracking, training: Training, run_id: str, started: str
 ) -> RunRecord:
     shown = _shown(training, order, dataset)
@@ -95,9 +127,7 @@ def _finish(
         _write_files(training, order, shown, Path(folder))
         tracking.log_files(run_id, Path(folder))
     letters = measure_letters(training.model, shown.originals, shown.rectified).means() if shown else {}
-    record = _record(order, run_id, training.outcome, training.reason, started, training, letters)
-    tracking.finish_run(record, record.metrics)
-    return record
+    return _record(order, run_id, started, training, letters)
 
 
 @dataclass(frozen=True)
@@ -163,39 +193,17 @@ def _write_gallery(shown: _Shown, folder: Path) -> None:
 
 
 def _record(
-    order: CellOrder,
-    run_id: str,
-    outcome: RunOutcome,
-    reason: str,
-    started: str,
-    training: Training | None = None,
-    letters: Mapping[str, float] = {},
+    order: CellOrder, run_id: str, started: str, training: Training, letters: Mapping[str, float]
 ) -> RunRecord:
-    spec = order.spec
-    flops = count_flops(training.model) if training else None
-    return RunRecord(
-        run_id=run_id,
-        run_key=order.identity.run_key,
-        study=spec.study,
-        ablation=spec.ablation,
-        arm=spec.arm,
-        phase=spec.phase,
-        seed=spec.seed,
-        trial=spec.trial,
-        outcome=outcome,
-        reason=reason,
-        settings=spec.config.flat(),
-        changes=dict(spec.changes),
-        chosen=dict(spec.chosen),
-        metrics={**_metrics(training), **letters} if training else {},
-        history={name: tuple(series) for name, series in training.history.items()} if training else {},
-        layers=tuple(LayerCost(**asdict(layer)) for layer in flops.layers) if flops else (),
-        uncounted=flops.uncounted if flops else (),
-        identity=order.identity,
-        machine=describe_machine(order.threads),
-        started=started,
-        ended=_now(),
-    )
+    flops = count_flops(training.model)
+    trained = {
+        "outcome": training.outcome,
+        "metrics": {**_metrics(training), **letters},
+        "history": {name: tuple(series) for name, series in training.history.items()},
+        "layers": tuple(LayerCost(**asdict(layer)) for layer in flops.layers),
+        "uncounted": flops.uncounted,
+    }
+    return crash_record(order, run_id, training.reason, started).model_copy(update=trained)
 
 
 def _metrics(training: Training) -> dict[str, float]:
@@ -212,7 +220,3 @@ def _metrics(training: Training) -> dict[str, float]:
 def _dataset_note(dataset: Dataset) -> DatasetNote:
     spec = dataset.spec
     return DatasetNote(spec.folder_name, dataset.fingerprint, dataset.images.shape, len(spec.alphabet))
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -7,6 +7,7 @@
     ├── DataError         pictures that cannot be made, read or trusted
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking or search store that cannot be reached or read
+    ├── ClaimLostError    a cell that another worker has by now
     ├── ArchiveError      an archive of runs that cannot be written, or not be trusted
     ├── ReportError       a report that cannot be written, or is stale
     ├── MachineError      something the machine lacks: a package, a system library, disk space
@@ -18,11 +19,22 @@ Every message says where, what was expected, what was received and what to do, i
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
+TOKEN = re.compile(r"(https?://)[^:/@\s]+@", re.IGNORECASE)
+SECRET = re.compile(
+    r"([\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api_?key|credential|odbc_connect)[\w.-]*(?:=|%3D))[^&\s]*",
+    re.IGNORECASE,
+)
 
 
 class StnBenchError(Exception):
-    """Base of every error that the command line turns into a line of text and exit code 2."""
+    """Base of every error that the command line turns into a line of text and exit code 2; it tells no password."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_secrets(message))
 
 
 class ConfigError(StnBenchError):
@@ -49,6 +61,10 @@ class StoreError(StnBenchError):
     """A tracking or search store cannot be reached or read."""
 
 
+class ClaimLostError(StnBenchError):
+    """Another worker has the cell by now: what this one trained of it is not to be kept."""
+
+
 class ArchiveError(StnBenchError):
     """An archive of runs cannot be written, or is not one that can be trusted."""
 
@@ -63,6 +79,11 @@ class MachineError(StnBenchError):
 
 class Interrupted(StnBenchError):
     """Ctrl-C: what was finished is kept, and a later run goes on from there."""
+
+
+def without_secrets(text: str) -> str:
+    """Return text with *** for the passwords and tokens of all addresses, before the host or behind the `?`."""
+    return SECRET.sub(r"\1***", TOKEN.sub(r"\1***@", PASSWORD.sub(r"\1:***@", text)))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

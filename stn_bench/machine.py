@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import os
 import platform
+import re
 import resource
 import signal
 import sys
@@ -17,7 +19,11 @@ from typing import Any
 
 import psutil
 
+from stn_bench.errors import MachineError
+
 MEGABYTE = 1024 * 1024
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+FULL = re.compile(r"No space left on device|database or disk is full|[Dd]isk quota exceeded")
 RESET_PEAK = "5"  # Linux: sets the process's peak resident set back to its present size
 
 
@@ -47,6 +53,20 @@ class PeakMemory:
 def cores() -> int:
     """Return the number of cores that this process may use."""
     return len(psutil.Process().cpu_affinity() or []) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def disk_full(error: BaseException) -> MachineError | None:
+    """Return what to tell a person if an error, or what caused it, is a disk without room; else None.
+
+    SQLite, TensorFlow and MLflow each say it in words of their own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if getattr(seen, "errno", None) in NO_ROOM or FULL.search(str(seen)):
+            where = f" ({seen.filename})" if isinstance(seen, OSError) and seen.filename else ""
+            return MachineError(f"the disk is full{where}: make room, then run again; finished runs are kept")
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def load() -> float:

@@ -12,7 +12,7 @@ import socket
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from stn_bench.catalogue import Range
-from stn_bench.errors import StoreError
+from stn_bench.errors import ClaimLostError, StoreError
 from stn_bench.stats import Direction
 
 MAX_RETRIES = 3
@@ -58,6 +58,25 @@ class Finished:
     value: float
     run_id: str
     outcome: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One try of a cell, by the worker that holds it.
+
+    A worker that was silent for longer than the grace period, stopped or swapped out, has lost its cell to another,
+    whatever it does when it wakes.
+
+    Args:
+        run_key: identity of the cell.
+        is_lost: whether another worker may have the cell by now.
+        ending: holds the store while the result of the cell is written, so that nobody else can take it; raises
+            ClaimLostError where somebody has.
+    """
+
+    run_key: str
+    is_lost: Callable[[], bool]
+    ending: Callable[[], AbstractContextManager[None]]
 
 
 class Search:
@@ -139,14 +158,14 @@ class Search:
     def work(
         self,
         names: Sequence[str],
-        objective: Callable[[str], Finished],
+        objective: Callable[[Claim], Finished],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Claim cells and work on them until none of these studies has one waiting or running.
 
         Args:
             names: names of the Optuna studies; the one with the fewest claimed cells is served first.
-            objective: run key -> what the cell ended with; an exception makes the trial FAIL.
+            objective: a claimed cell -> what it ended with; an exception makes the trial FAIL.
             should_stop: asked before each claim.
         """
         studies = [self._study(name) for name in names]
@@ -160,12 +179,46 @@ class Search:
             else:
                 return
 
+    def bury(self, names: Iterable[str], run_key: str) -> bool:
+        """Give away what dead workers held, and return whether a cell of theirs is lost: nobody tries it again.
+
+        Args:
+            names: names of the Optuna studies that the cell may be in.
+            run_key: identity of the cell.
+        """
+        with self._lock:
+            states = set()
+            for study in map(self._study, names):
+                self._release(study)
+                states |= {trial.state for trial in _tries(study, run_key)}
+        return not states & {*OPEN, TrialState.COMPLETE}
+
+    def give_up(self, names: Iterable[str], run_key: str, pid: int) -> bool:
+        """Fail the try that a process of this machine is at, for good; return whether it was at it.
+
+        Its worker cannot finish it any more, and no other gets it.
+        """
+        with self._lock:
+            for study in map(self._study, names):
+                for trial in _tries(study, run_key, (TrialState.RUNNING,)):
+                    if trial.user_attrs.get(OWNER, "").startswith(f"{socket.gethostname()} {pid} "):
+                        return self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+        return False
+
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
         if name not in optuna.get_all_study_names(self._storage):
             return {}
         states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
         return {state: states.count(state) for state in sorted(set(states))}
+
+    def claimed(self) -> frozenset[str]:
+        """Return the run keys of the cells that are being worked on, as far as anybody knows."""
+        studies = [self._study(name) for name in optuna.get_all_study_names(self._storage)]
+        running = [trial for one in studies for trial in one.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        return frozenset(
+            trial.user_attrs.get("run_key", "") for trial in running if not _is_dead(trial.user_attrs.get(OWNER, ""))
+        )
 
     def _study(self, name: str, direction: Direction | None = None) -> optuna.Study:
         if direction is None:
@@ -198,13 +251,14 @@ class Search:
         if failed:
             _try_again(study, self._storage.get_trial(trial._trial_id))
 
-    def _claim(self, study: optuna.Study, objective: Callable[[str], Finished]) -> None:
+    def _claim(self, study: optuna.Study, objective: Callable[[Claim], Finished]) -> None:
         """Claim one waiting cell and work on it.
 
         The lock is held from the look at what waits until a trial is ours: Optuna makes a new, empty trial for a
-        worker that finds nothing waiting, and no later look could take it back.
+        worker that finds nothing waiting, and no later look could take it back. Of a cell that was lost to another
+        worker nothing is told: Optuna refuses a second end of a trial.
         """
-        claiming = ExitStack()
+        claiming, claimed = ExitStack(), list[Claim]()
 
         def attempt(trial: Trial) -> float:
             trial.set_user_attr(OWNER, owner())
@@ -213,7 +267,8 @@ class Search:
             if run_key is None:
                 raise _NothingWaits
             _suggest(trial)
-            finished = objective(run_key)
+            claimed.append(self._held(run_key, trial._trial_id))
+            finished = objective(claimed[0])
             trial.set_user_attr("run_id", finished.run_id)
             trial.set_user_attr("outcome", finished.outcome)
             return finished.value
@@ -221,7 +276,24 @@ class Search:
         with claiming:
             claiming.enter_context(self._lock)
             if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                study.optimize(attempt, n_trials=1, catch=(Exception,))
+                try:
+                    study.optimize(attempt, n_trials=1, catch=(Exception,))
+                except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
+                    if not claimed or not claimed[0].is_lost():
+                        raise
+
+    def _held(self, run_key: str, trial_id: int) -> Claim:
+        def is_lost() -> bool:
+            return self._storage.get_trial(trial_id).state != TrialState.RUNNING
+
+        @contextmanager
+        def ending() -> Iterator[None]:
+            with self._lock:
+                if is_lost():
+                    raise ClaimLostError("this worker was silent for too long: its cell went to another")
+                yield
+
+        return Claim(run_key, is_lost, ending)
 
 
 def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -288,6 +360,11 @@ def _is_dead(name: str) -> bool:
         return is_another or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
+
+
+def _tries(study: optuna.Study, run_key: str, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
+    trials = study.get_trials(deepcopy=False, states=states)
+    return [trial for trial in trials if trial.user_attrs.get("run_key") == run_key]
 
 
 def _claimed(study: optuna.Study) -> int:

@@ -13,13 +13,13 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stn_bench.errors import Interrupted
+from stn_bench.errors import ClaimLostError, Interrupted
 from stn_bench.machine import training_environment
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.order import CellOrder
-    from stn_bench.search import Finished
+    from stn_bench.search import Claim, Finished
 
 STOP = "stop"
 Better = Literal["maximize", "minimize"]
@@ -80,7 +80,8 @@ def run_worker(shift: Shift, connection: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
     os.environ.update(training_environment(shift.threads))
     _redirect_noise(shift.workspace.logs / f"worker-{os.getpid()}.log")
-    sys.path.insert(0, str(shift.workspace.root))  # where a model factory of the user's may lie
+    if any(order.spec.config.model.factory for order in shift.orders.values()):
+        shift.workspace.find_code()
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
     _Worker(shift, connection, stopping).work()
@@ -116,14 +117,17 @@ class _Worker:
     def work(self) -> None:
         self._search.work(self._shift.names, self._train, self._stopping.is_set)
 
-    def _train(self, run_key: str) -> Finished:
+    def _train(self, claim: Claim) -> Finished:
         from stn_bench.cell import train_cell
         from stn_bench.data.dataset import open_dataset
         from stn_bench.data.spec import DatasetSpec
         from stn_bench.nn.train import EpochEnd
         from stn_bench.search import Finished
 
-        order = self._shift.orders[run_key]
+        run_key, order = claim.run_key, self._shift.orders[claim.run_key]
+
+        def should_stop() -> bool:
+            return self._stopping.is_set() or claim.is_lost()
 
         def tell(epoch: EpochEnd) -> None:
             self._connection.send(CellEpoch(run_key, epoch.epoch, epoch.metrics, epoch.seconds))
@@ -131,8 +135,10 @@ class _Worker:
         self._connection.send(CellStarted(run_key))
         try:
             dataset = open_dataset(DatasetSpec.of(order.spec.config), self._shift.workspace.datasets)
-            record = train_cell(order, dataset, self._tracking, on_epoch=tell, should_stop=self._stopping.is_set)
-        except Interrupted:
+            record = train_cell(
+                order, dataset, self._tracking, on_epoch=tell, should_stop=should_stop, ending=claim.ending
+            )
+        except (Interrupted, ClaimLostError):
             self._connection.send(CellEnded(run_key, "interrupted", ""))
             raise
         except Exception as error:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 DEFAULT_HEARTBEAT_SECONDS = 15
+SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<file>[^?]+)")
 
 
 @dataclass(frozen=True)
@@ -44,8 +47,8 @@ class Workspace:
     @property
     def has_tracking(self) -> bool:
         """Whether there is a store to read: a server's is taken to be there."""
-        file = self.tracking.removeprefix("sqlite:///")
-        return file == self.tracking or Path(file).exists()
+        file = sqlite_file(self.tracking)
+        return file is None or file.exists()
 
     @property
     def artifacts(self) -> Path:
@@ -79,3 +82,18 @@ class Workspace:
     def lock(self, name: str) -> Path:
         """Return the lock file of something that one process does at a time."""
         return self.stores / f"{name}.lock"
+
+    def find_code(self) -> None:
+        """Let a model factory under the root be found. To be called only where one is named.
+
+        The root may be somebody else's folder. It stands behind all that is installed, so that no `scipy.py` in it
+        runs when a library is loaded.
+        """
+        if str(self.root) not in sys.path:
+            sys.path.append(str(self.root))
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Return the file of a SQLite address, without what stands behind its `?`; None for any other store's."""
+    found = SQLITE.match(address)
+    return Path(found["file"].removeprefix("file:")) if found else None

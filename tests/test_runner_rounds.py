@@ -22,7 +22,7 @@ from stn_bench.record import RunRecord
 from stn_bench.results import Results
 from stn_bench.rounds import planned_runs
 from stn_bench.runner import Crew, Runner, _Work
-from stn_bench.search import Cell, Finished, Search
+from stn_bench.search import Cell, Claim, Finished, Search
 from stn_bench.worker import Event
 from stn_bench.workspace import Workspace
 
@@ -100,11 +100,11 @@ class Queue:
     def enqueue(self, name: str, direction: str, cells: list[Cell], done: Any, tried: Any = ()) -> None:
         self.waiting[name] = [one.run_key for one in cells if one.run_key not in done and one.run_key not in tried]
 
-    def work(self, names: list[str], objective: Callable[[str], Finished], should_stop: Callable[[], bool]) -> None:
+    def work(self, names: list[str], objective: Callable[[Claim], Finished], should_stop: Callable[[], bool]) -> None:
         while any(self.waiting[name] for name in names) and not should_stop():
             name = next(name for name in names if self.waiting[name])
             with suppress(RuntimeError):
-                objective(self.waiting[name].pop(0))
+                objective(Claim(self.waiting[name].pop(0), lambda: False, nullcontext))
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Rehearsal(Runner):
     def _train(self, phase: Phase, work: _Work) -> None:
         self.before()
 
-        def objective(run_key: str) -> Finished:
-            spec = work.known[run_key].spec
+        def objective(claim: Claim) -> Finished:
+            spec = work.known[claim.run_key].spec
             self.trained.append((spec.label, spec.seed))
             if self.trained[-1] in self.crashing:
                 self.tracking.end(spec, "crashed")  # type: ignore[attr-defined]

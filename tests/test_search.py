@@ -13,8 +13,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from stn_bench import search
 from stn_bench.catalogue import Range
-from stn_bench.errors import StoreError
-from stn_bench.search import SEED, SEEDS, Cell, Finished, Search, owner
+from stn_bench.errors import ClaimLostError, StoreError
+from stn_bench.search import SEED, SEEDS, Cell, Claim, Finished, Search, owner
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as search.py does
 
@@ -27,11 +27,15 @@ def cell(seed: int) -> Cell:
 
 
 def open_search(folder: Path) -> Search:
-    return Search(f"sqlite:///{folder / 'optuna.db'}", heartbeat=1, lock=folder / "search.lock")
+    return Search(f"sqlite:///{folder / 'optuna.db'}", heartbeat=15, lock=folder / "search.lock")
 
 
-def finish(run_key: str) -> Finished:
+def result(run_key: str) -> Finished:
     return Finished(float(run_key.removeprefix("key-")) / 10, f"run-of-{run_key}", "finished")
+
+
+def finish(claim: Claim) -> Finished:
+    return result(claim.run_key)
 
 
 @pytest.fixture(autouse=True)
@@ -76,8 +80,8 @@ def test_enqueue_twice_is_the_same_as_once(store: Search) -> None:
 
 
 def test_a_cell_that_was_tried_waits_for_the_next_run(store: Search) -> None:
-    def crash(run_key: str) -> Finished:
-        raise RuntimeError(run_key)
+    def crash(claim: Claim) -> Finished:
+        raise RuntimeError(claim.run_key)
 
     store.enqueue(NAME, "maximize", [cell(1)], {})
     store.work([NAME], crash)
@@ -100,7 +104,7 @@ def test_nobody_claims_a_cell_while_another_plans(tmp_path: Path) -> None:
     worked: list[str] = []
     thread = threading.Thread(
         target=worker.work,
-        args=([NAME], lambda run_key: worked.append(run_key) or finish(run_key)),  # type: ignore[func-returns-value]
+        args=([NAME], lambda claim: worked.append(claim.run_key) or finish(claim)),  # type: ignore[func-returns-value]
     )
     with planner.planning():
         thread.start()
@@ -113,13 +117,13 @@ def test_nobody_claims_a_cell_while_another_plans(tmp_path: Path) -> None:
 def test_enqueue_after_the_work_adds_nothing(store: Search) -> None:
     store.enqueue(NAME, "maximize", [cell(1)], {})
     store.work([NAME], finish)
-    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": finish("key-1")})
+    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": result("key-1")})
     assert store.counts(NAME) == {"COMPLETE": 1}
 
 
 def test_a_cell_that_is_done_is_complete_without_work(store: Search) -> None:
     store.enqueue(NAME, "maximize", [cell(1)], {"key-1": Finished(0.75, "r1", "finished")})
-    store.work([NAME], lambda run_key: pytest.fail(f"{run_key} was trained"))
+    store.work([NAME], lambda claim: pytest.fail(f"{claim.run_key} was trained"))
     (trial,) = trials(store, TrialState.COMPLETE)
     assert (trial.value, trial.params, trial.user_attrs["run_id"]) == (0.75, {SEED: 1}, "r1")
 
@@ -132,7 +136,7 @@ def test_a_diverged_run_is_complete_with_the_worst_value(store: Search) -> None:
 
 def test_a_waiting_cell_that_was_finished_elsewhere_is_complete(store: Search) -> None:
     store.enqueue(NAME, "maximize", [cell(1)], {})
-    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": finish("key-1")})
+    store.enqueue(NAME, "maximize", [cell(1)], {"key-1": result("key-1")})
     assert keys(store, TrialState.COMPLETE) == ["key-1"]
     assert keys(store, TrialState.WAITING) == []
 
@@ -140,7 +144,7 @@ def test_a_waiting_cell_that_was_finished_elsewhere_is_complete(store: Search) -
 def test_work_completes_each_cell_once(store: Search) -> None:
     worked: list[str] = []
     store.enqueue(NAME, "maximize", [cell(seed) for seed in (1, 2, 3)], {})
-    store.work([NAME], lambda run_key: worked.append(run_key) or finish(run_key))  # type: ignore[func-returns-value]
+    store.work([NAME], lambda claim: worked.append(claim.run_key) or finish(claim))  # type: ignore[func-returns-value]
     assert sorted(worked) == keys(store, TrialState.COMPLETE) == ["key-1", "key-2", "key-3"]
 
 
@@ -169,7 +173,7 @@ def test_the_study_with_the_fewest_claimed_cells_is_served_first(store: Search) 
     worked: list[str] = []
     store.enqueue("a", "maximize", [cell(1), cell(2)], {})
     store.enqueue("b", "maximize", [cell(3), cell(4)], {})
-    store.work(["a", "b"], lambda run_key: worked.append(run_key) or finish(run_key))  # type: ignore[func-returns-value]
+    store.work(["a", "b"], lambda claim: worked.append(claim.run_key) or finish(claim))  # type: ignore[func-returns-value]
     assert worked == ["key-1", "key-3", "key-2", "key-4"]
 
 
@@ -177,17 +181,17 @@ def test_work_stops_when_it_is_told_to(store: Search) -> None:
     worked: list[str] = []
     store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
     stop: Callable[[], bool] = lambda: len(worked) > 0  # noqa: E731
-    store.work([NAME], lambda run_key: worked.append(run_key) or finish(run_key), stop)  # type: ignore[func-returns-value]
+    store.work([NAME], lambda claim: worked.append(claim.run_key) or finish(claim), stop)  # type: ignore[func-returns-value]
     assert store.counts(NAME) == {"COMPLETE": 1, "WAITING": 1}
 
 
-def crash(run_key: str) -> Finished:
+def crash(claim: Claim) -> Finished:
     raise RuntimeError("out of memory")
 
 
 def test_a_crash_fails_the_cell_and_not_the_work(store: Search) -> None:
     store.enqueue(NAME, "maximize", [cell(1), cell(2)], {})
-    store.work([NAME], lambda run_key: crash(run_key) if run_key == "key-1" else finish(run_key))
+    store.work([NAME], lambda claim: crash(claim) if claim.run_key == "key-1" else finish(claim))
     assert (keys(store, TrialState.FAIL), keys(store, TrialState.COMPLETE)) == (["key-1"], ["key-2"])
 
 
@@ -244,9 +248,9 @@ def work_together(folder: Path, workers: int) -> list[str]:
     worked: list[str] = []
     stores = [open_search(folder) for _ in range(workers)]
 
-    def note(run_key: str) -> Finished:
-        worked.append(run_key)
-        return finish(run_key)
+    def note(claim: Claim) -> Finished:
+        worked.append(claim.run_key)
+        return finish(claim)
 
     threads = [threading.Thread(target=store.work, args=([NAME], note)) for store in stores]
     for thread in threads:
@@ -269,7 +273,7 @@ def test_who_comes_too_late_for_the_last_cell_leaves_no_trial(tmp_path: Path, st
     store.enqueue(NAME, "maximize", [cell(1)], {})
     late = open_search(tmp_path)
     late._claim(late._study(NAME), finish)
-    store._claim(store._study(NAME), lambda run_key: pytest.fail(f"{run_key} was worked on twice"))
+    store._claim(store._study(NAME), lambda claim: pytest.fail(f"{claim.run_key} was worked on twice"))
     assert store.counts(NAME) == {"COMPLETE": 1}
 
 
@@ -287,3 +291,75 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "optuna.db", "not a database " * 100)
     with pytest.raises(StoreError, match=r"optuna\.db: cannot be opened \(.*not a database"):
         open_search(tmp_path)
+
+
+def lose(store: Search, to: TrialState = TrialState.FAIL) -> None:
+    """Take a cell from a worker that is silent: what a grace period that has passed does."""
+    (trial,) = trials(store, TrialState.RUNNING)
+    store._storage.set_trial_state_values(trial._trial_id, state=to)
+
+
+def test_a_worker_that_lost_its_cell_can_neither_end_it_nor_stop_the_work(store: Search) -> None:
+    written: list[str] = []
+
+    def slow(claim: Claim) -> Finished:
+        assert not claim.is_lost()
+        lose(store)
+        assert claim.is_lost()
+        with claim.ending():
+            written.append(claim.run_key)
+        return finish(claim)
+
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.work([NAME], slow)
+    assert written == []
+    assert store.counts(NAME) == {"FAIL": 1}
+
+
+def test_a_lost_claim_says_why(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    trial = claim(store, owner())
+    held = store._held("key-1", trial._trial_id)
+    lose(store)
+    with pytest.raises(ClaimLostError, match="silent for too long"), held.ending():
+        pytest.fail("its result was written")
+
+
+def test_nobody_takes_a_cell_while_its_result_is_written(tmp_path: Path, store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    held = store._held("key-1", claim(store, DEAD)._trial_id)
+    other = open_search(tmp_path)
+    thread = threading.Thread(target=other.bury, args=([NAME], "key-1"))
+    with held.ending():
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+        assert not held.is_lost()
+    thread.join(timeout=60)
+    assert held.is_lost()
+
+
+def test_a_dead_workers_cell_is_lost_only_after_its_last_try(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    lost = []
+    for _ in range(search.MAX_RETRIES + 1):
+        claim(store, DEAD)
+        lost.append(store.bury([NAME], "key-1"))
+    assert lost == [False] * search.MAX_RETRIES + [True]
+    assert keys(store, TrialState.WAITING) == []
+
+
+def test_a_cell_that_is_given_up_is_not_tried_again(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    claim(store, owner())
+    assert not store.give_up([NAME], "key-1", pid=999999999)
+    assert store.counts(NAME) == {"RUNNING": 1}
+    assert store.give_up([NAME], "key-1", psutil.Process().pid)
+    assert store.counts(NAME) == {"FAIL": 1}
+    assert store.bury([NAME], "key-1")
+
+
+def test_a_finished_cell_is_not_lost_with_its_worker(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+    store.work([NAME], finish)
+    assert not store.bury([NAME], "key-1")
