@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stn_bench.config import Config, override
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import ArchiveError, ConfigError, StnBenchError
+from stn_bench.names import is_name
 from stn_bench.record import PREDICTIONS, RunRecord, arm_note, arm_tags, run_name, run_tags
 from stn_bench.report.build import Artifact, build_report, write_whole
 from stn_bench.results import Results
@@ -37,8 +38,8 @@ KIND = "stn-bench runs"
 FORMAT = 1
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
-FILE = re.compile(r"runs/([0-9a-f]{64})/([A-Za-z0-9_]+\.npz)")  # arrays alone: they can be checked
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")  # of what MLflow is asked for by name
+FILE = re.compile(r"runs/([0-9a-f]{64})/([A-Za-z0-9_]{1,100}\.npz)")  # arrays alone: they can be checked
+TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")  # of what else MLflow is asked for: metrics, ids
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MOST_BYTES = 1 << 30  # of a zip file, packed and unpacked
 DAWN = (1980, 1, 1, 0, 0, 0)  # the time of every member; a zip file knows no earlier one
@@ -219,7 +220,7 @@ def _manifest(content: bytes) -> Manifest:
         manifest = Manifest.model_validate(tree)
     except ValidationError as error:
         raise ArchiveError(f"`{MANIFEST}` is not ours ({_complaint(error)})") from None
-    if not NAME.fullmatch(manifest.study):
+    if not is_name(manifest.study):
         raise ArchiveError(f"`{MANIFEST}` is not ours ({manifest.study!a} is no name)")
     return manifest
 
@@ -260,8 +261,11 @@ def _complaints(record: RunRecord) -> Iterator[str]:
     for digest in (record.run_key, record.identity.dataset):
         if not DIGEST.fullmatch(digest):
             yield f"{digest!a} is no SHA-256"
-    for name in (record.run_id, record.study, record.ablation, record.arm, *record.metrics, *record.history):
-        if not NAME.fullmatch(name):
+    for name in (record.study, record.ablation, record.arm):
+        if not is_name(name):
+            yield f"{name!a} is no name"
+    for name in (record.run_id, *record.metrics, *record.history):
+        if not TERM.fullmatch(name):
             yield f"{name!a} is no name"
     for moment in (record.started, record.ended):
         try:

@@ -10,7 +10,7 @@ import functools
 import itertools
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -20,10 +20,11 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from stn_bench.config import Config, Group, check_path, explain, override
 from stn_bench.errors import CatalogueError, ConfigError, did_you_mean
 from stn_bench.metrics import METRICS
+from stn_bench.names import EXPECTED, hidden_character, is_name
 from stn_bench.stats.values import FEWEST_SEEDS
 
-NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 BASE = "base"
+SHOWN = 60  # characters of a text that a message quotes
 Kind = Literal["ablations", "studies"]
 
 
@@ -237,8 +238,9 @@ class Catalogue:
         """Return the file of an ablation or study.
 
         Raises:
-            CatalogueError: if there is none of that name.
+            CatalogueError: if there is none of that name, or it is none.
         """
+        self._check_name(kind, name)
         for folder in self._folders(kind):
             if (folder / f"{name}.toml").is_file():
                 return folder / f"{name}.toml"
@@ -264,7 +266,7 @@ class Catalogue:
         tree["arms"] = tuple(_arm(name, arm, path) for name, arm in arms.items())
         tree["factors"] = {setting: _levels(levels, setting, path) for setting, levels in tree["factors"].items()}
         tree["claims"] = tuple(_claim(claim, path) for claim in _list_of_tables(tree.get("claims", []), path))
-        ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": _named(path)}, path), path)
+        ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": path.stem}, path), path)
         _check_claims(ablation, path)
         return ablation
 
@@ -280,10 +282,20 @@ class Catalogue:
         tree["tuning"] = _tuning(tree.get("tuning", {}), path)
         if isinstance(tree.get("arms"), dict):
             tree["arms"] = {name: tuple(arms) for name, arms in tree["arms"].items() if isinstance(arms, list)}
-        study = _validate(Study, {**tree, "name": _named(path)}, path)
+        study = _validate(Study, {**tree, "name": path.stem}, path)
         for ablation in study.ablations:
             self._check_reference(ablation, path)
         return study
+
+    def _check_name(self, kind: Kind, name: str) -> None:
+        """See that a name leads to no other folder, whether a person, a file or a file's own name says it."""
+        if not is_name(name):
+            known = filter(is_name, self.names(kind))
+            raise CatalogueError(f"{self.root / kind}: expected {EXPECTED}, got `{name}`.{did_you_mean(name, known)}")
+        if kind == "ablations" and name == BASE:
+            raise CatalogueError(
+                f"{self.root / kind}: `{BASE}` is the arm of every ablation, and none may be named so"
+            )
 
     def _check_reference(self, ablation: str, path: Path) -> None:
         try:
@@ -316,24 +328,46 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file as a dict.
 
     Raises:
-        CatalogueError: if it cannot be read, or is not TOML; the message tells the line.
+        CatalogueError: if it cannot be read, is not TOML (the message tells the line), or holds characters that
+            steer a terminal or reorder what is read.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise CatalogueError(f"{path}: cannot be read ({error})") from None
     except tomllib.TOMLDecodeError as error:
         raise CatalogueError(f"{path}: not valid TOML: {error}") from None
+    for text in _texts(tree):
+        if character := hidden_character(text):
+            raise CatalogueError(
+                f"{path}: expected text that a terminal shows as it is, got the character U+{ord(character):04X} in "
+                f"`{text[:SHOWN]}`"
+            )
+    return tree
 
 
-def _named(path: Path) -> str:
-    if not NAME.fullmatch(path.stem):
-        raise CatalogueError(f"{path}: expected a file name of small letters, digits and _, got `{path.stem}`")
-    return path.stem
+def _texts(tree: Any) -> Iterator[str]:
+    """Yield every key and every text of a file."""
+    if isinstance(tree, str):
+        yield tree
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        yield key
+        yield from _texts(value)
+    for value in tree if isinstance(tree, list) else ():
+        yield from _texts(value)
 
 
 def _is_range(value: Any) -> bool:
     return isinstance(value, dict) and bool(set(value) & set(Range.model_fields))
+
+
+def _ranges(table: Any, where: str) -> dict[str, Any]:
+    """Return what is to be searched by dotted path; a misspelt key of a range is told with what was meant."""
+    found = _settings(table, where, leaf=_is_range)
+    for path, values in found.items():
+        if isinstance(values, dict):
+            _refuse_unknown(values, Range, f"{where}: `{path}`")
+    return found
 
 
 def _settings(table: Any, where: str, leaf: Any = lambda value: False) -> dict[str, Any]:
@@ -359,11 +393,11 @@ def _walk(table: Mapping[str, Any], leaf: Any, prefix: str = "") -> Iterable[tup
 
 def _arm(name: str, table: dict[str, Any], path: Path) -> Arm:
     where = f"{path}: [arms.{name}]"
-    if name == BASE or not NAME.fullmatch(name):
-        raise CatalogueError(f"{where}: expected a name of small letters, digits and _ other than `{BASE}`")
+    if name == BASE or not is_name(name):
+        raise CatalogueError(f"{where}: expected {EXPECTED}, other than `{BASE}`")
     tree = dict(table)
     tree["set"] = _settings(tree.get("set", {}), where)
-    tree["search"] = _settings(tree.get("search", {}), f"{where} search", leaf=_is_range)
+    tree["search"] = _ranges(tree.get("search", {}), f"{where} search")
     return _validate(Arm, {**tree, "name": name}, where)
 
 
@@ -390,7 +424,7 @@ def _tuning(table: Any, path: Path) -> Any:
     if not isinstance(table, dict):
         return table
     _refuse_unknown(table, Tuning, f"{path}: [tuning]")
-    search = _settings(table.get("search", {}), f"{path}: [tuning.search]", leaf=_is_range)
+    search = _ranges(table.get("search", {}), f"{path}: [tuning.search]")
     return {**table, "search": search, "ablations": tuple(table.get("ablations", ()))}
 
 
@@ -415,6 +449,10 @@ def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
         raise CatalogueError(f"{path}: expected at least one [arms.NAME], or [factors], got neither")
     names = [arm.name for arm in arms]
     for arm in arms:
+        if not is_name(arm.name):
+            raise CatalogueError(
+                f"{path}: [factors] make an arm named `{arm.name}`, expected {EXPECTED}; write it as [arms.NAME]"
+            )
         if names.count(arm.name) > 1:
             raise CatalogueError(
                 f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]"

@@ -269,7 +269,7 @@ def explain(error: ValidationError) -> str:
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    message = first["msg"][0].lower() + first["msg"][1:]
+    message = (first["msg"][0].lower() + first["msg"][1:]).replace("a valid tuple", "a list")
     return f"`{path}`: {message}, got {first['input']!r}"
 
 

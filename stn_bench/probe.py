@@ -108,7 +108,7 @@ def probe(arms: Sequence[PlannedArm], workspace: Workspace, crew: Crew) -> dict[
     with tempfile.TemporaryDirectory() as folder:
         samples = [_sample(arm, workspace, Path(folder), crew) for arm in arms]
         turns = itertools.cycle(samples)
-        with _helpers(crew, workspace.root, Path(folder)) as helpers:
+        with _helpers(crew, workspace, Path(folder)) as helpers:
             for helper in helpers:
                 helper.send(next(turns))
             while len(found) < len(samples):
@@ -140,14 +140,14 @@ def _needed(config: Config) -> int:
 
 
 @contextmanager
-def _helpers(crew: Crew, root: Path, folder: Path) -> Iterator[list[Connection]]:
+def _helpers(crew: Crew, workspace: Workspace, folder: Path) -> Iterator[list[Connection]]:
     """Start processes that measure the samples they are sent, and end them afterwards, whatever they are at."""
     context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
     processes, helpers = [], []
     try:
         for number in range(crew.workers):
             ours, theirs = context.Pipe()
-            arguments = (crew.threads, root, folder / f"helper-{number}.log", theirs)
+            arguments = (crew.threads, workspace, folder / f"helper-{number}.log", theirs)
             process = context.Process(target=_help, args=arguments, daemon=True)
             with children_ignore_interrupts():
                 process.start()
@@ -172,11 +172,10 @@ def _answer(helper: Connection) -> tuple[str, float]:
     return label, answer
 
 
-def _help(threads: int, root: Path, log: Path, connection: Connection) -> None:
+def _help(threads: int, workspace: Workspace, log: Path, connection: Connection) -> None:
     """Measure one sample after the other until the other end of the connection is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     os.environ.update(training_environment(threads))  # before Keras and TensorFlow are loaded
-    sys.path.insert(0, str(root))  # where a model factory of the user's may lie
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -185,6 +184,8 @@ def _help(threads: int, root: Path, log: Path, connection: Connection) -> None:
             sample = connection.recv()
         except (EOFError, OSError):
             return
+        if sample.config.model.factory:
+            workspace.find_code()
         try:
             answer: float | str = measure(sample).cell(sample.config)
         except Exception as error:

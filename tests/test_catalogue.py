@@ -127,7 +127,7 @@ def test_seeds_that_cannot_be_used_say_why(tmp_path: Path, seeds: str, message: 
         ("{ low = 2, high = 1 }", "`low` must be below `high`"),
         ("{ low = 0, high = 1, log = true }", "`log` needs an interval with `low` above 0"),
         ("{ low = 1e-4, high = 1e-2, choices = [1e-3] }", "either `low` and `high`, or `choices`"),
-        ("{ low = 1e-4, hihg = 1e-2 }", "hihg`: extra inputs are not permitted"),
+        ("{ low = 1e-4, hihg = 1e-2 }", "`optimizer.learning_rate`: unknown key `hihg`. Did you mean `high`"),
     ],
 )
 def test_range_that_cannot_be_searched_says_why(tmp_path: Path, values: str, message: str) -> None:
@@ -210,7 +210,7 @@ def test_bundled_files_are_found_from_any_root(tmp_path: Path) -> None:
 
 def test_file_name_must_be_a_name(tmp_path: Path) -> None:
     write(tmp_path / "ablations/My Question.toml", ABLATION)
-    with pytest.raises(CatalogueError, match="expected a file name of small letters, digits and _, got `My Question`"):
+    with pytest.raises(CatalogueError, match=r"expected a name of small letters, digits and _, .* got `My Question`"):
         Catalogue(tmp_path).ablation("My Question")
 
 

@@ -74,7 +74,7 @@ def test_a_group_is_not_a_setting() -> None:
         ("train.epochs", True, "`train.epochs`: input should be a valid integer, got True"),
         ("model.norm.affine", 1, "`model.norm.affine`: input should be a valid boolean, got 1"),
         ("model.width", "1", "`model.width`: input should be a valid number, got '1'"),
-        ("data.fonts", "a.ttf", "`data.fonts`: input should be a valid tuple, got 'a.ttf'"),
+        ("data.fonts", "a.ttf", "`data.fonts`: input should be a list, got 'a.ttf'"),
         (
             "model.norm.kind",
             "group",

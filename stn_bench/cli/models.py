@@ -17,7 +17,6 @@ from stn_bench.cli.options import (
     TrackingUri,
     assignments,
     console,
-    find_code,
     messages,
     print_json,
     quietly,
@@ -70,10 +69,12 @@ def train(
     overrides = assignments(settings)
     if not origin:  # a mistake is told before a store is opened
         override(Config(), overrides, where="--set")
-    _prepare(workspace)
+    _prepare()
     tracking = _tracking(workspace)
     earlier = _find_start(origin, tracking, trust) if origin else None
     spec, start = _plan_run(earlier, overrides, seed)
+    if trust or spec.config.model.factory:
+        workspace.find_code()
     record = _train_once(spec, start, workspace, tracking)
     if output:
         _copy_model(record, tracking, output)
@@ -156,12 +157,11 @@ def rectify(
         _tell_letters(network, paths, images, rectified, check, as_json)
 
 
-def _prepare(workspace: Workspace) -> None:
+def _prepare() -> None:
     """Set the environment of a process that runs models, before anything is loaded that reads it."""
     from stn_bench.machine import cores, training_environment
 
     os.environ.update(training_environment(cores()))
-    find_code(workspace)
 
 
 def _tracking(workspace: Workspace) -> Tracking:
@@ -283,7 +283,9 @@ def _tell(epoch: EpochEnd) -> None:
 
 
 def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
-    _prepare(workspace)
+    _prepare()
+    if trust:
+        workspace.find_code()
     path = Path(model)
     if not path.exists() and not path.suffix:
         tracking = _tracking(workspace)

@@ -62,14 +62,10 @@ def load_plan(study: str, workspace: Workspace, settings: list[str] | None) -> P
     from stn_bench.frozen import with_frozen
     from stn_bench.plan import make_plan
 
-    find_code(workspace)
-    return with_frozen(make_plan(*load(workspace.root, study), assignments(settings)), workspace.root)
-
-
-def find_code(workspace: Workspace) -> None:
-    """Let a model factory that lies under the root be found, from whatever folder the command was started."""
-    if str(workspace.root) not in sys.path:
-        sys.path.insert(0, str(workspace.root))
+    planned = with_frozen(make_plan(*load(workspace.root, study), assignments(settings)), workspace.root)
+    if any(arm.config.model.factory for arm in planned.arms):
+        workspace.find_code()
+    return planned
 
 
 @contextmanager

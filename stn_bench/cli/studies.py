@@ -20,7 +20,6 @@ from stn_bench.cli.options import (
     TrackingUri,
     Workers,
     console,
-    find_code,
     load_plan,
     print_json,
 )
@@ -265,8 +264,9 @@ def why(
     from stn_bench.data.spec import DatasetSpec
     from stn_bench.identity import differences, identify
 
-    find_code(workspace)
     config = override(Config(), record.settings, where=f"run {record.run_id}")
+    if config.model.factory:
+        workspace.find_code()  # to be read; nothing of it is run
     fingerprint = read_fingerprint(DatasetSpec.of(config), workspace.datasets)
     old = record.identity
     changed = differences(old, identify(config, record.seed, fingerprint or old.dataset, old.start))

@@ -149,8 +149,9 @@ def open_dataset(spec: DatasetSpec, root: Path) -> Dataset:
     folder = root / spec.folder_name
     manifest = _read_sound_manifest(spec, root, store.check_sizes)
     _check_fit(spec, manifest.spec, folder)
-    images = np.load(folder / store.IMAGES, mmap_mode="r")[: spec.count]
-    labels = _translate(np.load(folder / store.LABELS)[: spec.count], manifest.spec.alphabet, spec)
+    images = np.load(folder / store.IMAGES, mmap_mode="r", allow_pickle=False)[: spec.count]
+    stored = np.load(folder / store.LABELS, allow_pickle=False)[: spec.count]
+    labels = _translate(stored, manifest.spec.alphabet, spec)
     labels.setflags(write=False)
     return Dataset(spec, images, labels, manifest.fingerprint, folder)
 

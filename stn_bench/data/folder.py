@@ -15,6 +15,7 @@ from stn_bench.data.letterbox import letterbox
 from stn_bench.data.pictures import read_picture, write_picture
 from stn_bench.data.spec import Chunk, DatasetSpec
 from stn_bench.errors import DataError
+from stn_bench.names import LONGEST, is_portable
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]*"
 """What an imported data set may be called: what `data.source` accepts."""
@@ -102,8 +103,11 @@ def import_folder(
 
 
 def _check_name(name: str) -> None:
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise DataError(f"--name {name}: expected small letters, digits, `-` and `_`, for example my-letters")
+    if not re.fullmatch(NAME_PATTERN, name) or not is_portable(name):
+        raise DataError(
+            f"--name {name}: expected small letters, digits, `-` and `_`, {LONGEST} at most and no device of Windows, "
+            f"for example my-letters"
+        )
     if is_drawn_name(name):
         raise DataError(f"--name {name}: the name of pictures that stn-bench draws. Choose another.")
 
