@@ -14,6 +14,9 @@ from stn_bench.plan import Phase, PlannedArm, RunSpec, arm_label
 MODEL = "model.keras"
 """Artifact of every run but tuning trials: its model, with the weights of the best epoch by validation."""
 
+RECORD = "record.json"
+"""Artifact of every run that ended by itself, crashed ones too: the record."""
+
 PREDICTIONS = "predictions.npz"
 """Artifact of every run but tuning trials: label, prediction and probability of each test picture."""
 

@@ -38,9 +38,8 @@ from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 
 from stn_bench.errors import StoreError
-from stn_bench.record import RunRecord
+from stn_bench.record import RECORD, RunRecord
 
-RECORD = "record.json"
 KIND = "kind"
 ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
 BATCH = 100  # MLflow takes 100 params or tags at a time
@@ -78,6 +77,18 @@ class FinishedRun:
     seed: int
     dataset: str
     outcome: str
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """Any run of the store by its tags and its end, those that are no cell with "" for what they lack."""
+
+    run_id: str
+    run_key: str
+    settings: str
+    phase: str
+    seed: str
+    status: str
 
 
 @dataclass(frozen=True)
@@ -321,6 +332,12 @@ class Tracking:
             runs = self._search(found, {KIND: "run"}, "attributes.status = 'FAILED'") if found else []
         return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
 
+    def tries(self) -> list[StoredRun]:
+        """Return every run there is, however it ended: tries that were killed, arms, reports, and deleted ones."""
+        with self._reachable():
+            experiments = [one.experiment_id for one in self._client.search_experiments(view_type=ViewType.ALL)]
+            return [_stored_run(run) for run in self._search(experiments, {}, view=ViewType.ALL)]
+
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of finished runs, in the order of their ids in this store.
 
@@ -382,14 +399,14 @@ class Tracking:
     def _experiments(self) -> list[str]:
         return [experiment.experiment_id for experiment in self._client.search_experiments()]
 
-    def _search(self, experiments: list[str], tags: Mapping[str, str], also: str = "") -> list[Run]:
+    def _search(
+        self, experiments: list[str], tags: Mapping[str, str], also: str = "", view: int = ViewType.ACTIVE_ONLY
+    ) -> list[Run]:
         clauses = [f"tags.`{name}` = '{value}'" for name, value in tags.items()] + ([also] if also else [])
         found: list[Run] = []
         token = None
         while True:
-            page = self._client.search_runs(
-                experiments, " and ".join(clauses), ViewType.ACTIVE_ONLY, PAGE, page_token=token
-            )
+            page = self._client.search_runs(experiments, " and ".join(clauses), view, PAGE, page_token=token)
             found += page
             token = page.token
             if not token:
@@ -436,6 +453,11 @@ def _finished_run(run: Run) -> FinishedRun:
         dataset=tags.get("dataset", ""),
         outcome=tags.get("outcome", ""),
     )
+
+
+def _stored_run(run: Run) -> StoredRun:
+    told = {name: run.data.tags.get(name, "") for name in ("run_key", "settings", "phase", "seed")}
+    return StoredRun(str(run.info.run_id), status=str(run.info.status), **told)
 
 
 def _point_fluent_calls_at(uri: str) -> None:

@@ -49,6 +49,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     models.rectify,
     house.schema,
     house.doctor,
+    house.gc,
 )
 
 app.command("list")(studies.list_all)

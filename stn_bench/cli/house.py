@@ -1,14 +1,18 @@
-"""Commands about the house itself: schema, doctor."""
+"""Commands about the house itself: schema, doctor, gc."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
-from stn_bench.cli.options import AsJson, Root, TrackingUri, console, print_json
+from stn_bench.cli.options import AsJson, Root, TrackingUri, console, load_plan, print_json
 from stn_bench.workspace import Workspace
+
+if TYPE_CHECKING:
+    from stn_bench.leftovers import Leftover
 
 
 def schema(
@@ -44,3 +48,55 @@ def doctor(
             console.print(one.found + (f"\n        {one.advice}" if one.advice else ""), markup=False, soft_wrap=True)
     if not all(one.sound for one in findings):
         raise typer.Exit(1)
+
+
+def gc(
+    root: Root = None,
+    tracking_uri: TrackingUri = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures", help="Also drawn pictures that no study needs; `run` draws them again.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it. Without this, it is only shown.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show what nobody needs any more, checkpoints and orphans, and remove it with --yes; finished runs are kept."""
+    from stn_bench.catalogue import Catalogue
+    from stn_bench.leftovers import find_leftovers, looking, remove
+
+    workspace = Workspace.at(root, tracking_uri)
+    plans = [load_plan(name, workspace, None) for name in Catalogue(workspace.root).names("studies")]
+    with looking(workspace, plans) as held:
+        found = find_leftovers(held, pictures=pictures)
+        if not as_json:
+            _show_leftovers(found)
+        if yes:
+            remove(found)
+    if as_json:
+        print_json({"removed": yes, "leftovers": _leftover_rows(found)})
+    elif found and not yes:
+        console.print("\nnothing was removed; the same with --yes removes it")
+    elif found:
+        console.print("\nremoved")
+
+
+def _leftover_rows(found: list[Leftover]) -> list[dict[str, Any]]:
+    rows = []
+    for kind in dict.fromkeys(one.kind for one in found):
+        sizes = [one.size for one in found if one.kind == kind]
+        rows.append({"kind": kind, "count": len(sizes), "bytes": sum(sizes)})
+    return rows
+
+
+def _show_leftovers(found: list[Leftover]) -> None:
+    if not found:
+        console.print("nothing to remove")
+        return
+    table = Table("what", "number", "MB", box=None, pad_edge=False)
+    for row in _leftover_rows(found):
+        table.add_row(row["kind"], str(row["count"]), _megabytes(row["bytes"]))
+    table.add_row("in all", str(len(found)), _megabytes(sum(one.size for one in found)))
+    console.print(table)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f}"

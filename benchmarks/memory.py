@@ -1,0 +1,99 @@
+"""Whether a long study grows: resident memory of `stn-bench run` and of its worker, over 200 cells of about a second.
+
+    python benchmarks/memory.py [--cells 200]
+
+The study has a base and one arm, on so many seeds; one worker of one thread trains all of it. Memory is read as each
+cell ends. The slope is that of the straight line through the second half, when everything that is loaded once is
+there: what a study of ten thousand cells would go on to take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+
+MARKS = (10, 50, 100, 200)
+MEGABYTE = 1024 * 1024
+STUDY = """
+title = "Long"
+ablations = ["transformer"]
+arms.transformer = ["none"]
+seeds = {seeds}
+[base]
+"data.count" = 90
+"data.validation" = 26
+"data.test" = 26
+"data.size" = 20
+"data.alphabet" = "AB"
+"model.width" = 0.03125
+"train.epochs" = 2
+"""
+
+Memory = tuple[float, float]  # of the parent and of its worker, in MiB
+
+
+def make_root(folder: Path, cells: int) -> Path:
+    (folder / "studies").mkdir(parents=True)
+    (folder / "studies" / "long.toml").write_text(STUDY.format(seeds=list(range(1, cells // 2 + 1))))
+    return folder
+
+
+def memory_by_cell(root: Path) -> Iterator[Memory]:
+    """Run the study, and yield what parent and worker hold as each cell ends."""
+    command = [
+        sys.executable,
+        "-m",
+        "stn_bench",
+        "run",
+        "long",
+        "--workers",
+        "1",
+        "--threads",
+        "1",
+        "--root",
+        str(root),
+    ]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if line.startswith("["):
+                yield resident(process.pid)
+
+
+def resident(pid: int) -> Memory:
+    parent = psutil.Process(pid)
+    children = [child.memory_info().rss for child in parent.children()]
+    return parent.memory_info().rss / MEGABYTE, max(children, default=0) / MEGABYTE
+
+
+def slope(values: np.ndarray) -> float:
+    """Return the growth of the second half, in KiB a cell."""
+    half = len(values) // 2
+    return float(np.polyfit(np.arange(half, len(values)), values[half:], 1)[0]) * 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cells", type=int, default=200)
+    cells = parser.parse_args().cells
+    measured: list[Memory] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for memory in memory_by_cell(make_root(Path(folder), cells)):
+            measured.append(memory)
+            if len(measured) in MARKS:
+                print(f"cell {len(measured)}: run {memory[0]:.0f} MB, worker {memory[1]:.0f} MB", flush=True)
+    table = np.array(measured)
+    print(f"growth over the second half: run {slope(table[:, 0]):+.1f} kB a cell, worker {slope(table[:, 1]):+.1f} kB")
+
+
+if __name__ == "__main__":
+    main()
