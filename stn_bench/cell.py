@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +17,7 @@ import numpy as np
 from stn_bench.data.correction import correct
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import enlarge, side_by_side, write_picture
-from stn_bench.errors import ClaimLostError, Interrupted
+from stn_bench.errors import ClaimLostError, Interrupted, StoreError
 from stn_bench.machine import disk_full, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
@@ -57,10 +59,12 @@ def train_cell(
         ConfigError: if it is to go on from a run whose network has other shapes; there is no MLflow run then.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         MachineError: if the disk is full; the MLflow run is closed as KILLED, since that says nothing of the arm.
+        StoreError: if the store cannot be written; the next try closes the run.
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     started = now()
-    job = _job(order, dataset, tracking)  # a start that does not fit is refused before there is a run
+    checkpoint = _take_over(order.checkpoints)
+    job = _job(order, dataset, tracking, checkpoint)  # a start that does not fit is refused before there is a run
     run_id = tracking.start_run(order.experiment, order.parent, order.name, _tags(order))
     if order.start:
         tracking.note_run(run_id, order.start.note)
@@ -76,10 +80,24 @@ def train_cell(
         with ending():
             tracking.finish_run(record, record.metrics)
     except Exception as error:
+        if isinstance(error, ClaimLostError):
+            checkpoint.unlink(missing_ok=True)  # another worker has taken over what was in it
         _close(order, tracking, run_id, error, ending, started)
         raise
-    shutil.rmtree(order.checkpoint.parent, ignore_errors=True)
+    shutil.rmtree(order.checkpoints, ignore_errors=True)
     return record
+
+
+def _take_over(folder: Path) -> Path:
+    """Return this try's own checkpoint, with what the latest try left of the training in it.
+
+    Each try writes to a file of its own: a worker that was given up and wakes again overwrites nobody's.
+    """
+    own = folder / f"{socket.gethostname()}-{os.getpid()}.npz"
+    left = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
+    if left and left[-1] != own:
+        left[-1].replace(own)
+    return own
 
 
 def _close(
@@ -91,10 +109,13 @@ def _close(
     started: str,
 ) -> None:
     """Close the run of a cell that raised: as crashed if that is the cell's own doing, else as killed."""
-    if full := disk_full(error):
-        with contextlib.suppress(Exception):  # the store may be on the full disk; the next try closes the run
+    full = disk_full(error)
+    if full or isinstance(error, StoreError):
+        with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             tracking.kill_run(run_id)
-        raise full from error
+        if full:
+            raise full from error
+        return
     if isinstance(error, Interrupted | ClaimLostError):
         tracking.kill_run(run_id)
         return
@@ -110,11 +131,11 @@ def _tags(order: CellOrder) -> dict[str, str]:
     return run_tags(order.spec, order.identity) | lineage
 
 
-def _job(order: CellOrder, dataset: Dataset, tracking: Tracking) -> Job:
+def _job(order: CellOrder, dataset: Dataset, tracking: Tracking, checkpoint: Path) -> Job:
     config, seed, weights = order.spec.config, order.spec.seed, None
     if order.start:
         weights = starting_weights(tracking.file(order.start.run_id, MODEL), config, seed)
-    return Job(config, seed, dataset.split(config.data), order.identity.run_key, order.checkpoint, weights)
+    return Job(config, seed, dataset.split(config.data), order.identity.run_key, checkpoint, weights)
 
 
 def _keep(

@@ -8,12 +8,23 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stn_bench.errors import ConfigError, did_you_mean
+from stn_bench.names import quote, shorten
+
+DEEPEST = 20
+"""Levels of tables and lists in a file; the deepest that means anything has five."""
+
+WIDEST = 2**63
+"""Whole numbers of a file lie below this, and not below its negative: TOML promises 64 bits."""
+
+TOO_DEEP = f"expected at most {DEEPEST} tables and lists within one another, got more"
+TOO_WIDE = "expected whole numbers of at most 64 bits, got a longer one"
 
 LOWER_BOUND = {"[0,1]": 0.0, "[-1,1]": -1.0}
 """The value of a black pixel in each input range."""
@@ -80,7 +91,7 @@ class DataConfig(Group):
                 f"validation and test, got {self.count} - {self.validation} - {self.test}"
             )
         if len(set(self.alphabet)) != len(self.alphabet):
-            raise ValueError(f"`data.alphabet` must not repeat a character, got {self.alphabet!r}")
+            raise ValueError(f"`data.alphabet` must not repeat a character, got {quote(self.alphabet)}")
         return self
 
 
@@ -167,10 +178,12 @@ class TrainConfig(Group):
     """Keras' dtype policy; weights stay float32."""
     validation: Literal["whole", "shuffled_cut"] = "whole"
     """"shuffled_cut" validates as the article does: whole batches of a new order each epoch, the rest left out."""
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Seconds after which a study gives a run up as crashed; unset, never. It is no part of a run's identity."""
 
 
 class Config(Group):
-    """Everything that can change a result, and nothing that cannot."""
+    """Everything that can change a result; of what cannot, only how long to wait for it."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -213,7 +226,9 @@ class Config(Group):
 
     def canonical(self) -> str:
         """Return the resolved configuration as canonical JSON: what an identity is taken from."""
-        return json.dumps(self.resolved().flat(), sort_keys=True, separators=(",", ":"))
+        settings = self.resolved().flat()
+        del settings["train.timeout"]  # patience changes no result
+        return json.dumps(settings, sort_keys=True, separators=(",", ":"))
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -237,7 +252,7 @@ def check_path(path: str, *, where: str = "override") -> str:
         ConfigError: if it names none; the message suggests the nearest.
     """
     if path not in setting_paths():
-        raise ConfigError(f"{where}: no setting `{path}`.{did_you_mean(path, setting_paths())}")
+        raise ConfigError(f"{where}: no setting `{shorten(path)}`.{did_you_mean(path, setting_paths())}")
     return path
 
 
@@ -269,8 +284,11 @@ def explain(error: ValidationError) -> str:
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] == "value_error":
         return str(first["ctx"]["error"])
-    message = (first["msg"][0].lower() + first["msg"][1:]).replace("a valid tuple", "a list")
-    return f"`{path}`: {message}, got {first['input']!r}"
+    message = first["msg"][0].lower() + first["msg"][1:]
+    message = message.replace("a valid tuple", "a list")
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", message)
+    received = "" if first["type"] == "missing" else f", got {quote(first['input'])}"
+    return f"`{shorten(path)}`: {message}{received}"
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:
@@ -279,15 +297,49 @@ def parse_assignment(text: str) -> tuple[str, Any]:
     Raises:
         ConfigError: if there is no `=`, or the path names no setting.
     """
-    import tomllib
-
     path, equals, value = text.partition("=")
     if not equals:
-        raise ConfigError(f"--set {text}: expected PATH=VALUE, for example --set train.epochs=5")
+        raise ConfigError(f"--set {shorten(text)}: expected PATH=VALUE, for example --set train.epochs=5")
     path, value = check_path(path.strip(), where="--set"), value.strip()
     if isinstance(Config().flat()[path], str):
         return path, value.strip("\"'")
     try:
-        return path, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+        tree = parse_toml(f"value = {value}")
+    except ValueError:
         return path, value
+    return path, tree["value"] if len(tree) == 1 else value  # a line break may begin another assignment
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return TOML as a tree of few levels and of numbers that can be shown.
+
+    Raises:
+        ValueError: if it is no TOML, is nested too deeply, or holds a whole number of more than 64 bits.
+    """
+    import tomllib
+
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    except ValueError:  # Python's own limit, of 4300 digits
+        raise ValueError(TOO_WIDE) from None
+    _check_tree(tree)
+    return tree
+
+
+def _check_tree(tree: dict[str, Any]) -> None:
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        if any(type(one) is int and not -WIDEST <= one < WIDEST for one in level):
+            raise ValueError(TOO_WIDE)
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

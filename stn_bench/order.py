@@ -37,7 +37,7 @@ class CellOrder:
         identity: its identity.
         experiment: MLflow's id of the study.
         parent: MLflow's id of the arm, or None outside a study.
-        checkpoint: file that holds the unfinished training.
+        checkpoints: folder of the files that hold the unfinished training, one of each try.
         threads: threads of the training process, for the record.
         start: the run that this one is trained on from, or None for fresh weights.
     """
@@ -46,7 +46,7 @@ class CellOrder:
     identity: Identity
     experiment: str
     parent: str | None
-    checkpoint: Path
+    checkpoints: Path
     threads: int
     start: Start | None = None
 

@@ -3,40 +3,32 @@
 from __future__ import annotations
 
 import bisect
-import multiprocessing
-import signal
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import Interrupted, StnBenchError
-from stn_bench.machine import Crew, children_ignore_interrupts
+from stn_bench.machine import Crew
 from stn_bench.metrics import TUNING_METRIC
-from stn_bench.order import CellOrder
+from stn_bench.order import CellOrder, crash_record, now
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
-from stn_bench.record import RunRecord, arm_note, arm_tags
+from stn_bench.pool import Listener, Pool, counting_interrupts
+from stn_bench.record import RunRecord, arm_note, arm_tags, run_tags
 from stn_bench.results import ArmResults, Results, gather, identity_of
 from stn_bench.rounds import confirming_seeds, wanted_seeds
-from stn_bench.search import SEED, SEEDS, Cell, Finished, Search
+from stn_bench.search import SEED, SEEDS, TRIES, Cell, Finished, Search
 from stn_bench.tracking import Tracking
 from stn_bench.verdicts import ArmVerdict, verdicts
-from stn_bench.worker import STOP, Better, CellEnded, CellStarted, Event, Shift, run_worker
+from stn_bench.worker import Better, Shift
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.catalogue import Range
 
-MAX_DEATHS = 20  # of workers, before the runner stops replacing them
-POLL_SECONDS = 0.5
 
-
-class Watcher(Protocol):
+class Watcher(Listener, Protocol):
     """What is told of a run's progress; the terminal's display is one."""
 
     def drawing(self, dataset: str, done: int, count: int) -> None:
@@ -44,26 +36,6 @@ class Watcher(Protocol):
 
     def phase(self, phase: Phase, cells: Mapping[str, CellOrder], reused: int) -> None:
         """A phase begins with these cells to train, and this many finished before."""
-
-    def event(self, event: Event) -> None:
-        """A worker tells of a cell."""
-
-    def say(self, line: str) -> None:
-        """Something happened that a person should know."""
-
-
-@dataclass
-class _Worker:
-    process: BaseProcess
-    connection: Connection
-    cell: str = ""
-
-
-@dataclass
-class Interrupts:
-    """How often Ctrl-C was pressed."""
-
-    count: int = 0
 
 
 @dataclass(frozen=True)
@@ -92,12 +64,14 @@ class Runner:
         workspace: where things are.
         crew: processes and threads.
         watcher: what is told of the progress.
+        accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
     """
 
     plan: Plan
     workspace: Workspace
     crew: Crew
     watcher: Watcher
+    accept_stale: bool = False
     tracking: Tracking = field(init=False)
     search: Search = field(init=False)
 
@@ -147,16 +121,19 @@ class Runner:
     def _prepare(self, phase: Phase, experiment: str, tried: frozenset[str]) -> _Work:
         results = self.gather()
         done = {record.run_key: record for record in results.records}
-        planned = [(arm.arm, self._orders(phase, arm, experiment)) for arm in results.arms]
+        planned = [(arm, self._orders(phase, arm, experiment)) for arm in results.arms]
+        if self.accept_stale:
+            done |= {key: record for arm, orders in planned for key, record in _standing_in(phase, arm, orders)}
         known = {key: order for _, orders in planned for key, order in orders.items()}
-        seeds = _seeds(phase, results, known)
+        is_strict = phase == "verdict" and not self.accept_stale
+        seeds = _seeds(phase, results.trained_as(known) if is_strict else results)
         names: list[str] = []
         wanted: dict[str, CellOrder] = {}
         for arm, orders in planned:
-            cells = {key: order for key, order in orders.items() if order.spec.seed in seeds.get(arm.label, ())}
+            cells = {key: order for key, order in orders.items() if order.spec.seed in seeds.get(arm.arm.label, ())}
             if cells:
-                names.append(optuna_name(arm, phase))
-                self._enqueue(names[-1], phase, [_cell(order, arm) for order in cells.values()], done, tried)
+                names.append(optuna_name(arm.arm, phase))
+                self._enqueue(names[-1], phase, [_cell(order, arm.arm) for order in cells.values()], done, tried)
                 wanted |= cells
         fresh = {key: order for key, order in wanted.items() if key not in done and key not in tried}
         return _Work(tuple(names), fresh, known, len(wanted.keys() & done.keys()))
@@ -186,8 +163,8 @@ class Runner:
             identity = identity_of(spec, self.workspace.datasets)
             if identity is None:
                 raise StnBenchError(f"{spec.label}: its pictures vanished from {self.workspace.datasets}; run again")
-            checkpoint = self.workspace.checkpoints / identity.run_key / "checkpoint.npz"
-            orders[identity.run_key] = CellOrder(spec, identity, experiment, parent, checkpoint, self.crew.threads)
+            checkpoints = self.workspace.checkpoints / identity.run_key
+            orders[identity.run_key] = CellOrder(spec, identity, experiment, parent, checkpoints, self.crew.threads)
         return orders
 
     def _told(self, phase: Phase) -> tuple[str, Better]:
@@ -200,7 +177,7 @@ class Runner:
         shift = Shift(self.workspace, self.crew.threads, work.names, work.known, metric, direction)
         count = min(self.crew.workers, len(work.orders))
         with counting_interrupts() as interrupts:
-            _Pool(shift, count, self.watcher, interrupts).run()
+            Pool(shift, count, self.watcher, _Registrar(self.tracking, self.search, work), interrupts).run()
         if interrupts.count:
             raise Interrupted(f"stopped; `stn-bench run {self.plan.study.name}` goes on from here")
 
@@ -215,91 +192,33 @@ class Runner:
         return results
 
 
-class _Pool:
-    """The worker processes of one phase; one that dies is replaced."""
+@dataclass(frozen=True)
+class _Registrar:
+    """Enters the end of cells whose worker cannot: it is dead, or hangs."""
 
-    def __init__(self, shift: Shift, count: int, watcher: Watcher, interrupts: Interrupts) -> None:
-        self._shift, self._watcher, self._interrupts = shift, watcher, interrupts
-        self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
-        self._deaths = 0
-        self._told = 0
-        self._workers = [self._start() for _ in range(count)]
+    tracking: Tracking
+    search: Search
+    work: _Work
 
-    def run(self) -> None:
-        """Return when every worker has ended its shift."""
-        try:
-            while self._workers:
-                wait([worker.process.sentinel for worker in self._workers] + self._connections(), POLL_SECONDS)
-                for worker in tuple(self._workers):
-                    self._hear(worker)
-                self._pass_on_interrupts()
-        finally:
-            for worker in self._workers:
-                worker.process.terminate()
+    def died(self, run_key: str, cause: str) -> bool:
+        """Take note that a cell's process died; return whether that was the cell's last try."""
+        is_lost = self.search.bury(self.work.names, run_key)
+        if is_lost:
+            self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
+        return is_lost
 
-    def _connections(self) -> list[Any]:
-        return [worker.connection for worker in self._workers]
+    def overran(self, run_key: str, pid: int, seconds: float) -> bool:
+        """Take a cell from a process that has been at it for too long; return whether it still was."""
+        is_ours = self.search.give_up(self.work.names, run_key, pid)
+        if is_ours and not self.tracking.finished_as(run_key):  # it may have been about to tell Optuna
+            self._crash(run_key, f"it took longer than `train.timeout` = {seconds:g} s")
+        return is_ours
 
-    def _start(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=run_worker, args=(self._shift, theirs), daemon=True)
-        with children_ignore_interrupts():
-            process.start()
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _hear(self, worker: _Worker) -> None:
-        try:
-            while worker.connection.poll():
-                event = worker.connection.recv()
-                worker.cell = event.run_key if isinstance(event, CellStarted) else worker.cell
-                self._watcher.event(event)
-        except (EOFError, OSError):
-            worker.process.join(timeout=10)
-        if not worker.process.is_alive():
-            self._bury(worker)
-
-    def _bury(self, worker: _Worker) -> None:
-        self._workers.remove(worker)
-        if worker.process.exitcode == 0 or self._interrupts.count:
-            return
-        self._deaths += 1
-        if worker.cell:
-            self._watcher.event(CellEnded(worker.cell, "killed", f"exit code {worker.process.exitcode}"))
-        if self._deaths > MAX_DEATHS:
-            raise StnBenchError(
-                f"{self._deaths} workers died (last exit code {worker.process.exitcode}); "
-                f"see what they need with `stn-bench doctor`, then run again: finished runs are kept"
-            )
-        self._workers.append(self._start())
-
-    def _pass_on_interrupts(self) -> None:
-        if self._interrupts.count > self._told == 0:
-            self._told = 1
-            self._watcher.say("stopping at the end of the current epochs; press Ctrl-C again to stop at once")
-            for worker in self._workers:
-                try:
-                    worker.connection.send(STOP)
-                except OSError:
-                    continue  # it has just ended by itself
-        if self._interrupts.count > 1:
-            for worker in self._workers:
-                worker.process.kill()
-
-
-@contextmanager
-def counting_interrupts() -> Iterator[Interrupts]:
-    """Count Ctrl-C instead of raising KeyboardInterrupt in the middle of something."""
-    interrupts = Interrupts()
-
-    def count(signum: int, frame: FrameType | None) -> None:
-        interrupts.count += 1
-
-    before = signal.signal(signal.SIGINT, count)
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def _crash(self, run_key: str, reason: str) -> None:
+        order, started = self.work.known[run_key], now()
+        tags = run_tags(order.spec, order.identity)
+        run_id = self.tracking.start_run(order.experiment, order.parent, order.name, tags)
+        self.tracking.finish_run(crash_record(order, run_id, reason, started), {})
 
 
 def make_datasets(configs: Iterable[Any], workspace: Workspace, processes: int, watcher: Watcher) -> None:
@@ -384,11 +303,22 @@ def _specs(phase: Phase, arm: ArmResults) -> tuple[RunSpec, ...]:
     return arm.arm.verdict_specs(arm.chosen) if phase == "verdict" else arm.arm.confirm_specs(arm.chosen)
 
 
-def _seeds(phase: Phase, results: Results, run_keys: Collection[str]) -> dict[str, tuple[int, ...]]:
+def _standing_in(phase: Phase, arm: ArmResults, orders: Mapping[str, CellOrder]) -> Iterator[tuple[str, RunRecord]]:
+    """Yield the run keys of an arm's cells, each with the run that is its own or stands in, trained by other code."""
+    records = {"tune": arm.trials, "verdict": arm.runs.values(), "confirm": arm.confirmed.values()}[phase]
+    found = {(record.seed, record.trial): record for record in records}
+    for key, order in orders.items():
+        if record := found.get((order.spec.seed, order.spec.trial)):
+            yield key, record
+
+
+def _seeds(phase: Phase, results: Results) -> dict[str, tuple[int, ...]]:
     """Return label of the arm -> the seeds that a phase wants it to be trained on today.
 
-    What only stands in for a run of the verdict, since other code trained it, opens no later look.
+    Args:
+        phase: the phase.
+        results: all results, but for those of the verdict that merely stand in: they open no later look.
     """
     if phase == "tune":
         return {arm.label: (arm.tuning_seed,) for arm in results.plan.arms}
-    return wanted_seeds(results.trained_as(run_keys)) if phase == "verdict" else confirming_seeds(results)
+    return wanted_seeds(results) if phase == "verdict" else confirming_seeds(results)

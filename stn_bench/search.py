@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import time
 import warnings
@@ -23,12 +24,13 @@ from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.catalogue import Range
-from stn_bench.errors import ClaimLostError, StoreError
+from stn_bench.errors import ClaimLostError, StoreError, without_secrets
 from stn_bench.stats import Direction
 
-MAX_RETRIES = 3
+TRIES = 4  # of a cell whose worker dies, before nobody tries it again in this run
 GRACE_HEARTBEATS = 4
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
@@ -93,6 +95,7 @@ class Search:
 
     def __init__(self, url: str, heartbeat: int, lock: Path) -> None:
         self._lock = FileLock(lock)
+        self._url = url
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
@@ -105,8 +108,18 @@ class Search:
                     heartbeat_stale_trial_callback=_try_again,
                 )
         except Exception as error:
-            reason = str(error).splitlines()[0]
-            raise StoreError(f"search store {url}: cannot be opened ({reason}); is it there, and Optuna's?") from None
+            raise StoreError(f"search store {url}: {_refusal(error, without_secrets(url))}") from None
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+            reason = str(error.__cause__ or error).splitlines()[0]
+            raise StoreError(
+                f"search store {self._url}: cannot be used ({reason}). Finished runs are kept in the tracking "
+                f"store: put this one aside, and the next `run` makes it anew"
+            ) from error
 
     @contextmanager
     def planning(self) -> Iterator[None]:
@@ -131,7 +144,7 @@ class Search:
             done: run key -> result of the runs that the tracking store already holds.
             tried: run keys that get no new trial, since they have just failed.
         """
-        with self._lock:
+        with self._lock, self._reachable():
             study = self._study(name, direction)
             self._release(study)
             trials = study.get_trials(deepcopy=False)
@@ -168,16 +181,17 @@ class Search:
             objective: a claimed cell -> what it ended with; an exception makes the trial FAIL.
             should_stop: asked before each claim.
         """
-        studies = [self._study(name) for name in names]
-        while not should_stop():
-            open_trials = {study.study_name: self._open(study) for study in studies}
-            waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
-            if waiting:
-                self._claim(min(waiting, key=_claimed), objective)
-            elif any(open_trials.values()):
-                time.sleep(POLL_SECONDS)
-            else:
-                return
+        with self._reachable():
+            studies = [self._study(name) for name in names]
+            while not should_stop():
+                open_trials = {study.study_name: self._open(study) for study in studies}
+                waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
+                if waiting:
+                    self._claim(min(waiting, key=_claimed), objective)
+                elif any(open_trials.values()):
+                    time.sleep(POLL_SECONDS)
+                else:
+                    return
 
     def bury(self, names: Iterable[str], run_key: str) -> bool:
         """Give away what dead workers held, and return whether a cell of theirs is lost: nobody tries it again.
@@ -186,7 +200,7 @@ class Search:
             names: names of the Optuna studies that the cell may be in.
             run_key: identity of the cell.
         """
-        with self._lock:
+        with self._lock, self._reachable():
             states = set()
             for study in map(self._study, names):
                 self._release(study)
@@ -198,7 +212,7 @@ class Search:
 
         Its worker cannot finish it any more, and no other gets it.
         """
-        with self._lock:
+        with self._lock, self._reachable():
             for study in map(self._study, names):
                 for trial in _tries(study, run_key, (TrialState.RUNNING,)):
                     if trial.user_attrs.get(OWNER, "").startswith(f"{socket.gethostname()} {pid} "):
@@ -296,10 +310,21 @@ class Search:
         return Claim(run_key, is_lost, ending)
 
 
+def _refusal(error: Exception, url: str) -> str:
+    """Return why a store cannot be opened, and what to do: Optuna upgrades none by itself."""
+    reason = str(error).splitlines()[0]
+    if "optuna storage upgrade" in reason:
+        command = f"optuna storage upgrade --storage {shlex.quote(url)}"
+        return f"was written by an older Optuna than {optuna.__version__}; make a copy of it, then run: {command}"
+    if "no longer compatible with the table schema" in reason:
+        return f"was written by a newer Optuna than {optuna.__version__}; run: pip install --upgrade optuna"
+    return f"cannot be opened ({reason}); is it there, and Optuna's?"
+
+
 def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
     """Let the cell of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
     history = [*trial.system_attrs.get("retry_history", ()), trial.number]
-    if len(history) > MAX_RETRIES:
+    if len(history) >= TRIES:
         return
     retry = optuna.trial.create_trial(
         state=TrialState.WAITING,

@@ -8,18 +8,23 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import json
 import logging
 import os
+import re
+import shlex
 import socket
 import sqlite3
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,8 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 
 import mlflow
 import numpy as np
+import psutil
+from alembic.util import CommandError
 from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -36,8 +43,10 @@ from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.errors import StoreError
+from stn_bench.names import shorten
 from stn_bench.record import RECORD, RunRecord
 
 KIND = "kind"
@@ -49,8 +58,13 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 CONNECT_SECONDS = 5
 TAG_LENGTH = 5000
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
+LOCAL = ("127.0.0.1", "localhost", "::1")  # what listens there is reached from this machine alone
+EVERYWHERE = ("0.0.0.0", "::")
+IP = (socket.AF_INET, socket.AF_INET6)
+SERVER_VARIABLES = ("MLFLOW_HOST", "MLFLOW_SERVER_", "MLFLOW_GUNICORN", "MLFLOW_UVICORN", "MLFLOW_STATIC", "UVICORN_")
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
-OURS = {"experiments", "alembic_version"}  # tables by which a store of MLflow's is known
+REVISION = re.compile(r"schema \(found version (\w+), but|Can't locate revision identified by '(\w+)'")
+OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of MLflow's is known
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
@@ -81,7 +95,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class StoredRun:
-    """Any run of the store by its tags and its end, those that are no cell with "" for what they lack."""
+    """Any run of the store by its tags, its end and its models; one that is no cell has "" for what it lacks."""
 
     run_id: str
     run_key: str
@@ -89,6 +103,7 @@ class StoredRun:
     phase: str
     seed: str
     status: str
+    models: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -138,11 +153,8 @@ class Tracking:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except (MlflowException, OSError, ImportError, sqlite3.DatabaseError) as error:
-            reason = str(error).strip().splitlines()[0][:200]
-            raise StoreError(
-                f"tracking store {_without_password(self.uri)}: cannot be used ({reason}); is it there, and MLflow's?"
-            ) from None
+        except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
+            raise StoreError(f"tracking store {_without_password(self.uri)}: {_refusal(error, self.uri)}") from None
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -193,9 +205,11 @@ class Tracking:
     def log_settings(self, run_id: str, settings: Mapping[str, Any], dataset: DatasetNote) -> None:
         """Write a run's parameters and the pictures that it reads."""
         params = [Param(path, _parameter(value)) for path, value in settings.items()]
-        for start in range(0, len(params), BATCH):
-            self._client.log_batch(run_id, params=params[start : start + BATCH])
-        with self._lock:  # MLflow looks for the pictures and then adds them: two runs at once would add them twice
+        with self._reachable():
+            for start in range(0, len(params), BATCH):
+                self._client.log_batch(run_id, params=params[start : start + BATCH])
+        # MLflow looks for the pictures and then adds them: two runs at once would add them twice.
+        with self._lock, self._reachable():
             self._log_input(run_id, _dataset_input(dataset))
 
     def _log_input(self, run_id: str, pictures: DatasetInput) -> None:
@@ -206,11 +220,13 @@ class Tracking:
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write one epoch's metrics in one call."""
-        self._client.log_batch(run_id, _metrics(metrics, epoch))
+        with self._reachable():
+            self._client.log_batch(run_id, _metrics(metrics, epoch))
 
     def log_files(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Keep a folder's files as artifacts of a run, under `path`."""
-        self._client.log_artifacts(run_id, str(folder), path)
+        with self._reachable():
+            self._client.log_artifacts(run_id, str(folder), path)
 
     def log_model(
         self, run_id: str, name: str, model: Any, layers: Mapping[str, type], requirements: list[str]
@@ -241,7 +257,8 @@ class Tracking:
 
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
         """Write final metrics and tags, and close the run: the moment from which it counts as done."""
-        self._finish(record.run_id, record, _metrics(metrics))
+        with self._reachable():
+            self._finish(record.run_id, record, _metrics(metrics))
 
     def _finish(self, run_id: str, record: RunRecord, metrics: list[Metric], ended: int | None = None) -> None:
         tags = [RunTag("outcome", record.outcome)]
@@ -284,7 +301,8 @@ class Tracking:
 
     def kill_run(self, run_id: str) -> None:
         """Close a run that was stopped before its end."""
-        self._client.set_terminated(run_id, status="KILLED")
+        with self._reachable():
+            self._client.set_terminated(run_id, status="KILLED")
 
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Write an arm's or a study's aggregates and close its run; a tag that is "" is taken away."""
@@ -321,7 +339,7 @@ class Tracking:
     def finished(self) -> list[FinishedRun]:
         """Return every finished run in the store, the latest first."""
         with self._reachable():
-            runs = self._search(self._experiments(), {KIND: "run"}, "attributes.status = 'FINISHED'")
+            runs = self._cells(self._experiments(), "FINISHED")
         return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
 
     def crashed(self, study: str) -> list[FinishedRun]:
@@ -329,14 +347,23 @@ class Tracking:
         with self._reachable():
             experiment = self._client.get_experiment_by_name(study)
             found = [experiment.experiment_id] if experiment else []
-            runs = self._search(found, {KIND: "run"}, "attributes.status = 'FAILED'") if found else []
+            runs = self._cells(found, "FAILED") if found else []
         return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
+
+    def finished_as(self, run_key: str) -> str | None:
+        """Return the id of the finished run with this run key, the latest if there are more, or None."""
+        with self._reachable():
+            tags = {KIND: "run", "run_key": run_key}
+            runs = self._search(self._experiments(), tags, "attributes.status = 'FINISHED'")
+        return str(max(runs, key=_age).info.run_id) if runs else None
 
     def tries(self) -> list[StoredRun]:
         """Return every run there is, however it ended: tries that were killed, arms, reports, and deleted ones."""
         with self._reachable():
             experiments = [one.experiment_id for one in self._client.search_experiments(view_type=ViewType.ALL)]
-            return [_stored_run(run) for run in self._search(experiments, {}, view=ViewType.ALL)]
+            models = self._models(experiments)
+            runs = self._search(experiments, {}, view=ViewType.ALL)
+        return [_stored_run(run, tuple(models.get(run.info.run_id, ()))) for run in runs]
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of finished runs, in the order of their ids in this store.
@@ -353,7 +380,7 @@ class Tracking:
             StoreError: if there is none, or more than one.
         """
         with self._reachable():
-            runs = self._search(self._experiments(), {KIND: "run"}, "attributes.status = 'FINISHED'")
+            runs = self._cells(self._experiments(), "FINISHED")
         found = [
             run.info.run_id
             for run in runs
@@ -396,8 +423,25 @@ class Tracking:
         except ValueError:
             raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
 
+    def _cells(self, experiments: list[str], status: str) -> list[Run]:
+        """Return the runs of cells that ended so; a store may hold runs of other programs, with the same tag."""
+        runs = self._search(experiments, {KIND: "run"}, f"attributes.status = '{status}'")
+        return [run for run in runs if _is_cell(run.data.tags)]
+
     def _experiments(self) -> list[str]:
         return [experiment.experiment_id for experiment in self._client.search_experiments()]
+
+    def _models(self, experiments: list[str]) -> dict[str, list[str]]:
+        """Return id of a run -> ids of the models that it logged, half-written ones too."""
+        found: dict[str, list[str]] = {}
+        token = None
+        while True:
+            page = self._client.search_logged_models(experiments, page_token=token)
+            for model in page:
+                found.setdefault(model.source_run_id, []).append(model.model_id)
+            token = page.token
+            if not token:
+                return found
 
     def _search(
         self, experiments: list[str], tags: Mapping[str, str], also: str = "", view: int = ViewType.ACTIVE_ONLY
@@ -413,11 +457,43 @@ class Tracking:
                 return found
 
 
-def serve(uri: str, port: int) -> subprocess.Popen[bytes]:
-    """Start the MLflow UI on a store, for this machine alone (127.0.0.1)."""
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    return subprocess.Popen(command, env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"})
+def serve(uri: str, port: int, host: str = LOCAL[0]) -> subprocess.Popen[bytes]:
+    """Start the MLflow UI on a store, for this machine alone unless another address is named.
+
+    It answers only requests that call it by a name of this machine, so that no page of another site can reach it.
+
+    Raises:
+        StoreError: if the address to listen on is none.
+    """
+    if not re.fullmatch(r"[\w.:-]+", host):
+        raise StoreError(f"--host {host}: expected an address of this machine, such as {LOCAL[0]} or 0.0.0.0")
+    names = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in _own_names(host)]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--allowed-hosts", ",".join(names)]
+    command += ["--cors-allowed-origins", ",".join(f"http://{name}" for name in names)]
+    # uvicorn looks for modules in the current folder, which may be somebody else's, unless it is given another.
+    command += ["--uvicorn-opts", f"--app-dir {shlex.quote(sysconfig.get_path('stdlib'))}"]
+    return subprocess.Popen(command, env=_server_environment(uri))
+
+
+def _own_names(host: str) -> list[str]:
+    """Return by what names a server that listens on this address may be called."""
+    names = [*LOCAL, host]
+    if host in EVERYWHERE:
+        own = itertools.chain.from_iterable(psutil.net_if_addrs().values())
+        names += [one.address.partition("%")[0] for one in own if one.family in IP]
+        names += [socket.gethostname(), socket.getfqdn()]
+    return list(dict.fromkeys(names))
+
+
+def _server_environment(uri: str) -> dict[str, str]:
+    """Return the environment of an MLflow server. It holds the store's address, which all users see in a command.
+
+    Variables that would open the server to others, or take its checks away, are left out.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVER_VARIABLES)}
+    own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONSAFEPATH": "1"}
+    return kept | own
 
 
 def _metrics(values: Mapping[str, float], step: int = 0, now: int | None = None) -> list[Metric]:
@@ -442,6 +518,10 @@ def _age(run: Run) -> tuple[int, str]:
     return run.info.end_time or 0, _original(run)
 
 
+def _is_cell(tags: Mapping[str, str]) -> bool:
+    return {"run_key", "phase"} <= set(tags) and re.fullmatch(r"-?[0-9]{1,20}", tags.get("seed", "")) is not None
+
+
 def _finished_run(run: Run) -> FinishedRun:
     tags = run.data.tags
     return FinishedRun(
@@ -455,9 +535,9 @@ def _finished_run(run: Run) -> FinishedRun:
     )
 
 
-def _stored_run(run: Run) -> StoredRun:
+def _stored_run(run: Run, models: tuple[str, ...]) -> StoredRun:
     told = {name: run.data.tags.get(name, "") for name in ("run_key", "settings", "phase", "seed")}
-    return StoredRun(str(run.info.run_id), status=str(run.info.status), **told)
+    return StoredRun(str(run.info.run_id), status=str(run.info.status), models=models, **told)
 
 
 def _point_fluent_calls_at(uri: str) -> None:
@@ -498,6 +578,22 @@ def _without_password(uri: str) -> str:
     return uri.replace(f":{password}@", ":***@") if password else uri
 
 
+def _refusal(error: Exception, uri: str) -> str:
+    """Return why a store cannot be used, and what to do.
+
+    MLflow upgrades an older store by itself where whole tables are missing, and refuses it where only columns are. A
+    newer one it calls out of date too, or it cannot "locate" its revision.
+    """
+    reason = str(error).strip().splitlines()[0]
+    if not (found := REVISION.search(reason)):
+        return f"cannot be used ({reason[:200]}); is it there, and MLflow's?"
+    migrations = Path(str(resources.files("mlflow.store.db_migrations.versions")))
+    if any(migrations.glob(f"{found[1] or found[2]}*.py")):
+        command = f"mlflow db upgrade {shlex.quote(_without_password(uri))}"
+        return f"was written by an older MLflow than {mlflow.__version__}; make a copy of it, then run: {command}"
+    return f"was written by a newer MLflow than {mlflow.__version__}; run: pip install --upgrade mlflow"
+
+
 def _write_ahead(uri: str) -> None:
     """Let SQLite's readers and writers work side by side: a lasting property of the file, set before it has tables."""
     if not uri.startswith("sqlite:///"):
@@ -506,9 +602,10 @@ def _write_ahead(uri: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not tables & OURS:
+        if tables and not tables >= OURS:
             raise StoreError(
-                f"tracking store {uri}: is another program's database (tables {', '.join(sorted(tables))})"
+                f"tracking store {uri}: is another program's database (tables {shorten(', '.join(sorted(tables)))}); "
+                f"choose another with --tracking-uri"
             )
         connection.execute("PRAGMA journal_mode=WAL")
 

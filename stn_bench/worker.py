@@ -13,15 +13,17 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stn_bench.errors import ClaimLostError, Interrupted
-from stn_bench.machine import training_environment
+from stn_bench.errors import ClaimLostError, DataError, Interrupted, MachineError, StnBenchError, StoreError
+from stn_bench.machine import disk_full, training_environment
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.order import CellOrder
+    from stn_bench.record import RunRecord
     from stn_bench.search import Claim, Finished
 
 STOP = "stop"
+NOBODYS_FAULT = (DataError, MachineError, StoreError)  # no arm can help these: the study stops, nothing is recorded
 Better = Literal["maximize", "minimize"]
 
 
@@ -72,7 +74,15 @@ class CellEnded:
     detail: str
 
 
-Event = CellStarted | CellEpoch | CellEnded
+@dataclass(frozen=True)
+class Halt:
+    """No worker can go on: what is wrong lies with the machine or a store, and not with a cell."""
+
+    reason: str
+
+
+CellEvent = CellStarted | CellEpoch | CellEnded
+Event = CellEvent | Halt
 
 
 def run_worker(shift: Shift, connection: Connection) -> None:
@@ -84,7 +94,14 @@ def run_worker(shift: Shift, connection: Connection) -> None:
         shift.workspace.find_code()
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
-    _Worker(shift, connection, stopping).work()
+    try:
+        _Worker(shift, connection, stopping).work()
+    except Exception as error:
+        traceback.print_exc()  # for the log
+        reason = disk_full(error) or (error if isinstance(error, StnBenchError) else None)
+        if reason is None:
+            raise
+        connection.send(Halt(str(reason)))
 
 
 def _redirect_noise(path: Path) -> None:
@@ -118,36 +135,48 @@ class _Worker:
         self._search.work(self._shift.names, self._train, self._stopping.is_set)
 
     def _train(self, claim: Claim) -> Finished:
+        self._connection.send(CellStarted(claim.run_key))
+        try:
+            record = self._finished_before(claim.run_key) or self._train_cell(claim)
+        except (Interrupted, ClaimLostError):
+            self._connection.send(CellEnded(claim.run_key, "interrupted", ""))
+            raise
+        except Exception as error:
+            traceback.print_exc()  # for the log
+            if isinstance(error, NOBODYS_FAULT):
+                self._connection.send(Halt(str(error)))
+                self._stopping.set()
+            outcome = "interrupted" if isinstance(error, NOBODYS_FAULT) else "crashed"
+            self._connection.send(CellEnded(claim.run_key, outcome, f"{type(error).__name__}: {error}"))
+            raise
+        self._connection.send(CellEnded(claim.run_key, record.outcome, record.reason))
+        from stn_bench.search import Finished
+
+        value = record.metrics.get(self._shift.metric, self._worst())
+        return Finished(value, record.run_id, record.outcome)
+
+    def _finished_before(self, run_key: str) -> RunRecord | None:
+        """Return the record of a cell whose last worker finished it, and died before Optuna knew."""
+        run_id = self._tracking.finished_as(run_key)
+        return self._tracking.records([run_id])[0] if run_id else None
+
+    def _train_cell(self, claim: Claim) -> RunRecord:
         from stn_bench.cell import train_cell
         from stn_bench.data.dataset import open_dataset
         from stn_bench.data.spec import DatasetSpec
         from stn_bench.nn.train import EpochEnd
-        from stn_bench.search import Finished
-
-        run_key, order = claim.run_key, self._shift.orders[claim.run_key]
 
         def should_stop() -> bool:
-            return self._stopping.is_set() or claim.is_lost()
+            if claim.is_lost():
+                raise ClaimLostError("this worker was silent for too long: its cell went to another")
+            return self._stopping.is_set()
 
         def tell(epoch: EpochEnd) -> None:
-            self._connection.send(CellEpoch(run_key, epoch.epoch, epoch.metrics, epoch.seconds))
+            self._connection.send(CellEpoch(claim.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
 
-        self._connection.send(CellStarted(run_key))
-        try:
-            dataset = open_dataset(DatasetSpec.of(order.spec.config), self._shift.workspace.datasets)
-            record = train_cell(
-                order, dataset, self._tracking, on_epoch=tell, should_stop=should_stop, ending=claim.ending
-            )
-        except (Interrupted, ClaimLostError):
-            self._connection.send(CellEnded(run_key, "interrupted", ""))
-            raise
-        except Exception as error:
-            traceback.print_exc()  # for the log
-            self._connection.send(CellEnded(run_key, "crashed", f"{type(error).__name__}: {error}"))
-            raise
-        self._connection.send(CellEnded(run_key, record.outcome, record.reason))
-        value = record.metrics.get(self._shift.metric, self._worst())
-        return Finished(value, record.run_id, record.outcome)
+        order = self._shift.orders[claim.run_key]
+        dataset = open_dataset(DatasetSpec.of(order.spec.config), self._shift.workspace.datasets)
+        return train_cell(order, dataset, self._tracking, on_epoch=tell, should_stop=should_stop, ending=claim.ending)
 
     def _worst(self) -> float:
         return float("-inf") if self._shift.direction == "maximize" else float("inf")

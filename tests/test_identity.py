@@ -259,7 +259,12 @@ def test_a_changed_default_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_settings_hold_every_path_and_not_the_difference_alone() -> None:
-    assert identify(Config(), 1, DATASET).settings.keys() == Config().flat().keys()
+    assert identify(Config(), 1, DATASET).settings.keys() == Config().flat().keys() - {"train.timeout"}
+
+
+def test_how_long_a_run_is_waited_for_is_no_part_of_it() -> None:
+    patient, hasty = (override(Config(), {"train.timeout": seconds}) for seconds in (None, 60.0))
+    assert identify(patient, 1, DATASET).run_key == identify(hasty, 1, DATASET).run_key
 
 
 def test_writing_a_default_out_does_not_change_the_key() -> None:

@@ -5,78 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import optuna
 import psutil
 import pytest
-from mlflow.tracking import MlflowClient
+from processes import complete_trials, running, statuses, values, wait_for_checkpoint, workers
 from tiny import PLAIN, make_root, stn_bench
 
-from stn_bench.workspace import Workspace
-
 LONG = PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 30')
-
-
-@contextmanager
-def running(root: Path, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Start `run` in a process group of its own; nothing of it outlives the test."""
-    command = [sys.executable, "-m", "stn_bench", "run", "tiny", "--root", str(root), *options]
-    environment = {**os.environ, "STN_BENCH_HEARTBEAT": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True
-    )
-    try:
-        yield process
-    finally:
-        for child in workers(process):
-            child.kill()
-        process.kill()
-        process.communicate()
-
-
-def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """Return the worker processes of a run."""
-    try:
-        return [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
-    except psutil.NoSuchProcess:
-        return []
-
-
-def wait_for_checkpoint(root: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Return when some cell has finished an epoch."""
-    deadline = time.monotonic() + seconds
-    while not list(root.glob("mlruns/checkpoints/*/checkpoint.npz")):
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline, "no checkpoint was written"
-        time.sleep(0.05)
-
-
-def complete_trials(root: Path) -> list[str]:
-    storage = Workspace.at(root).search
-    trials = [
-        trial
-        for name in optuna.get_all_study_names(storage)
-        for trial in optuna.load_study(study_name=name, storage=storage).trials
-    ]
-    return [t.user_attrs["run_key"] for t in trials if t.state == optuna.trial.TrialState.COMPLETE]
-
-
-def statuses(root: Path) -> list[str]:
-    client = MlflowClient(tracking_uri=Workspace.at(root).tracking)
-    experiment = client.get_experiment_by_name("tiny")
-    assert experiment is not None
-    return [run.info.status for run in client.search_runs([experiment.experiment_id], "tags.kind = 'run'")]
-
-
-def values(root: Path) -> list[list[float]]:
-    report = json.loads((root / "reports/tiny/report.json").read_text())
-    return [arm["values"] for arm in report["ablations"][0]["arms"]]
 
 
 @pytest.mark.slow

@@ -342,10 +342,10 @@ def test_nobody_takes_a_cell_while_its_result_is_written(tmp_path: Path, store: 
 def test_a_dead_workers_cell_is_lost_only_after_its_last_try(store: Search) -> None:
     store.enqueue(NAME, "maximize", [cell(1)], {})
     lost = []
-    for _ in range(search.MAX_RETRIES + 1):
+    for _ in range(search.TRIES):
         claim(store, DEAD)
         lost.append(store.bury([NAME], "key-1"))
-    assert lost == [False] * search.MAX_RETRIES + [True]
+    assert lost == [False] * (search.TRIES - 1) + [True]
     assert keys(store, TrialState.WAITING) == []
 
 

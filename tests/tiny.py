@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 STUDY = """
@@ -39,8 +40,10 @@ def make_root(folder: Path, study: str = STUDY, name: str = "tiny") -> Path:
     return folder
 
 
-def stn_bench(*arguments: object, root: Path, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
+def stn_bench(
+    *arguments: object, root: Path, more: Mapping[str, str] = {}, **options: object
+) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own, with `more` in its environment."""
     command = [sys.executable, "-m", "stn_bench", *map(str, arguments), "--root", str(root)]
-    environment = {**os.environ, "STN_BENCH_HEARTBEAT": "1", "COLUMNS": "200"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, **options)
+    environment = {**os.environ, "STN_BENCH_HEARTBEAT": "1", "COLUMNS": "200", **more}
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600, **options)

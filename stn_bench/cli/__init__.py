@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from types import FrameType
+import traceback
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from stn_bench.errors import StnBenchError
 
 
 def main() -> None:
     """Run the command line; an error that a person can mend is one or two lines and exit code 2, Ctrl-C is 130."""
     from stn_bench.cli.app import app
     from stn_bench.errors import Interrupted, StnBenchError
-    from stn_bench.names import printable
 
     signal.signal(signal.SIGINT, _interrupt)
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
@@ -22,8 +26,29 @@ def main() -> None:
         print(f"stn-bench: {stop}", file=sys.stderr)
         sys.exit(130)
     except StnBenchError as error:
-        print(f"stn-bench: {printable(str(error))}", file=sys.stderr)
-        sys.exit(2)
+        _fail(error)
+    except Exception as error:
+        from stn_bench.machine import disk_full
+
+        full = disk_full(error)  # whatever was written
+        if full is None:
+            sys.excepthook = _tell_fault  # here and not above: typer sets its own
+            raise
+        _fail(full)
+
+
+def _fail(error: StnBenchError) -> NoReturn:
+    from stn_bench.names import printable
+
+    print(f"stn-bench: {printable(str(error))}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _tell_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print the traceback of a fault of ours, in which other libraries may quote the address of a store."""
+    from stn_bench.errors import without_secrets
+
+    print(without_secrets("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

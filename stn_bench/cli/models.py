@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -181,17 +183,30 @@ def _find_start(name: str, tracking: Tracking, trust: bool) -> RunRecord:
 
     (record,) = tracking.records([tracking.find_run(name)])
     try:
-        tracking.file(record.run_id, MODEL)
+        model = tracking.file(record.run_id, MODEL)
     except StoreError:
         raise StoreError(
             f"run {record.run_id}: keeps no model to train on; trials of tuning and diverged or imported runs do not"
         ) from None
-    if record.settings["model.factory"] and not trust:
+    factory = record.settings.get("model.factory") or _factory_of(model)
+    if factory and not trust:
         raise ConfigError(
-            f"run {record.run_id}: was built by `{record.settings['model.factory']}`, code that the store names but "
-            f"does not hold; add --trust if you trust it"
+            f"run {record.run_id}: was built by `{factory}`, code that the store names but does not hold; "
+            f"add --trust if you trust it"
         )
     return record
+
+
+def _factory_of(model: Path) -> str | None:
+    """Return the factory that a model file names: a store may hold another file than its record tells of."""
+    from stn_bench.nn.model_file import NOTE
+
+    try:
+        with zipfile.ZipFile(model) as file:
+            noted = json.loads(file.read(NOTE))["settings"]
+    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return None  # nothing can be built from it; loading says why
+    return noted.get("model.factory") if isinstance(noted, dict) else None
 
 
 def _plan_run(
@@ -235,7 +250,7 @@ def _train_once(spec: RunSpec, start: Start | None, workspace: Workspace, tracki
     from stn_bench.data.dataset import make_dataset
     from stn_bench.data.spec import DatasetSpec
     from stn_bench.machine import cores
-    from stn_bench.runner import counting_interrupts
+    from stn_bench.pool import counting_interrupts
 
     dataset = make_dataset(DatasetSpec.of(spec.config), workspace.datasets, processes=cores())
     order = _order(spec, start, dataset.fingerprint, workspace, tracking)
@@ -256,8 +271,8 @@ def _order(
 
     identity = identify(spec.config, spec.seed, fingerprint, start.run_key if start else "")
     experiment = tracking.open_study(OUTSIDE, "Runs outside a study: `stn-bench train`.")
-    checkpoint = workspace.checkpoints / identity.run_key / "checkpoint.npz"
-    return CellOrder(spec, identity, experiment, None, checkpoint, cores(), start)
+    checkpoints = workspace.checkpoints / identity.run_key
+    return CellOrder(spec, identity, experiment, None, checkpoints, cores(), start)
 
 
 def _changes(config: Config, before: Config) -> dict[str, Any]:

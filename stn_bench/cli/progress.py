@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stn_bench.worker import CellEnded, CellEpoch, CellStarted, Event
+from stn_bench.worker import CellEnded, CellEpoch, CellEvent, CellStarted
 
 if TYPE_CHECKING:
     from stn_bench.order import CellOrder
@@ -80,7 +80,7 @@ class Progress:
         finished = f", {reused} finished before" if reused else ""
         self.say(f"{self._plan.study.name}, {phase}: {len(cells)} runs to train{finished}")
 
-    def event(self, event: Event) -> None:
+    def event(self, event: CellEvent) -> None:
         """Take note of what a worker tells; of a cell that another `run` of the study wants, nothing is shown."""
         cell = self._cells.get(event.run_key)
         if cell is None:

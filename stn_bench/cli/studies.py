@@ -24,7 +24,7 @@ from stn_bench.cli.options import (
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.errors import CatalogueError, Interrupted
+from stn_bench.errors import CatalogueError, Interrupted, without_secrets
 from stn_bench.frozen import check_frozen
 from stn_bench.machine import Crew
 from stn_bench.plan import Plan
@@ -106,6 +106,13 @@ def run(
     confirm: Annotated[
         bool, typer.Option("--confirm", help="Then train the best arm of each question on the study's fresh seeds.")
     ] = False,
+    accept_stale: Annotated[
+        bool,
+        typer.Option(
+            "--accept-stale",
+            help="Keep runs that other code or library versions trained; the report says where versions are mixed.",
+        ),
+    ] = False,
 ) -> None:
     """Train what is not trained yet, and write the report. Stopped, it goes on where it was."""
     if dry_run:
@@ -121,7 +128,7 @@ def run(
 
     crew = Crew.of(workers, threads)
     with Progress(planned, console) as progress:
-        runner = Runner(planned, workspace, crew, progress)
+        runner = Runner(planned, workspace, crew, progress, accept_stale)
         results = runner.run(confirm=confirm)
     folder = _write_report(results, workspace, runner.tracking)
     _print_answers(results, confirm)
@@ -230,18 +237,25 @@ def report(
 def ui(
     root: Root = None,
     tracking_uri: TrackingUri = None,
-    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 5000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 5000,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 lets the whole network read and change the store.")
+    ] = "127.0.0.1",
 ) -> None:
-    """Open the MLflow UI on this store, on this machine alone, until Ctrl-C."""
+    """Open the MLflow UI on this store, on this machine alone unless --host says otherwise, until Ctrl-C."""
     workspace = Workspace.at(root, tracking_uri)
     if workspace.tracking.startswith("http"):
-        console.print(f"the store has its own UI: {workspace.tracking}", soft_wrap=True)
+        console.print(f"the store has its own UI: {without_secrets(workspace.tracking)}", soft_wrap=True)
         return
     tracking = _tracking(workspace)
-    from stn_bench.tracking import serve
+    from stn_bench.tracking import LOCAL, serve
 
-    console.print(f"MLflow UI: http://127.0.0.1:{port} (ready in some seconds; Ctrl-C ends it)", soft_wrap=True)
-    server = serve(tracking.uri, port)
+    server = serve(tracking.uri, port, host)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    console.print(f"MLflow UI: http://{address} (ready in some seconds; Ctrl-C ends it)", soft_wrap=True, markup=False)
+    if host not in LOCAL:
+        warning = f"it asks for no password: whoever reaches {address} can read and change the store"
+        console.print(warning, soft_wrap=True, markup=False)
     try:
         raise typer.Exit(server.wait())
     except Interrupted:  # Ctrl-C is how the UI is left
