@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 
 MARKS = (10, 50, 100, 200)
+LEAST = 100  # MiB: a worker with TensorFlow has several times as much
 MEGABYTE = 1024 * 1024
 STUDY = """
 title = "Long"
@@ -48,31 +49,26 @@ def make_root(folder: Path, cells: int) -> Path:
 
 def memory_by_cell(root: Path) -> Iterator[Memory]:
     """Run the study, and yield what parent and worker hold as each cell ends."""
-    command = [
-        sys.executable,
-        "-m",
-        "stn_bench",
-        "run",
-        "long",
-        "--workers",
-        "1",
-        "--threads",
-        "1",
-        "--root",
-        str(root),
-    ]
+    command = [sys.executable, "-m", "stn_bench", "run", "long", "--root", str(root)]
+    command += ["--workers", "1", "--threads", "1"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
         for line in process.stdout:
-            if line.startswith("["):
-                yield resident(process.pid)
+            if line.startswith("[") and (memory := resident(process.pid)):
+                yield memory
+    if process.returncode:
+        raise SystemExit(f"`stn-bench run` ended with exit code {process.returncode}")
 
 
-def resident(pid: int) -> Memory:
+def resident(pid: int) -> Memory | None:
+    """Return what parent and worker hold; None as the last worker goes."""
     parent = psutil.Process(pid)
-    children = [child.memory_info().rss for child in parent.children()]
-    return parent.memory_info().rss / MEGABYTE, max(children, default=0) / MEGABYTE
+    try:
+        worker = max(child.memory_info().rss for child in parent.children())  # the other one counts semaphores
+    except (psutil.NoSuchProcess, ValueError):
+        return None
+    return (parent.memory_info().rss / MEGABYTE, worker / MEGABYTE) if worker > MEGABYTE * LEAST else None
 
 
 def slope(values: np.ndarray) -> float:
@@ -90,9 +86,9 @@ def main() -> None:
         for memory in memory_by_cell(make_root(Path(folder), cells)):
             measured.append(memory)
             if len(measured) in MARKS:
-                print(f"cell {len(measured)}: run {memory[0]:.0f} MB, worker {memory[1]:.0f} MB", flush=True)
-    table = np.array(measured)
-    print(f"growth over the second half: run {slope(table[:, 0]):+.1f} kB a cell, worker {slope(table[:, 1]):+.1f} kB")
+                print(f"cell {len(measured)}: run {memory[0]:.0f} MiB, worker {memory[1]:.0f} MiB", flush=True)
+    run, worker = (slope(column) for column in np.array(measured).T)
+    print(f"growth over the second half, a cell: run {run:+.1f} KiB, worker {worker:+.1f} KiB")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,10 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stn_bench.config import Config, override
+from stn_bench.config import Config, explain, override
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import ArchiveError, ConfigError, StnBenchError
-from stn_bench.names import is_name
+from stn_bench.names import hidden_in, is_name, quote
 from stn_bench.record import PREDICTIONS, RunRecord, arm_note, arm_tags, run_name, run_tags
 from stn_bench.report.build import Artifact, build_report, write_whole
 from stn_bench.results import Results
@@ -215,11 +215,12 @@ def _manifest(content: bytes) -> Manifest:
     if tree.get("kind") != KIND:
         raise ArchiveError("is a zip file, but not an archive of runs")
     if tree.get("format") != FORMAT:
-        raise ArchiveError(f"has format {tree.get('format')!a}, and this stn-bench reads {FORMAT}; try a newer one")
+        received = quote(tree.get("format"))
+        raise ArchiveError(f"has format {received}, and this stn-bench reads {FORMAT}; try a newer one")
     try:
         manifest = Manifest.model_validate(tree)
     except ValidationError as error:
-        raise ArchiveError(f"`{MANIFEST}` is not ours ({_complaint(error)})") from None
+        raise ArchiveError(f"`{MANIFEST}` is not ours ({explain(error)})") from None
     if not is_name(manifest.study):
         raise ArchiveError(f"`{MANIFEST}` is not ours ({manifest.study!a} is no name)")
     return manifest
@@ -248,7 +249,7 @@ def _records(content: bytes) -> Iterator[RunRecord]:
             record = RunRecord.model_validate_json(line)
             override(Config(), record.settings, where="settings")
         except ValidationError as error:
-            raise ArchiveError(f"{where}: not a record ({_complaint(error)})") from None
+            raise ArchiveError(f"{where}: not a record ({explain(error)})") from None
         except ConfigError as error:
             raise ArchiveError(f"{where}: not settings of this version of stn-bench ({error})") from None
         for complaint in _complaints(record):
@@ -272,6 +273,8 @@ def _complaints(record: RunRecord) -> Iterator[str]:
             datetime.datetime.fromisoformat(moment).timestamp()
         except (ValueError, OverflowError):
             yield f"{moment!a} is no time"
+    if character := hidden_in(record.model_dump(mode="json")):
+        yield f"holds the character U+{ord(character):04X}, which no text of a record needs"
 
 
 def _files(members: Mapping[str, bytes], keys: set[str]) -> dict[str, dict[str, bytes]]:
@@ -303,11 +306,6 @@ def _check_array(content: bytes) -> None:
         raise ArchiveError(f"does not hold arrays ({_first_line(error)})") from None
     if dtype.hasobject or size != len(content) - file.tell():
         raise ArchiveError("does not hold plain arrays")
-
-
-def _complaint(error: ValidationError) -> str:
-    first = error.errors()[0]
-    return f"`{'.'.join(map(str, first['loc']))}`: {first['msg']}"
 
 
 def _first_line(error: Exception) -> str:

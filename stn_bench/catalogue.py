@@ -8,32 +8,35 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from stn_bench.config import Config, Group, check_path, explain, override
+from stn_bench.config import Config, Group, check_path, explain, override, parse_toml
 from stn_bench.errors import CatalogueError, ConfigError, did_you_mean
 from stn_bench.metrics import METRICS
-from stn_bench.names import EXPECTED, hidden_character, is_name
+from stn_bench.names import EXPECTED, hidden_character, is_name, quote, shorten
 from stn_bench.stats.values import FEWEST_SEEDS
 
 BASE = "base"
-SHOWN = 60  # characters of a text that a message quotes
+MOST_ARMS = 1000
+"""Arms that factors may make: a product grows faster than anybody means it to."""
+
 Kind = Literal["ablations", "studies"]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 class Range(Group):
     """The values that tuning may try for one setting: an interval, or a list of choices."""
 
-    low: float | None = None
+    low: Finite | None = None
     """Smallest value."""
-    high: float | None = None
+    high: Finite | None = None
     """Largest value."""
     log: bool = False
     """Draw evenly on a logarithmic scale; `low` must then be above 0."""
@@ -62,7 +65,7 @@ class Arm(Group):
     name: str
     set: dict[str, Any] = Field({})
     """Overrides of the base, by dotted path."""
-    published: dict[str, float] = Field({})
+    published: dict[str, Finite] = Field({})
     """Numbers published elsewhere, by metric (for example accuracy); shown beside ours, never tested against."""
     search: dict[str, Range] = Field({})
     """Further settings to tune, that only this arm has."""
@@ -95,7 +98,7 @@ class Claim(Group):
     """What is compared; unset, the study's primary metric."""
     expect: Literal["better", "worse"] = "better"
     """How `arm` does beside `against` if the claim holds."""
-    above: float | None = None
+    above: Finite | None = None
     """Instead of a comparison: the value that the arm's own metric lies above if the claim holds."""
     needs: dict[str, Any] = Field({})
     """Settings without which the claim is not asked, by dotted path."""
@@ -104,7 +107,7 @@ class Claim(Group):
     @classmethod
     def _metric(cls, metric: str) -> str:
         if metric and metric not in METRICS:
-            raise ValueError(f"`metric`: no metric `{metric}`.{did_you_mean(metric, METRICS)}")
+            raise ValueError(f"`metric`: no metric `{shorten(metric)}`.{did_you_mean(metric, METRICS)}")
         return metric
 
 
@@ -120,7 +123,7 @@ class Ablation(Group):
     """Where the question comes from."""
     base: dict[str, Any] = Field({})
     """Overrides that the question needs in every arm, the base included."""
-    published: dict[str, float] = Field({})
+    published: dict[str, Finite] = Field({})
     """Numbers published elsewhere for the base."""
     published_pictures: int = Field(0, ge=0)
     """Number of test pictures behind published accuracies, to say what they can carry; 0 if nobody tells."""
@@ -177,11 +180,27 @@ class Study(Group):
     """The primary metric."""
     direction: Literal["maximize", "minimize"] = "maximize"
     """Which way the primary metric is better."""
-    margin: float = Field(0.005, gt=0)
+    margin: float = Field(0.005, gt=0, allow_inf_nan=False)
     """Differences smaller than this count as equivalent, in units of the metric."""
     base: dict[str, Any] = Field({})
     """Overrides of the defaults, for every arm."""
     tuning: Tuning = Tuning()
+
+    @field_validator("ablations")
+    @classmethod
+    def _ablations(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"`ablations` must differ from one another, got `{shorten(name)}` more than once")
+        return names
+
+    @field_validator("arms")
+    @classmethod
+    def _arms(cls, arms: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name, kept in arms.items():
+            if not kept:
+                raise ValueError(f"`arms.{shorten(name)}`: expected the arms to keep, got an empty list")
+        return arms
 
     @field_validator("seeds", "confirm")
     @classmethod
@@ -190,7 +209,7 @@ class Study(Group):
         if repeated:
             raise ValueError(f"`{info.field_name}` must differ from one another, got {repeated[0]} more than once")
         if any(not 0 <= seed < 2**31 for seed in seeds):
-            raise ValueError(f"`{info.field_name}` must lie between 0 and 2^31 - 1, got {list(seeds)}")
+            raise ValueError(f"`{info.field_name}` must lie between 0 and 2^31 - 1, got {quote(seeds)}")
         return seeds
 
     @property
@@ -203,7 +222,7 @@ class Study(Group):
         for named in (*self.arms, *self.tuning.ablations):
             if named not in self.ablations:
                 raise ValueError(
-                    f"`arms` and `tuning.ablations` name only ablations of the study, got `{named}`."
+                    f"`arms` and `tuning.ablations` name only ablations of the study, got `{shorten(named)}`."
                     f"{did_you_mean(named, self.ablations)}"
                 )
         for name, seeds in {"seeds": self.seeds, "confirm": self.confirm}.items():
@@ -213,14 +232,15 @@ class Study(Group):
             raise ValueError(f"`confirm` needs seeds that chose nothing, got {common[0]} in `seeds` too")
         self._check_looks()
         if self.metric not in METRICS:
-            raise ValueError(f"`metric`: no metric `{self.metric}`.{did_you_mean(self.metric, METRICS)}")
+            raise ValueError(f"`metric`: no metric `{shorten(self.metric)}`.{did_you_mean(self.metric, METRICS)}")
         return self
 
     def _check_looks(self) -> None:
         looks = list(self.looks)
         if looks and (looks != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != len(self.seeds)):
             raise ValueError(
-                f"`looks` must rise from {FEWEST_SEEDS} or more to the number of seeds, {len(self.seeds)}; got {looks}"
+                f"`looks` must rise from {FEWEST_SEEDS} or more to the number of seeds, {len(self.seeds)}; "
+                f"got {quote(looks)}"
             )
 
 
@@ -246,7 +266,7 @@ class Catalogue:
                 return folder / f"{name}.toml"
         known = self.names(kind)
         raise CatalogueError(
-            f"{self.root / kind}: no {kind.removesuffix('s').replace('studie', 'study')} `{name}`."
+            f"{self.root / kind}: no {kind.removesuffix('s').replace('studie', 'study')} `{shorten(name)}`."
             f"{did_you_mean(name, known) or ' Known: ' + (', '.join(known) or 'none') + '.'}"
         )
 
@@ -257,12 +277,12 @@ class Catalogue:
             CatalogueError: if the file is missing or cannot be used.
         """
         path = self.path("ablations", name)
-        tree = read_toml(path)
+        tree = _without_name(read_toml(path), path)
         for table in ("base", "factors"):
             tree[table] = _settings(tree.get(table, {}), f"{path}: [{table}]")
         arms = tree.get("arms", {})
         if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
-            raise CatalogueError(f"{path}: `arms`: expected tables [arms.NAME], got {arms!r}")
+            raise CatalogueError(f"{path}: `arms`: expected tables [arms.NAME], got {quote(arms)}")
         tree["arms"] = tuple(_arm(name, arm, path) for name, arm in arms.items())
         tree["factors"] = {setting: _levels(levels, setting, path) for setting, levels in tree["factors"].items()}
         tree["claims"] = tuple(_claim(claim, path) for claim in _list_of_tables(tree.get("claims", []), path))
@@ -281,7 +301,7 @@ class Catalogue:
         tree["base"] = _settings(tree.get("base", {}), f"{path}: [base]")
         tree["tuning"] = _tuning(tree.get("tuning", {}), path)
         if isinstance(tree.get("arms"), dict):
-            tree["arms"] = {name: tuple(arms) for name, arms in tree["arms"].items() if isinstance(arms, list)}
+            tree["arms"] = {name: _tuple(arms) for name, arms in tree["arms"].items()}
         study = _validate(Study, {**tree, "name": path.stem}, path)
         for ablation in study.ablations:
             self._check_reference(ablation, path)
@@ -291,7 +311,9 @@ class Catalogue:
         """See that a name leads to no other folder, whether a person, a file or a file's own name says it."""
         if not is_name(name):
             known = filter(is_name, self.names(kind))
-            raise CatalogueError(f"{self.root / kind}: expected {EXPECTED}, got `{name}`.{did_you_mean(name, known)}")
+            raise CatalogueError(
+                f"{self.root / kind}: expected {EXPECTED}, got `{shorten(name)}`.{did_you_mean(name, known)}"
+            )
         if kind == "ablations" and name == BASE:
             raise CatalogueError(
                 f"{self.root / kind}: `{BASE}` is the arm of every ablation, and none may be named so"
@@ -306,11 +328,17 @@ class Catalogue:
     def _extended(self, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         if path in seen:
             raise CatalogueError(f"{path}: `extends` comes back to itself through {seen[-1].name}")
-        tree = read_toml(path)
+        tree = _without_name(read_toml(path), path)
         parent = tree.pop("extends", None)
         if parent is None:
             return tree
-        return _inherit(self._extended(self.path("studies", str(parent)), (*seen, path)), tree)
+        if not isinstance(parent, str):
+            raise CatalogueError(f"{path}: `extends`: expected the name of one study, got {quote(parent)}")
+        try:
+            found = self.path("studies", parent)
+        except CatalogueError as error:
+            raise CatalogueError(f"{path}: `extends`: {error}") from None
+        return _inherit(self._extended(found, (*seen, path)), tree)
 
     def _folders(self, kind: Kind) -> tuple[Path, ...]:
         return tuple(dict.fromkeys((self.root / kind, bundled_root() / kind)))
@@ -332,16 +360,20 @@ def read_toml(path: Path) -> dict[str, Any]:
             steer a terminal or reorder what is read.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise CatalogueError(f"{path}: cannot be read ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise CatalogueError(f"{path}: cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
+    except OSError as error:
+        raise CatalogueError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        tree = parse_toml(text)
+    except ValueError as error:
         raise CatalogueError(f"{path}: not valid TOML: {error}") from None
     for text in _texts(tree):
         if character := hidden_character(text):
             raise CatalogueError(
                 f"{path}: expected text that a terminal shows as it is, got the character U+{ord(character):04X} in "
-                f"`{text[:SHOWN]}`"
+                f"`{shorten(text)}`"
             )
     return tree
 
@@ -365,17 +397,21 @@ def _ranges(table: Any, where: str) -> dict[str, Any]:
     """Return what is to be searched by dotted path; a misspelt key of a range is told with what was meant."""
     found = _settings(table, where, leaf=_is_range)
     for path, values in found.items():
-        if isinstance(values, dict):
-            _refuse_unknown(values, Range, f"{where}: `{path}`")
-    return found
+        if not isinstance(values, dict):
+            raise CatalogueError(
+                f"{where}: `{path}`: expected a table with `low` and `high`, or with `choices`, got {quote(values)}"
+            )
+    return {path: _validate(Range, values, f"{where}: `{path}`") for path, values in found.items()}
 
 
 def _settings(table: Any, where: str, leaf: Any = lambda value: False) -> dict[str, Any]:
     """Return a table by dotted paths, whether it was written with quoted or with bare keys."""
     if not isinstance(table, dict):
-        raise CatalogueError(f"{where}: expected a table, got {table!r}")
+        raise CatalogueError(f"{where}: expected a table, got {quote(table)}")
     flat: dict[str, Any] = {}
     for path, value in _walk(table, leaf):
+        if path in flat:
+            raise CatalogueError(f"{where}: `{path}` is set twice, with a quoted key and with bare ones")
         try:
             flat[check_path(path, where=where)] = value
         except ConfigError as error:
@@ -392,18 +428,25 @@ def _walk(table: Mapping[str, Any], leaf: Any, prefix: str = "") -> Iterable[tup
 
 
 def _arm(name: str, table: dict[str, Any], path: Path) -> Arm:
-    where = f"{path}: [arms.{name}]"
+    where = f"{path}: [arms.{shorten(name)}]"
     if name == BASE or not is_name(name):
         raise CatalogueError(f"{where}: expected {EXPECTED}, other than `{BASE}`")
-    tree = dict(table)
+    tree = _without_name(table, where)
     tree["set"] = _settings(tree.get("set", {}), where)
     tree["search"] = _ranges(tree.get("search", {}), f"{where} search")
     return _validate(Arm, {**tree, "name": name}, where)
 
 
+def _without_name(table: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """Return what a file or a table says; that it names itself otherwise than it is called must not go unseen."""
+    if "name" in table:
+        raise CatalogueError(f"{where}: unknown key `name`; the name is that of the file, or of the table [arms.NAME]")
+    return dict(table)
+
+
 def _list_of_tables(value: Any, path: Path) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise CatalogueError(f"{path}: `claims`: expected tables [[claims]], got {value!r}")
+        raise CatalogueError(f"{path}: `claims`: expected tables [[claims]], got {quote(value)}")
     return value
 
 
@@ -417,7 +460,7 @@ def _check_claims(ablation: Ablation, path: Path) -> None:
     for claim in ablation.claims:
         for arm in (claim.arm or BASE, claim.against):
             if arm not in names:
-                raise CatalogueError(f"{path}: [[claims]] no arm `{arm}` here.{did_you_mean(arm, names)}")
+                raise CatalogueError(f"{path}: [[claims]] no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
 
 
 def _tuning(table: Any, path: Path) -> Any:
@@ -425,40 +468,55 @@ def _tuning(table: Any, path: Path) -> Any:
         return table
     _refuse_unknown(table, Tuning, f"{path}: [tuning]")
     search = _ranges(table.get("search", {}), f"{path}: [tuning.search]")
-    return {**table, "search": search, "ablations": tuple(table.get("ablations", ()))}
+    return {**table, "search": search, "ablations": _tuple(table.get("ablations", ()))}
+
+
+def _tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _levels(levels: Any, setting: str, path: Path) -> tuple[Any, ...]:
     if not isinstance(levels, list) or len(levels) < 2:
-        raise CatalogueError(f"{path}: [factors] `{setting}`: expected a list of two or more values, got {levels!r}")
+        raise CatalogueError(
+            f"{path}: [factors] `{setting}`: expected a list of two or more values, got {quote(levels)}"
+        )
     return tuple(levels)
 
 
 def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
     """Return the ablation with one arm for each combination of factor levels but the base's own."""
-    base = _checked(ablation.base, f"{path}: [base]").resolved().flat()
-    combinations = itertools.product(*ablation.factors.values()) if ablation.factors else ()
-    settings = [dict(zip(ablation.factors, levels, strict=True)) for levels in combinations]
-    made = tuple(
-        Arm(name=_level_name(overrides), set=overrides)
-        for overrides in settings
-        if any(base[setting] != level for setting, level in overrides.items())
-    )
+    made = _factor_arms(ablation, path)
     arms = (*ablation.arms, *made)
     if not arms:
         raise CatalogueError(f"{path}: expected at least one [arms.NAME], or [factors], got neither")
     names = [arm.name for arm in arms]
-    for arm in arms:
+    for arm in made:
         if not is_name(arm.name):
             raise CatalogueError(
-                f"{path}: [factors] make an arm named `{arm.name}`, expected {EXPECTED}; write it as [arms.NAME]"
+                f"{path}: [factors] make an arm named `{shorten(arm.name)}`, expected {EXPECTED}; "
+                f"write it as [arms.NAME]"
             )
+    for arm, spot in ((arm, f"[arms.{arm.name}]" if arm in ablation.arms else "[factors]") for arm in arms):
         if names.count(arm.name) > 1:
             raise CatalogueError(
                 f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]"
             )
-        _checked({**ablation.base, **arm.set}, f"{path}: [arms.{arm.name}]")
+        _checked({**ablation.base, **arm.set}, f"{path}: {spot}")
     return ablation.model_copy(update={"arms": arms})
+
+
+def _factor_arms(ablation: Ablation, path: Path) -> tuple[Arm, ...]:
+    base = _checked(ablation.base, f"{path}: [base]").resolved().flat()
+    count = math.prod(map(len, ablation.factors.values()))
+    if count > MOST_ARMS:
+        raise CatalogueError(f"{path}: [factors]: expected at most {MOST_ARMS} combinations, got {count}")
+    combinations = itertools.product(*ablation.factors.values()) if ablation.factors else ()
+    settings = [dict(zip(ablation.factors, levels, strict=True)) for levels in combinations]
+    return tuple(
+        Arm(name=_level_name(overrides), set=overrides)
+        for overrides in settings
+        if any(base[setting] != level for setting, level in overrides.items())
+    )
 
 
 def _level_name(overrides: Mapping[str, Any]) -> str:
@@ -478,7 +536,7 @@ Model = TypeVar("Model", bound=Group)
 
 def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
     _refuse_unknown(tree, model, where)
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in tree.items()}
+    values = {key: _tuple(value) for key, value in tree.items()}
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -487,14 +545,14 @@ def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
 
 def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) -> None:
     for key in sorted(set(tree) - set(model.model_fields)):
-        raise CatalogueError(f"{where}: unknown key `{key}`.{did_you_mean(key, model.model_fields)}")
+        raise CatalogueError(f"{where}: unknown key `{shorten(key)}`.{did_you_mean(key, model.model_fields)}")
 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """Return what a study file says over its parent; what the parent says of ablations that the child drops goes."""
     merged = _merge({key: value for key, value in parent.items() if key != "scope"}, child)
     wanted = merged.get("ablations", [])
-    if "ablations" not in child or not isinstance(wanted, list):
+    if "ablations" not in child or not isinstance(wanted, list) or not _has_tables(parent, child):
         return merged
     inherited = {name: arms for name, arms in parent.get("arms", {}).items() if name in wanted}
     tuned = [name for name in parent.get("tuning", {}).get("ablations", []) if name in wanted]
@@ -503,6 +561,12 @@ def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     if parent.get("tuning", {}).get("ablations") and "ablations" not in child.get("tuning", {}):
         merged["tuning"] = {**merged["tuning"], "ablations": tuned} if tuned or "tuning" in child else {}
     return merged
+
+
+def _has_tables(*trees: dict[str, Any]) -> bool:
+    """Return whether what is to be inherited has the form that it needs; what has not is refused later, by name."""
+    tables = [tree.get(name, {}) for tree in trees for name in ("arms", "tuning")]
+    return all(isinstance(one, dict) and isinstance(one.get("ablations", []), list) for one in tables)
 
 
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
@@ -533,7 +597,9 @@ def _kept(ablation: Ablation, study: Study, path: Path) -> Ablation:
     known = [arm.name for arm in ablation.arms]
     for name in names:
         if name not in known:
-            raise CatalogueError(f"{path}: `arms.{ablation.name}`: no arm `{name}` there.{did_you_mean(name, known)}")
+            raise CatalogueError(
+                f"{path}: `arms.{ablation.name}`: no arm `{shorten(name)}` there.{did_you_mean(name, known)}"
+            )
     arms = tuple(arm for arm in ablation.arms if arm.name in names)
     kept = {BASE, *names}
     claims = tuple(claim for claim in ablation.claims if {claim.arm or BASE, claim.against} <= kept)

@@ -288,7 +288,7 @@ def explain(error: ValidationError) -> str:
     message = message.replace("a valid tuple", "a list")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", message)
     received = "" if first["type"] == "missing" else f", got {quote(first['input'])}"
-    return f"`{shorten(path)}`: {message}{received}"
+    return f"`{shorten(path)}`: {message}{received}" if path else message  # without one, it is about the whole text
 
 
 def parse_assignment(text: str) -> tuple[str, Any]:

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from stn_bench.errors import StnBenchError
+from stn_bench.errors import StnBenchError, without_secrets
 from stn_bench.identity import BACKENDS, backend
 from stn_bench.machine import cores, package_version, processor
 from stn_bench.workspace import Workspace
@@ -121,8 +121,8 @@ def _tracking(workspace: Workspace) -> Finding:
     try:
         Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
     except StnBenchError as error:
-        return Finding("tracking store", False, workspace.tracking, str(error))
-    return Finding("tracking store", True, workspace.tracking)
+        return Finding("tracking store", False, without_secrets(workspace.tracking), str(error))
+    return Finding("tracking store", True, without_secrets(workspace.tracking))
 
 
 def _search(workspace: Workspace) -> Finding:
@@ -131,5 +131,5 @@ def _search(workspace: Workspace) -> Finding:
     try:
         Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
     except StnBenchError as error:
-        return Finding("search store", False, workspace.search, str(error))
-    return Finding("search store", True, workspace.search)
+        return Finding("search store", False, without_secrets(workspace.search), str(error))
+    return Finding("search store", True, without_secrets(workspace.search))

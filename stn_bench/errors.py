@@ -21,13 +21,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from typing import Any, TextIO
 
-PASSWORD = re.compile(r"(://[^:/@\s]*):\S*@")
+WORD = re.compile(r"\S+")
+USER = re.compile(r"://[^:/]*:")  # what stands before a password; some servers' users hold an @
 TOKEN = re.compile(r"(https?://)[^:/@\s]+@", re.IGNORECASE)
-SECRET = re.compile(
-    r"([\w.-]*(?:password|passwd|passphrase|pwd|secret|token|api_?key|credential|odbc_connect)[\w.-]*(?:=|%3D))[^&\s]*",
-    re.IGNORECASE,
-)
+KEYS = "password|passwd|passphrase|pwd|secret|token|credential|odbc_connect|(?:api|access|account|private)_?key"
+SECRET = re.compile(rf"((?:{KEYS})[\w.-]{{0,40}}(?:=|%3D))(?:'[^']*'|\"[^\"]*\")?[^&\s]*", re.IGNORECASE)
 
 
 class StnBenchError(Exception):
@@ -83,7 +83,28 @@ class Interrupted(StnBenchError):
 
 def without_secrets(text: str) -> str:
     """Return text with *** for the passwords and tokens of all addresses, before the host or behind the `?`."""
-    return SECRET.sub(r"\1***", TOKEN.sub(r"\1***@", PASSWORD.sub(r"\1:***@", text)))
+    return SECRET.sub(r"\1***", TOKEN.sub(r"\1***@", WORD.sub(_without_password, text)))
+
+
+def _without_password(word: re.Match[str]) -> str:
+    """Hide what stands between `://user:` and the last @: a password may hold any character but a space."""
+    before, _, host = word[0].rpartition("@")
+    user = USER.search(before)
+    return f"{before[: user.end()]}***@{host}" if user else word[0]
+
+
+class Discreet:
+    """A text stream that passes on what is written to it without the secrets of addresses: for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text without its secrets; a traceback comes line by line, and no address is longer than a line."""
+        return self._stream.write(without_secrets(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

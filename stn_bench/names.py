@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from typing import Any
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 LONGEST = 100
@@ -15,6 +16,9 @@ DEVICES = frozenset(
 """Names that Windows keeps for devices, whatever ending follows them."""
 
 EXPECTED = f"a name of small letters, digits and _, {LONGEST} at most, that is no device of Windows"
+
+SHOWN = 100
+"""Characters of a name or a value from a file that a message quotes; the rest is an ellipsis."""
 
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that show other characters in another order than they stand in."""
@@ -35,9 +39,28 @@ def hidden_character(text: str) -> str:
     return next((character for character in text if _is_hidden(character)), "")
 
 
+def hidden_in(tree: Any) -> str:
+    """Return the first such character in any key or text of a tree of dicts and lists, or ""."""
+    if isinstance(tree, str):
+        return hidden_character(tree)
+    parts = [*tree, *tree.values()] if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return next(filter(None, map(hidden_in, parts)), "")
+
+
 def printable(text: str) -> str:
     r"""Return text as a terminal may show it: what steers it, or cannot be seen, is written as \\x1b or \\u202e."""
     return "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+
+
+def shorten(text: str) -> str:
+    """Return text as a message may quote it: in one line, of `SHOWN` characters at most and an ellipsis."""
+    shown = text[:SHOWN] + "…" * (len(text) > SHOWN)
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
+
+
+def quote(value: object) -> str:
+    """Return a value from a file as a message may quote it, a list as a list."""
+    return shorten(repr(list(value) if isinstance(value, tuple) else value))
 
 
 def _is_hidden(character: str) -> bool:

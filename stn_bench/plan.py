@@ -241,7 +241,9 @@ def _planned(study: Study, tuning: Tuning, ablation: str, arm: Arm, config: Conf
             f"{where}: has settings to search, but study `{study.name}` tunes nothing here; "
             f"give it [tuning], or choose other arms with `arms`"
         )
-    _check_space(space, config, where)
+    _check_space(arm.search if space else {}, config, where)
+    shared = {path: values for path, values in space.items() if path not in arm.search}
+    _check_space(shared, config, f"studies/{study.name}.toml: [tuning.search] for {where}")
     trials = tuning.trials if arm.tuned else 0
     return PlannedArm(
         study=study.name,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from stn_bench.config import Config, override
+from stn_bench.errors import without_secrets
 from stn_bench.identity import Identity, canonical
+from stn_bench.names import printable
 from stn_bench.plan import Phase, PlannedArm, RunSpec, arm_label
 
 MODEL = "model.keras"
@@ -82,6 +84,12 @@ class RunRecord(BaseModel):
     machine: dict[str, Any]
     started: str
     ended: str
+
+    @field_validator("reason")
+    @classmethod
+    def _harmless(cls, reason: str) -> str:
+        """Keep of an error's text, which is no text of ours, nothing secret and nothing that steers a terminal."""
+        return printable(without_secrets(reason))
 
     @property
     def label(self) -> str:

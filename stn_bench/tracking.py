@@ -45,9 +45,10 @@ from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
-from stn_bench.errors import StoreError
+from stn_bench.errors import StoreError, without_secrets
 from stn_bench.names import shorten
 from stn_bench.record import RECORD, RunRecord
+from stn_bench.workspace import sqlite_file
 
 KIND = "kind"
 ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
@@ -154,7 +155,7 @@ class Tracking:
         try:
             yield
         except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
-            raise StoreError(f"tracking store {_without_password(self.uri)}: {_refusal(error, self.uri)}") from None
+            raise StoreError(f"tracking store {self.uri}: {_refusal(error, self.uri)}") from None
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -563,19 +564,19 @@ def _check_address(uri: str) -> None:
     address = urllib.parse.urlsplit(uri)
     if not address.hostname:
         return
-    port = address.port or PORTS.get(address.scheme.partition("+")[0])
+    try:
+        port = address.port or PORTS.get(address.scheme.partition("+")[0])
+    except ValueError:  # its text quotes what stands there, part of a password maybe
+        raise StoreError(
+            f"tracking store {uri}: is no address; write / @ : # ? in a password as %2F %40 %3A %23 %3F"
+        ) from None
     try:
         socket.create_connection((address.hostname, port or 0), timeout=CONNECT_SECONDS).close()
     except (OSError, ValueError) as error:
         raise StoreError(
-            f"tracking store {_without_password(uri)}: nobody answers at {address.hostname}:{port} ({error}); "
+            f"tracking store {uri}: nobody answers at {address.hostname}:{port} ({error}); "
             f"start it, or choose another with --tracking-uri"
         ) from None
-
-
-def _without_password(uri: str) -> str:
-    password = urllib.parse.urlsplit(uri).password
-    return uri.replace(f":{password}@", ":***@") if password else uri
 
 
 def _refusal(error: Exception, uri: str) -> str:
@@ -584,21 +585,21 @@ def _refusal(error: Exception, uri: str) -> str:
     MLflow upgrades an older store by itself where whole tables are missing, and refuses it where only columns are. A
     newer one it calls out of date too, or it cannot "locate" its revision.
     """
-    reason = str(error).strip().splitlines()[0]
+    reason = without_secrets(str(error)).strip().partition("\n")[0]  # before it is cut: half an address is none
     if not (found := REVISION.search(reason)):
         return f"cannot be used ({reason[:200]}); is it there, and MLflow's?"
     migrations = Path(str(resources.files("mlflow.store.db_migrations.versions")))
     if any(migrations.glob(f"{found[1] or found[2]}*.py")):
-        command = f"mlflow db upgrade {shlex.quote(_without_password(uri))}"
+        command = f"mlflow db upgrade {shlex.quote(without_secrets(uri))}"
         return f"was written by an older MLflow than {mlflow.__version__}; make a copy of it, then run: {command}"
     return f"was written by a newer MLflow than {mlflow.__version__}; run: pip install --upgrade mlflow"
 
 
 def _write_ahead(uri: str) -> None:
     """Let SQLite's readers and writers work side by side: a lasting property of the file, set before it has tables."""
-    if not uri.startswith("sqlite:///"):
+    path = sqlite_file(uri)
+    if path is None:
         return
-    path = Path(uri.removeprefix("sqlite:///"))
     path.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.closing(sqlite3.connect(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -13,7 +13,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from stn_bench.errors import ClaimLostError, DataError, Interrupted, MachineError, StnBenchError, StoreError
+from stn_bench.errors import (
+    ClaimLostError,
+    DataError,
+    Discreet,
+    Interrupted,
+    MachineError,
+    StnBenchError,
+    StoreError,
+    without_secrets,
+)
 from stn_bench.machine import disk_full, training_environment
 from stn_bench.workspace import Workspace
 
@@ -110,6 +119,7 @@ def _redirect_noise(path: Path) -> None:
     with path.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    sys.stdout, sys.stderr = Discreet(sys.stdout), Discreet(sys.stderr)
 
 
 def _listen(connection: Connection, stopping: threading.Event) -> None:
@@ -147,7 +157,8 @@ class _Worker:
                 self._connection.send(Halt(str(error)))
                 self._stopping.set()
             outcome = "interrupted" if isinstance(error, NOBODYS_FAULT) else "crashed"
-            self._connection.send(CellEnded(claim.run_key, outcome, f"{type(error).__name__}: {error}"))
+            detail = without_secrets(f"{type(error).__name__}: {error}")
+            self._connection.send(CellEnded(claim.run_key, outcome, detail))
             raise
         self._connection.send(CellEnded(claim.run_key, record.outcome, record.reason))
         from stn_bench.search import Finished

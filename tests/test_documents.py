@@ -14,7 +14,15 @@ ROOT = bundled_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 DOCUMENTS = [
     ROOT / name
-    for name in ("README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/statistics.md", "benchmarks/README.md")
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "docs/architecture.md",
+        "docs/statistics.md",
+        "docs/security.md",
+        "docs/reliability.md",
+        "benchmarks/README.md",
+    )
 ]
 
 

@@ -53,9 +53,6 @@ def doctor(
 def gc(
     root: Root = None,
     tracking_uri: TrackingUri = None,
-    pictures: Annotated[
-        bool, typer.Option("--pictures", help="Also drawn pictures that no study needs; `run` draws them again.")
-    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it. Without this, it is only shown.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -66,7 +63,7 @@ def gc(
     workspace = Workspace.at(root, tracking_uri)
     plans = [load_plan(name, workspace, None) for name in Catalogue(workspace.root).names("studies")]
     with looking(workspace, plans) as held:
-        found = find_leftovers(held, pictures=pictures)
+        found = find_leftovers(held)
         if not as_json:
             _show_leftovers(found)
         if yes:
@@ -82,8 +79,9 @@ def gc(
 def _leftover_rows(found: list[Leftover]) -> list[dict[str, Any]]:
     rows = []
     for kind in dict.fromkeys(one.kind for one in found):
-        sizes = [one.size for one in found if one.kind == kind]
-        rows.append({"kind": kind, "count": len(sizes), "bytes": sum(sizes)})
+        these = [one for one in found if one.kind == kind]
+        size, paths = sum(one.size for one in these), [str(one.path) for one in these]
+        rows.append({"kind": kind, "count": len(these), "bytes": size, "paths": paths})
     return rows
 
 

@@ -110,6 +110,8 @@ def _print_outlook(outlook: Outlook) -> None:
     for one, reach in zip(planned.ablations, outlook.reaches, strict=True):
         console.print(f"\n[bold]{one.ablation.name}[/]: {escape(one.ablation.question)}")
         _print(_budget(one.base), 2)
+        for factory, names in _factories(one).items():
+            _print(f"! runs code of the root's own, `{factory}`: {', '.join(names)}", 2)
         _print_arms(outlook, one, shown)
         _print_differences(outlook, one)
         for line in _reach_lines(reach, Unit.of(study.metric)):
@@ -136,6 +138,15 @@ def _budget(base: PlannedArm) -> str:
     tuning = f"{counted(base.trials, 'tuning trial')} on seed {base.tuning_seed}, then " if base.trials else ""
     seeds = f"seed{'s' * (len(base.seeds) > 1)} {listed([str(seed) for seed in base.seeds])}"
     return f"each arm: {tuning}{seeds}; {counted(base.config.train.epochs, 'epoch')}"
+
+
+def _factories(planned: PlannedAblation) -> dict[str, list[str]]:
+    """Return what code that is not ours a question would run, and in which arms."""
+    found: dict[str, list[str]] = {}
+    for name, arm in arms_of(planned).items():
+        if arm.config.model.factory:
+            found.setdefault(arm.config.model.factory, []).append(name)
+    return found
 
 
 def _print_arms(outlook: Outlook, planned: PlannedAblation, shown: set[str]) -> None:

@@ -141,19 +141,21 @@ def make_dataset(
 
 
 def open_dataset(spec: DatasetSpec, root: Path) -> Dataset:
-    """Return a data set that was made before; its files' sizes are checked, not their checksums.
+    """Return a data set that was made before; its files' sizes and forms are checked, not their checksums.
 
     Raises:
-        DataError: if it is missing, cut short, or, being imported, does not fit `spec`.
+        DataError: if it is missing, cut short, of another form, or, being imported, does not fit `spec`.
     """
     folder = root / spec.folder_name
     manifest = _read_sound_manifest(spec, root, store.check_sizes)
     _check_fit(spec, manifest.spec, folder)
-    images = np.load(folder / store.IMAGES, mmap_mode="r", allow_pickle=False)[: spec.count]
-    stored = np.load(folder / store.LABELS, allow_pickle=False)[: spec.count]
-    labels = _translate(stored, manifest.spec.alphabet, spec)
+    try:
+        images, stored = store.read_arrays(folder, manifest)
+    except DataError as error:
+        raise DataError(f"{error}. {_how_to_make(spec)}") from None
+    labels = _translate(stored[: spec.count], manifest.spec.alphabet, spec)
     labels.setflags(write=False)
-    return Dataset(spec, images, labels, manifest.fingerprint, folder)
+    return Dataset(spec, images[: spec.count], labels, manifest.fingerprint, folder)
 
 
 def read_fingerprint(spec: DatasetSpec, root: Path) -> str | None:
@@ -179,6 +181,7 @@ def _find_damage(folder: Path, spec: DatasetSpec, fonts: tuple[str, ...]) -> str
     try:
         manifest = store.read_manifest(folder)
         store.check_content(folder, manifest)
+        store.read_arrays(folder, manifest)
     except DataError as error:
         return str(error)
     if manifest.spec != spec:

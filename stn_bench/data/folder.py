@@ -149,7 +149,8 @@ def _list_failures(folder: Path, skipped: list[tuple[Path, str]]) -> str:
     shown = "\n".join(f"  {path.name}: {reason}" for path, reason in skipped[:SHOWN_FAILURES])
     rest = len(skipped) - SHOWN_FAILURES
     more = f"\n  and {rest} more" if rest > 0 else ""
-    return f"{folder}: {len(skipped)} files cannot be used; mend them, or pass --skip-bad:\n{shown}{more}"
+    count = f"{len(skipped)} file{'s' * (len(skipped) > 1)}"
+    return f"{folder}: {count} cannot be used; mend them, or pass --skip-bad:\n{shown}{more}"
 
 
 def _store(files: list[Path], spec: DatasetSpec, root: Path) -> None:

@@ -23,8 +23,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from filelock import FileLock
+from numpy.typing import NDArray
 
-from stn_bench.data.spec import Chunk, DatasetSpec
+from stn_bench.data.spec import Chunk, DatasetSpec, Labels, Picture
 from stn_bench.errors import DataError, MachineError
 
 IMAGES = "images.npy"
@@ -79,7 +80,7 @@ def read_manifest(folder: Path) -> Manifest:
         agrees = tree["fingerprint"] == manifest.fingerprint
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise DataError(f"{path}: is no manifest of a data set") from None
     if not agrees:
         raise DataError(f"{path}: does not agree with its own fingerprint")
@@ -87,12 +88,20 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def _parse_manifest(tree: Mapping[str, Any]) -> Manifest:
-    return Manifest(
+    manifest = Manifest(
         spec=DatasetSpec.from_json(tree["spec"]),
         files={name: StoredFile(**tree["files"][name]) for name in (IMAGES, LABELS)},
         fonts=tuple(tree["fonts"]),
         versions=tree["versions"],
     )
+    spec, files = manifest.spec, manifest.files.values()
+    numbers = [spec.count, spec.size, spec.seed, *(file.size for file in files)]
+    texts = [spec.source, spec.alphabet, spec.shapes, *spec.fonts, *manifest.fonts, *(file.sha256 for file in files)]
+    if not all(type(one) is int for one in numbers) or not all(isinstance(one, str) for one in texts):
+        raise TypeError("a number or a text is something else")
+    if spec.pad_byte is not None and type(spec.pad_byte) is not int:
+        raise TypeError("the pad byte is no number")
+    return manifest
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
@@ -123,6 +132,38 @@ def check_content(folder: Path, manifest: Manifest) -> None:
 def _stored_file(path: Path) -> StoredFile:
     with path.open("rb") as file:
         return StoredFile(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def read_arrays(folder: Path, manifest: Manifest) -> tuple[Picture, Labels]:
+    """Return the pictures as a read-only memory map, and the labels.
+
+    Raises:
+        DataError: naming the file that does not hold what the manifest says, or holds a pickle.
+    """
+    spec = manifest.spec
+    images = _read_array(folder / IMAGES, np.dtype(np.uint8), (spec.count, spec.size, spec.size, 3), mapped=True)
+    labels = _read_array(folder / LABELS, np.dtype(np.int64), (spec.count,))
+    wrong = labels[(labels < 0) | (labels >= len(spec.alphabet))]
+    if len(wrong):
+        raise DataError(
+            f"{folder / LABELS}: expected indices into the {len(spec.alphabet)} characters of the alphabet, "
+            f"got {wrong[0]}"
+        )
+    return images, labels
+
+
+def _read_array(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], *, mapped: bool = False) -> NDArray[Any]:
+    expected = f"{path}: expected plain numbers, {dtype} {shape}"
+    try:
+        array = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise DataError(f"{expected}, got something else, such as a pickle or a part of them") from None
+    if not isinstance(array, np.ndarray):
+        array.close()
+        raise DataError(f"{expected}, got an archive of arrays")
+    if (array.dtype, array.shape) != (dtype, shape):
+        raise DataError(f"{expected}, got {array.dtype} {array.shape}")
+    return array
 
 
 def write_arrays(folder: Path, spec: DatasetSpec, chunks: Iterable[Chunk]) -> None:

@@ -24,7 +24,8 @@ def starting_weights(path: Path, config: Config, seed: int) -> Weights:
     start, settings and seed train the same model, bit for bit.
 
     Args:
-        path: a file that `save_model` wrote. The model factory that it may name is called: see that it is trusted.
+        path: a file that `save_model` wrote. A model factory that it names is called if `config` names one too, which
+            is then trusted.
         config: the new training's configuration; its network must have the shapes of the one in the file.
         seed: the new training's seed.
 
@@ -32,7 +33,7 @@ def starting_weights(path: Path, config: Config, seed: int) -> Weights:
         ConfigError: if the shapes differ.
         ModelFileError: if the file cannot be used.
     """
-    start, settings = load_model(path, trust=True)
+    start, settings = load_model(path, trust=config.model.factory is not None)
     keras.utils.clear_session()  # from here on as `prepare_model` does it
     keras.utils.set_random_seed(seed)
     fresh = build_model(config)

@@ -133,7 +133,7 @@ def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
             axes.set_axis_off()
         for axes, example in zip(grid.flat, examples, strict=False):
             axes.imshow(example.pair, interpolation="nearest")
-            axes.set_title(example.letter, fontsize=9, pad=3)
+            axes.set_title(example.letter, fontsize=9, pad=3, parse_math=False)  # it may come from an archive
     return png.getvalue()
 
 

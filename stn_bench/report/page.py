@@ -18,6 +18,9 @@ from stn_bench.stats import ALPHA
 GUIDE = "../../docs/statistics.md"
 """Where the committed reports find what explains their columns."""
 
+LIVE = re.compile(r"(\\*)(\](?=\((?!#))|<(?=[A-Za-z/!?])|^\[(?=.*\]:))")
+"""What makes a link, a picture or HTML of words, or names a link's target; and the backslashes before it."""
+
 Figures = Mapping[str, Sequence[Illustration]]
 """Ablation -> its figures, in order; "" -> those of the study."""
 
@@ -74,15 +77,18 @@ def opening(summary: Summary) -> str:
     """Return what a report begins with: its title, and what came of each question."""
     unit = Unit.of(summary.metric)
     lines = [
-        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {answer(ablation, unit)}"
+        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(answer(ablation, unit))}"
         for ablation in summary.ablations
     ]
     return "\n".join([f"# {plain(summary.title)}", "", *lines])
 
 
 def plain(text: str) -> str:
-    """Return a person's words in one line, in which Markdown finds no link, no picture and no HTML."""
-    return re.sub(r"(\](?=\((?!#))|<(?=[A-Za-z/!?]))", r"\\\1", " ".join(text.split()))
+    """Return a person's words in one line, in which Markdown finds no link, no picture and no HTML.
+
+    Links to headings of the page stay. A backslash of the person's own must not take ours away, so it is doubled.
+    """
+    return LIVE.sub(r"\1\1\\\2", " ".join(text.split()))
 
 
 def rules(summary: Summary) -> str:
@@ -112,7 +118,7 @@ def markdown(table: columns.Table) -> str:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table whose columns line up in plain text too."""
-    rows = [tuple(plain(cell).replace("|", "\\|") for cell in row) for row in rows]
+    rows = [tuple(re.sub(r"(\\*)\|", r"\1\1\\|", plain(cell)) for cell in row) for row in rows]
     widths = [max(len(row[column]) for row in (tuple(header), *rows)) for column in range(len(header))]
     lines = [_line(header, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
     return "\n".join([*lines, *(_line(row, widths) for row in rows)])
