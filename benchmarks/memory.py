@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-MARKS = (10, 50, 100, 200)
+MARKS = (10, 25, 50, 75, 100, 125, 150, 175, 200)
 LEAST = 100  # MiB: a worker with TensorFlow has several times as much
 MEGABYTE = 1024 * 1024
 STUDY = """

@@ -176,6 +176,8 @@ class Study(Group):
     """The comparisons that Holm's correction counts: those of a question, or those of the whole study."""
     max_failed: int = Field(0, ge=0)
     """Seeds of an arm that may diverge or crash before its verdict is invalid."""
+    remarks: dict[str, str] = Field({})
+    """What was found out about a question's runs, by ablation: the report shows it, no verdict depends on it."""
     metric: str = "test.accuracy"
     """The primary metric."""
     direction: Literal["maximize", "minimize"] = "maximize"
@@ -219,11 +221,11 @@ class Study(Group):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for named in (*self.arms, *self.tuning.ablations):
+        for named in (*self.arms, *self.tuning.ablations, *self.remarks):
             if named not in self.ablations:
                 raise ValueError(
-                    f"`arms` and `tuning.ablations` name only ablations of the study, got `{shorten(named)}`."
-                    f"{did_you_mean(named, self.ablations)}"
+                    f"`arms`, `tuning.ablations` and `remarks` name only ablations of the study, "
+                    f"got `{shorten(named)}`.{did_you_mean(named, self.ablations)}"
                 )
         for name, seeds in {"seeds": self.seeds, "confirm": self.confirm}.items():
             if self.tuning.seed in seeds:
@@ -550,7 +552,8 @@ def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """Return what a study file says over its parent; what the parent says of ablations that the child drops goes."""
-    merged = _merge({key: value for key, value in parent.items() if key != "scope"}, child)
+    told = ("scope", "remarks")  # what is said of the parent's own runs
+    merged = _merge({key: value for key, value in parent.items() if key not in told}, child)
     wanted = merged.get("ablations", [])
     if "ablations" not in child or not isinstance(wanted, list) or not _has_tables(parent, child):
         return merged

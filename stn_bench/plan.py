@@ -142,7 +142,7 @@ class Plan:
     @property
     def digest(self) -> str:
         """SHA-256 over all that was planned: a changed plan has another."""
-        study = self.study.model_dump(mode="json", exclude={"base", "title", "scope"})
+        study = self.study.model_dump(mode="json", exclude={"base", "title", "scope", "remarks"})
         return hashlib.sha256(canonical([study, [(arm.label, arm.key) for arm in self.arms]]).encode()).hexdigest()
 
     def cells(self) -> int:

@@ -205,12 +205,14 @@ class AblationSummary(Frozen):
         fairness: arm -> what it was given.
         expected_best: arm -> expected best validation accuracy of 1, 2, … tuning trials.
         confirmation: what fresh seeds say of the best arm; null as long as none were trained.
+        remark: what the study's author found out about its runs.
     """
 
     name: str
     title: str
     question: str
     source: str
+    remark: str = ""
     published_pictures: int
     arms: tuple[ArmSummary, ...]
     claims: tuple[ClaimSummary, ...]
@@ -398,6 +400,7 @@ def _ablation(
         title=ablation.title,
         question=ablation.question,
         source=ablation.source,
+        remark=study.remarks.get(ablation.name, ""),
         published_pictures=ablation.published_pictures,
         arms=tuple(arm.model_copy(update={"planned": counts[arm.label]}) for arm in (ours, *arms)),
         claims=claims_of(planned, results, found),
