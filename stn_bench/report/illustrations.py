@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -95,7 +96,8 @@ def illustrations(
 
 
 def _scale(margin: float, unit: Unit) -> Scale:
-    return Scale(unit.in_differences("difference to base"), margin * unit.scale)
+    most = unit.scale if unit.points else math.inf
+    return Scale(unit.in_differences("difference to base"), margin * unit.scale, most)
 
 
 def _asks_about_transformer(planned: PlannedAblation) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -62,10 +63,12 @@ class Scale:
     Args:
         label: what stands below the axis.
         margin: smaller differences count as equivalent.
+        most: no difference can be larger, so no axis is; 100 points for an accuracy.
     """
 
     label: str
     margin: float
+    most: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[Effect]]], scale: Scale) ->
 def _set_range(axes: Axes, effects: Sequence[Effect], scale: Scale) -> None:
     """Show all differences, and as much of the intervals as leaves the differences readable."""
     sizes = sorted(abs(effect.difference or 0.0) for effect in effects) or [0.0]
-    reach = FARTHEST * max(sizes[-1], scale.margin)
+    reach = min(FARTHEST * max(sizes[-1], scale.margin), scale.most)
     ends = [end for effect in effects for end in effect.interval or (effect.difference or 0.0,)]
     low = max(min([*ends, -2 * scale.margin]), -reach)
     high = min(max([*ends, 2 * scale.margin]), reach)
@@ -128,7 +131,7 @@ def _set_range(axes: Axes, effects: Sequence[Effect], scale: Scale) -> None:
         axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
         label = f"{label}; logarithmic beyond ±{2 * scale.margin:g}"
-        low, high = 1.4 * low, 1.4 * high
+        low, high = max(1.4 * low, -scale.most), min(1.4 * high, scale.most)
     else:
         low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
     axes.set(xlim=(low, high), xlabel=label)
