@@ -206,12 +206,12 @@ def command_of(path: Path, kind: str) -> list[object]:
     "name",
     [
         "ablations/not_text.toml",
-        "archives/member_a_pickle.zip",
         "datasets/labels_as_a_pickle",
         "pictures/text_K.png",
         "studies/deeply_nested.toml",
-        "stores/tracking/of_optuna.db",
-        "models/with_a_lambda_layer.keras",
+        pytest.param("archives/member_a_pickle.zip", marks=pytest.mark.slow),  # these load MLflow or Keras
+        pytest.param("stores/tracking/of_optuna.db", marks=pytest.mark.slow),
+        pytest.param("models/with_a_lambda_layer.keras", marks=pytest.mark.slow),
     ],
 )
 def test_the_command_line_says_the_line_and_nothing_else(name: str, root: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import hashlib
 import io
@@ -32,8 +33,16 @@ from stn_bench.tracking import Tracking
 Tree = dict[str, Any]
 ROOT = Path(__file__).parent.parent
 SOUND = Path(__file__).parent / "fixtures" / "sound"
-USER = 'title = "A study"\nablations = ["fuzz"]\nseeds = [1, 2, 3]\n[tuning]\ntrials = 2\n'
-SEARCH = '[tuning.search]\n"optimizer.learning_rate" = { low = 1e-3, high = 1e-2 }\n'
+USER = """
+title = "A study"
+ablations = ["fuzz"]
+seeds = [1, 2, 3]
+
+[tuning]
+trials = 2
+[tuning.search]
+"data.correction.extent" = { low = 0.7, high = 0.9 }
+"""
 
 
 def fuzzed(examples: int) -> settings:
@@ -117,7 +126,7 @@ def places(tree: Any) -> Iterator[tuple[Any, Any]]:
 @st.composite
 def mutated(draw: st.DrawFn, trees: tuple[Tree, ...], values: st.SearchStrategy[Any]) -> Tree:
     """Return a sound tree with one to three things changed in it."""
-    tree: Tree = json.loads(json.dumps(draw(st.sampled_from(trees))))
+    tree: Tree = copy.deepcopy(draw(st.sampled_from(trees)))
     for _ in range(draw(st.sampled_from((1, 1, 2, 3)))):
         found = list(places(tree))
         node, key = draw(st.sampled_from(found)) if found else (tree, draw(keys))
@@ -130,10 +139,10 @@ def mutated(draw: st.DrawFn, trees: tuple[Tree, ...], values: st.SearchStrategy[
                     values
                 )
             case "copy" if found:
-                node[key] = json.loads(json.dumps(other[other_key]))
+                node[key] = copy.deepcopy(other[other_key])
             case "nest":
                 node[key] = nested(draw(st.sampled_from((3, 18, 19, 20, 21, 300))))
-            case "nudge" if not isinstance(node[key], dict | list):
+            case "nudge" if isinstance(node[key], str | int | float):
                 node[key] = nudged(node[key])
             case "repeat" if isinstance(node, list):
                 node.append(node[key])
@@ -192,24 +201,24 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root with the sound files."""
     folder = tmp_path_factory.mktemp("root")
     shutil.copytree(SOUND, folder, dirs_exist_ok=True)
-    (folder / "studies/fuzz.toml").write_text(USER + SEARCH)
+    (folder / "studies/user.toml").write_text(USER)
     return folder
 
 
-def planned(root: Path, name: str, kind: str, content: str) -> Plan | None:
-    """Return the plan of a study named `name`, where one of its files is this; None if it is refused."""
+def planned(root: Path, kind: str, content: str) -> Plan | None:
+    """Return the plan of the study, or of a study with the ablation, in a file; None if it is refused."""
     (root / kind / "fuzz.toml").write_text(content, encoding="utf-8")
-    plan: Plan | None = attempt(lambda: make_plan(*load(root, name)))
-    return plan
+    made: Plan | None = attempt(lambda: make_plan(*load(root, "fuzz" if kind == "studies" else "user")))
+    return made
 
 
-def check_stable(root: Path, name: str, kind: str, tree: Tree) -> bool:
+def check_stable(root: Path, kind: str, tree: Tree) -> bool:
     """See that a plan, where there is one, does not depend on the hour or on the order of keys; return if it is."""
-    first = planned(root, name, kind, document(tree))
+    first = planned(root, kind, document(tree))
     if first is None:
         return False
     for again in (document(tree), document(turned(tree))):
-        second = planned(root, name, kind, again)
+        second = planned(root, kind, again)
         assert second is not None
         assert second == first
         assert (second.digest, terms_of(second)) == (first.digest, terms_of(first))
@@ -220,37 +229,35 @@ def check_stable(root: Path, name: str, kind: str, tree: Tree) -> bool:
 def test_a_mutated_study_is_planned_alike_or_refused(root: Path) -> None:
     accepted: list[bool] = []
 
-    @fuzzed(120)
+    @fuzzed(90)
     @given(mutated(STUDIES, toml_values))
     def check(tree: Tree) -> None:
-        accepted.append(check_stable(root, "fuzz", "studies", tree))
+        accepted.append(check_stable(root, "studies", tree))
 
     check()
     assert 5 < sum(accepted) < len(accepted)
-    (root / "studies/fuzz.toml").write_text(USER + SEARCH)
 
 
 def test_a_mutated_ablation_is_planned_alike_or_refused(root: Path) -> None:
     accepted: list[bool] = []
 
-    @fuzzed(120)
+    @fuzzed(80)
     @given(mutated(ABLATIONS, toml_values))
     def check(tree: Tree) -> None:
-        accepted.append(check_stable(root, "fuzz", "ablations", tree))
+        accepted.append(check_stable(root, "ablations", tree))
 
     check()
     assert 5 < sum(accepted) < len(accepted)
 
 
 def test_a_random_file_is_refused(root: Path) -> None:
-    @fuzzed(80)
+    @fuzzed(60)
     @given(st.dictionaries(keys, toml_values, max_size=6).map(document) | st.text(st.characters(codec="utf-8")))
     def check(content: str) -> None:
         for kind in ("studies", "ablations"):
-            planned(root, "fuzz", kind, content)
+            planned(root, kind, content)
 
     check()
-    (root / "studies/fuzz.toml").write_text(USER + SEARCH)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +283,7 @@ def test_a_random_override_is_taken_or_refused(root: Path) -> None:
     accepted: list[Config] = []
     study = load(root, "small")
 
-    @fuzzed(300)
+    @fuzzed(200)
     @given(assignments | text)
     def check(assignment: str) -> None:
         config = attempt(lambda: override(Config(), dict([parse_assignment(assignment)]), where="--set"))
@@ -311,7 +318,7 @@ def mangled(content: bytes, where: float, byte: int) -> bytes:
     return content[:at] if byte < 0 else content[:at] + bytes([byte]) + content[at + 1 :]
 
 
-SOUND_RECORD = json.loads(RECORD.model_dump_json())
+SOUND_RECORD: Tree = json.loads(RECORD.model_dump_json())
 records = mutated((SOUND_RECORD,), json_values).map(lambda tree: json.dumps(tree).encode()) | st.builds(
     mangled, st.just(RECORD.model_dump_json().encode()), st.floats(0, 0.999), st.integers(-1, 255)
 )
@@ -330,7 +337,7 @@ def archive_with(line: bytes) -> bytes:
 
 
 def test_the_sound_record_is_read() -> None:
-    assert unpack(archive_with(RECORD.model_dump_json().encode())).records == (RECORD,)
+    assert unpack(archive_with(RECORD.model_dump_json().encode())).records == (RunRecord(**SOUND_RECORD),)
 
 
 @pytest.fixture(scope="module")
@@ -341,13 +348,13 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
 def test_a_mangled_record_is_imported_or_refused(tracking: Tracking) -> None:
     accepted: list[Archive] = []
 
-    @fuzzed(100)
+    @fuzzed(60)
     @given(records)
     def check(line: bytes) -> None:
         archive = attempt(lambda: unpack(archive_with(line)))
         if archive is not None:
             accepted.append(archive)
-            if len(accepted) <= 12:  # MLflow is slow
+            if len(accepted) <= 6:  # MLflow is slow
                 attempt(lambda: merge(archive, tracking))
 
     check()
@@ -359,7 +366,7 @@ def test_a_mangled_record_in_the_store_is_read_or_refused(tracking: Tracking) ->
     place = tracking.file(run_id, "record.json")
     read: list[RunRecord] = []
 
-    @fuzzed(60)
+    @fuzzed(40)
     @given(records)
     def check(content: bytes) -> None:
         place.write_bytes(content)
@@ -390,7 +397,7 @@ def test_a_mangled_manifest_is_read_or_refused(tmp_path_factory: pytest.TempPath
     folder = tmp_path_factory.mktemp("letters")
     sound = (SOUND.parent / "broken/datasets/images_changed" / MANIFEST).read_bytes()
 
-    @fuzzed(100)
+    @fuzzed(60)
     @given(
         mutated((json.loads(sound),), json_values).map(lambda tree: json.dumps(tree).encode())
         | st.builds(mangled, st.just(sound), st.floats(0, 0.999), st.integers(-1, 255))

@@ -263,7 +263,7 @@ def test_a_damaged_store_stops_everything(workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("days", [0.5, 2])
-@pytest.mark.parametrize("pid", [NOBODY, os.getpid()])
+@pytest.mark.parametrize("pid", [NOBODY, os.getpid()], ids=["dead", "living"])
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
