@@ -1,4 +1,4 @@
-"""Whether a long study grows: resident memory of `stn-bench run` and of its worker, over 200 cells of about a second.
+"""Whether a long study grows: resident memory of `stn-bench run` and of its worker, over 200 cells of four seconds.
 
     python benchmarks/memory.py [--cells 200]
 
