@@ -19,37 +19,27 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from study import make_root
 
 MARKS = (10, 25, 50, 75, 100, 125, 150, 175, 200)
 LEAST = 100  # MiB: a worker with TensorFlow has several times as much
 MEGABYTE = 1024 * 1024
-STUDY = """
-title = "Long"
-ablations = ["transformer"]
-arms.transformer = ["none"]
-seeds = {seeds}
-[base]
-"data.count" = 90
-"data.validation" = 26
-"data.test" = 26
-"data.size" = 20
-"data.alphabet" = "AB"
-"model.width" = 0.03125
-"train.epochs" = 2
-"""
+BASE: dict[str, object] = {
+    "data.count": 90,
+    "data.validation": 26,
+    "data.test": 26,
+    "data.size": 20,
+    "data.alphabet": "AB",
+    "model.width": 0.03125,
+}
+EPOCHS = 2
 
 Memory = tuple[float, float]  # of the parent and of its worker, in MiB
 
 
-def make_root(folder: Path, cells: int) -> Path:
-    (folder / "studies").mkdir(parents=True)
-    (folder / "studies" / "long.toml").write_text(STUDY.format(seeds=list(range(1, cells // 2 + 1))))
-    return folder
-
-
 def memory_by_cell(root: Path) -> Iterator[Memory]:
     """Run the study, and yield what parent and worker hold as each cell ends."""
-    command = [sys.executable, "-m", "stn_bench", "run", "long", "--root", str(root)]
+    command = [sys.executable, "-m", "stn_bench", "run", "timed", "--root", str(root)]
     command += ["--workers", "1", "--threads", "1"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
@@ -83,7 +73,8 @@ def main() -> None:
     cells = parser.parse_args().cells
     measured: list[Memory] = []
     with tempfile.TemporaryDirectory() as folder:
-        for memory in memory_by_cell(make_root(Path(folder), cells)):
+        root = make_root(Path(folder), list(range(1, cells // 2 + 1)), EPOCHS, BASE)
+        for memory in memory_by_cell(root):
             measured.append(memory)
             if len(measured) in MARKS:
                 print(f"cell {len(measured)}: run {memory[0]:.0f} MiB, worker {memory[1]:.0f} MiB", flush=True)

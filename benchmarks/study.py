@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 ARMS = ("affine", "none")  # the base, and the one arm of the ablation `transformer`
@@ -17,14 +18,14 @@ BASE: dict[str, object] = {
 }
 
 
-def make_root(folder: Path, seeds: list[int], epochs: int) -> Path:
+def make_root(folder: Path, seeds: list[int], epochs: int, base: Mapping[str, object] = BASE) -> Path:
     """Write the study `timed` under a root, and make its pictures."""
-    settings = "\n".join(f'"{path}" = {_toml(value)}' for path, value in {**BASE, "train.epochs": epochs}.items())
+    settings = "\n".join(f'"{path}" = {_toml(value)}' for path, value in {**base, "train.epochs": epochs}.items())
     (folder / "studies").mkdir(parents=True)
     which = 'ablations = ["transformer"]\narms.transformer = ["none"]'
     text = f'title = "Timed"\n{which}\nseeds = {seeds}\n[base]\n{settings}\n'
     (folder / "studies" / "timed.toml").write_text(text)
-    overrides = [part for path, value in BASE.items() for part in ("--set", f"{path}={value}")]
+    overrides = [part for path, value in base.items() for part in ("--set", f"{path}={value}")]
     stn_bench(folder, "data", "make", *overrides)
     return folder
 

@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError, ValidationInfo, field_validator, mo
 from stn_bench.config import Config, Group, check_path, explain, override, parse_toml
 from stn_bench.errors import CatalogueError, ConfigError, did_you_mean
 from stn_bench.metrics import METRICS
-from stn_bench.names import EXPECTED, hidden_character, is_name, quote, shorten
+from stn_bench.names import EXPECTED, hidden_character, is_name, quote, shorten, texts
 from stn_bench.stats.values import FEWEST_SEEDS
 
 BASE = "base"
@@ -371,24 +371,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         tree = parse_toml(text)
     except ValueError as error:
         raise CatalogueError(f"{path}: not valid TOML: {error}") from None
-    for text in _texts(tree):
+    for text in texts(tree):
         if character := hidden_character(text):
             raise CatalogueError(
                 f"{path}: expected text that a terminal shows as it is, got the character U+{ord(character):04X} in "
                 f"`{shorten(text)}`"
             )
     return tree
-
-
-def _texts(tree: Any) -> Iterator[str]:
-    """Yield every key and every text of a file."""
-    if isinstance(tree, str):
-        yield tree
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        yield key
-        yield from _texts(value)
-    for value in tree if isinstance(tree, list) else ():
-        yield from _texts(value)
 
 
 def _is_range(value: Any) -> bool:

@@ -18,14 +18,14 @@ from stn_bench.data.correction import correct
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import enlarge, side_by_side, write_picture
 from stn_bench.errors import ClaimLostError, Interrupted, StoreError
-from stn_bench.machine import disk_full, package_version
+from stn_bench.machine import disk_full, now, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.model_file import save_model
 from stn_bench.nn.rectify import Rectified, measure_letters, rectify
 from stn_bench.nn.start import starting_weights
 from stn_bench.nn.train import EpochEnd, Job, Predictions, Training, train
 from stn_bench.nn.transformer import SpatialTransformer, find_transformer
-from stn_bench.order import CellOrder, crash_record, now
+from stn_bench.order import CellOrder
 from stn_bench.record import MODEL, PREDICTIONS, LayerCost, RunRecord, run_tags
 from stn_bench.tracking import DatasetNote, Tracking
 
@@ -121,7 +121,7 @@ def _close(
         return
     try:
         with ending():
-            tracking.finish_run(crash_record(order, run_id, f"{type(error).__name__}: {error}", started), {})
+            tracking.finish_run(order.record(run_id, started, "crashed", f"{type(error).__name__}: {error}"), {})
     except ClaimLostError:
         tracking.kill_run(run_id)
 
@@ -218,13 +218,12 @@ def _record(
 ) -> RunRecord:
     flops = count_flops(training.model)
     trained = {
-        "outcome": training.outcome,
         "metrics": {**_metrics(training), **letters},
         "history": {name: tuple(series) for name, series in training.history.items()},
         "layers": tuple(LayerCost(**asdict(layer)) for layer in flops.layers),
         "uncounted": flops.uncounted,
     }
-    return crash_record(order, run_id, training.reason, started).model_copy(update=trained)
+    return order.record(run_id, started, training.outcome, training.reason).model_copy(update=trained)
 
 
 def _metrics(training: Training) -> dict[str, float]:

@@ -64,6 +64,9 @@ class StoreError(StnBenchError):
 class ClaimLostError(StnBenchError):
     """Another worker has the cell by now: what this one trained of it is not to be kept."""
 
+    def __init__(self, message: str = "this worker was silent for too long: its cell went to another") -> None:
+        super().__init__(message)
+
 
 class ArchiveError(StnBenchError):
     """An archive of runs cannot be written, or is not one that can be trusted."""

@@ -20,6 +20,7 @@ from stn_bench.catalogue import Range, Tuning
 from stn_bench.config import Config
 from stn_bench.errors import PlanError
 from stn_bench.identity import canonical
+from stn_bench.machine import now
 from stn_bench.plan import Plan, PlannedAblation, PlannedArm
 
 SHOWN = 3  # changes that a refusal names before it counts the rest
@@ -79,7 +80,7 @@ class FrozenPlan(_Frozen):
         changes = self.changes(plan)
         if not changes:
             return self
-        deviation = Deviation(date=_now(), because=because, changes=tuple(changes), digest=plan.digest)
+        deviation = Deviation(date=now(), because=because, changes=tuple(changes), digest=plan.digest)
         return self.model_copy(update={"terms": terms_of(plan), "deviations": (*self.deviations, deviation)})
 
 
@@ -97,7 +98,7 @@ def freeze(plan: Plan, because: str = "") -> FrozenPlan:
     if plan.frozen is None:
         if because:
             raise PlanError(f"`--because` declares a change of a frozen plan, and study `{study}` has none yet")
-        return FrozenPlan(study=study, date=_now(), digest=plan.digest, terms=terms_of(plan))
+        return FrozenPlan(study=study, date=now(), digest=plan.digest, terms=terms_of(plan))
     changes = plan.frozen.changes(plan)
     if changes and not because:
         raise PlanError(
@@ -291,7 +292,3 @@ def _short(value: Any) -> str:
 def _shown(changes: list[str]) -> str:
     more = f"; and {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
     return "; ".join(changes[:SHOWN]) + more
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

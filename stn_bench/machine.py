@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import errno
 import importlib.metadata
 import os
@@ -67,6 +68,11 @@ def disk_full(error: BaseException) -> MachineError | None:
             return MachineError(f"the disk is full{where}: make room, then run again; finished runs are kept")
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
 def load() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
@@ -41,10 +42,18 @@ def hidden_character(text: str) -> str:
 
 def hidden_in(tree: Any) -> str:
     """Return the first such character in any key or text of a tree of dicts and lists, or ""."""
+    return next(filter(None, map(hidden_character, texts(tree))), "")
+
+
+def texts(tree: Any) -> Iterator[str]:
+    """Yield every key and every text of a tree of dicts and lists."""
     if isinstance(tree, str):
-        return hidden_character(tree)
-    parts = [*tree, *tree.values()] if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
-    return next(filter(None, map(hidden_in, parts)), "")
+        yield tree
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        yield key
+        yield from texts(value)
+    for value in tree if isinstance(tree, list) else ():
+        yield from texts(value)
 
 
 def printable(text: str) -> str:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from stn_bench.identity import Identity
-from stn_bench.machine import describe_machine
+from stn_bench.machine import describe_machine, now
 from stn_bench.plan import RunSpec
-from stn_bench.record import RunRecord, run_name
+from stn_bench.record import RunOutcome, RunRecord, run_name
 
 
 @dataclass(frozen=True)
@@ -60,35 +59,29 @@ class CellOrder:
         """The same name as a file may have it, such as "transformer_none_seed_2"."""
         return re.sub(r"[^a-z0-9]+", "_", self.name)
 
-
-def crash_record(order: CellOrder, run_id: str, reason: str, started: str) -> RunRecord:
-    """Return the record of a cell that came to nothing: all that was known before its training, and the reason."""
-    spec = order.spec
-    return RunRecord(
-        run_id=run_id,
-        run_key=order.identity.run_key,
-        study=spec.study,
-        ablation=spec.ablation,
-        arm=spec.arm,
-        phase=spec.phase,
-        seed=spec.seed,
-        trial=spec.trial,
-        outcome="crashed",
-        reason=reason,
-        settings=spec.config.flat(),
-        changes=dict(spec.changes),
-        chosen=dict(spec.chosen),
-        metrics={},
-        history={},
-        layers=(),
-        uncounted=(),
-        identity=order.identity,
-        machine=describe_machine(order.threads),
-        started=started,
-        ended=now(),
-    )
-
-
-def now() -> str:
-    """Return the time, ISO 8601 in UTC, to the second."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    def record(self, run_id: str, started: str, outcome: RunOutcome, reason: str) -> RunRecord:
+        """Return the record of the cell's run, ended now, without what a training adds: metrics, history, layers."""
+        spec = self.spec
+        return RunRecord(
+            run_id=run_id,
+            run_key=self.identity.run_key,
+            study=spec.study,
+            ablation=spec.ablation,
+            arm=spec.arm,
+            phase=spec.phase,
+            seed=spec.seed,
+            trial=spec.trial,
+            outcome=outcome,
+            reason=reason,
+            settings=spec.config.flat(),
+            changes=dict(spec.changes),
+            chosen=dict(spec.chosen),
+            metrics={},
+            history={},
+            layers=(),
+            uncounted=(),
+            identity=self.identity,
+            machine=describe_machine(self.threads),
+            started=started,
+            ended=now(),
+        )

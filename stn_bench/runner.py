@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
 from stn_bench.errors import Interrupted, StnBenchError
-from stn_bench.machine import Crew
+from stn_bench.machine import Crew, now
 from stn_bench.metrics import TUNING_METRIC
-from stn_bench.order import CellOrder, crash_record, now
+from stn_bench.order import CellOrder
 from stn_bench.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.pool import Listener, Pool, counting_interrupts
 from stn_bench.record import RunRecord, arm_note, arm_tags, run_tags
@@ -218,7 +218,7 @@ class _Registrar:
         order, started = self.work.known[run_key], now()
         tags = run_tags(order.spec, order.identity)
         run_id = self.tracking.start_run(order.experiment, order.parent, order.name, tags)
-        self.tracking.finish_run(crash_record(order, run_id, reason, started), {})
+        self.tracking.finish_run(order.record(run_id, started, "crashed", reason), {})
 
 
 def make_datasets(configs: Iterable[Any], workspace: Workspace, processes: int, watcher: Watcher) -> None:

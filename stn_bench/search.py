@@ -304,7 +304,7 @@ class Search:
         def ending() -> Iterator[None]:
             with self._lock:
                 if is_lost():
-                    raise ClaimLostError("this worker was silent for too long: its cell went to another")
+                    raise ClaimLostError
                 yield
 
         return Claim(run_key, is_lost, ending)

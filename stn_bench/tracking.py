@@ -354,8 +354,7 @@ class Tracking:
     def finished_as(self, run_key: str) -> str | None:
         """Return the id of the finished run with this run key, the latest if there are more, or None."""
         with self._reachable():
-            tags = {KIND: "run", "run_key": run_key}
-            runs = self._search(self._experiments(), tags, "attributes.status = 'FINISHED'")
+            runs = self._cells(self._experiments(), "FINISHED", run_key=run_key)
         return str(max(runs, key=_age).info.run_id) if runs else None
 
     def tries(self) -> list[StoredRun]:
@@ -424,9 +423,9 @@ class Tracking:
         except ValueError:
             raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
 
-    def _cells(self, experiments: list[str], status: str) -> list[Run]:
+    def _cells(self, experiments: list[str], status: str, **tags: str) -> list[Run]:
         """Return the runs of cells that ended so; a store may hold runs of other programs, with the same tag."""
-        runs = self._search(experiments, {KIND: "run"}, f"attributes.status = '{status}'")
+        runs = self._search(experiments, {KIND: "run", **tags}, f"attributes.status = '{status}'")
         return [run for run in runs if _is_cell(run.data.tags)]
 
     def _experiments(self) -> list[str]:

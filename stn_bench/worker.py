@@ -145,6 +145,8 @@ class _Worker:
         self._search.work(self._shift.names, self._train, self._stopping.is_set)
 
     def _train(self, claim: Claim) -> Finished:
+        from stn_bench.search import Finished
+
         self._connection.send(CellStarted(claim.run_key))
         try:
             record = self._finished_before(claim.run_key) or self._train_cell(claim)
@@ -153,16 +155,15 @@ class _Worker:
             raise
         except Exception as error:
             traceback.print_exc()  # for the log
+            outcome = "crashed"
             if isinstance(error, NOBODYS_FAULT):
                 self._connection.send(Halt(str(error)))
                 self._stopping.set()
-            outcome = "interrupted" if isinstance(error, NOBODYS_FAULT) else "crashed"
+                outcome = "interrupted"
             detail = without_secrets(f"{type(error).__name__}: {error}")
             self._connection.send(CellEnded(claim.run_key, outcome, detail))
             raise
         self._connection.send(CellEnded(claim.run_key, record.outcome, record.reason))
-        from stn_bench.search import Finished
-
         value = record.metrics.get(self._shift.metric, self._worst())
         return Finished(value, record.run_id, record.outcome)
 
@@ -179,7 +180,7 @@ class _Worker:
 
         def should_stop() -> bool:
             if claim.is_lost():
-                raise ClaimLostError("this worker was silent for too long: its cell went to another")
+                raise ClaimLostError
             return self._stopping.is_set()
 
         def tell(epoch: EpochEnd) -> None:

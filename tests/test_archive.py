@@ -5,7 +5,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import call
 from mlflow.tracking import MlflowClient
 from stores import FINGERPRINT, finish, open_store, question, train
 
 from stn_bench.archive import FORMAT, MANIFEST, RECORDS, Archive, Merged, collect, merge, pack, unpack, write_archive
-from stn_bench.cli import main
 from stn_bench.errors import ArchiveError, Interrupted
 from stn_bench.plan import Plan
 from stn_bench.report.build import build_report
@@ -452,15 +451,6 @@ def test_a_bomb_is_refused(archive: Archive, monkeypatch: pytest.MonkeyPatch) ->
 # The command line ------------------------------------------------------------------------------------------------
 
 
-def call(*arguments: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
-    try:
-        main()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 0
-
-
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "corrupted"])
 def test_a_bad_file_is_two_and_leaves_no_store(
     archive: Archive,
@@ -474,7 +464,7 @@ def test_a_bad_file_is_two_and_leaves_no_store(
         file.mkdir()
     if kind in ("text", "corrupted"):
         file.write_bytes(b"text" if kind == "text" else with_record(archive, seed="three"))
-    code = call("import", file, "--root", tmp_path / "root", monkeypatch=monkeypatch)
+    code = call("import", file, "--root", tmp_path / "root")
     out, err = capsys.readouterr()
     assert (code, out) == (2, "")
     assert err.startswith(f"stn-bench: {file}: ")

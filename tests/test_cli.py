@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commands import call
 from makers import ABLATION, STUDY, make_root, write
 from tiny import stn_bench
 
 from stn_bench.catalogue import Catalogue, bundled_root
-from stn_bench.cli import main
 from stn_bench.cli.app import app
 from stn_bench.cli.models import _read
 from stn_bench.cli.options import console
@@ -36,18 +36,12 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     """Run the command line and return exit code, output and error."""
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
+        code = call(*arguments)
         captured = capsys.readouterr()
-        return int(code or 0), captured.out, captured.err  # type: ignore[call-overload]
+        return code, captured.out, captured.err
 
     monkeypatch.setattr(console, "width", 300)  # tables unbroken; --help asks the environment
     monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(sys, "path", list(sys.path))
     return run
 
 

@@ -10,7 +10,6 @@ import re
 import shutil
 import string
 import subprocess
-import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -18,12 +17,12 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
+from commands import call
 from hypothesis import given
 from hypothesis import strategies as st
 from makers import FakeStore, ablation, arm, make_root, plan, record
 from stores import open_store, train
 
-from stn_bench.cli import main
 from stn_bench.cli.options import load_plan
 from stn_bench.errors import ReportError
 from stn_bench.record import PREDICTIONS
@@ -300,20 +299,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def report(root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Report:
+def report(root: Path, capsys: pytest.CaptureFixture[str]) -> Report:
     """Return what runs `stn-bench report small` and returns its exit code, its output and its error."""
 
     def run(*options: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stn-bench", "report", "small", "--root", str(root), *options])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
+        code = call("report", "small", "--root", root, *options)
         captured = capsys.readouterr()
-        return int(code or 0), captured.out, captured.err  # type: ignore[call-overload]
+        return code, captured.out, captured.err
 
-    monkeypatch.setattr(sys, "path", list(sys.path))
     return run
 
 

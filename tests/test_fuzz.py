@@ -226,25 +226,14 @@ def check_stable(root: Path, kind: str, tree: Tree) -> bool:
     return True
 
 
-def test_a_mutated_study_is_planned_alike_or_refused(root: Path) -> None:
+@pytest.mark.parametrize(("kind", "sound", "examples"), [("studies", STUDIES, 90), ("ablations", ABLATIONS, 80)])
+def test_a_mutated_file_is_planned_alike_or_refused(root: Path, kind: str, sound: Any, examples: int) -> None:
     accepted: list[bool] = []
 
-    @fuzzed(90)
-    @given(mutated(STUDIES, toml_values))
+    @fuzzed(examples)
+    @given(mutated(sound, toml_values))
     def check(tree: Tree) -> None:
-        accepted.append(check_stable(root, "studies", tree))
-
-    check()
-    assert 5 < sum(accepted) < len(accepted)
-
-
-def test_a_mutated_ablation_is_planned_alike_or_refused(root: Path) -> None:
-    accepted: list[bool] = []
-
-    @fuzzed(80)
-    @given(mutated(ABLATIONS, toml_values))
-    def check(tree: Tree) -> None:
-        accepted.append(check_stable(root, "ablations", tree))
+        accepted.append(check_stable(root, kind, tree))
 
     check()
     assert 5 < sum(accepted) < len(accepted)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 import tempfile
 import time
 import warnings
@@ -15,13 +14,13 @@ from pathlib import Path
 
 import optuna
 import pytest
+from commands import call
 from filelock import FileLock, Timeout
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stores import FINGERPRINT, finish, open_store
 from tiny import PLAIN, make_root, stn_bench
 
-from stn_bench.cli import main
 from stn_bench.cli.options import load_plan
 from stn_bench.data.dataset import make_dataset
 from stn_bench.data.spec import DatasetSpec
@@ -382,14 +381,11 @@ Cli = Callable[..., str]
 
 
 @pytest.fixture
-def gc(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+def gc(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Run `stn-bench gc` on the root and return what it prints."""
 
     def run(*arguments: str) -> str:
-        monkeypatch.setattr(sys, "argv", ["stn-bench", "gc", "--root", str(workspace.root), *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        assert not stop.value.code
+        assert call("gc", "--root", workspace.root, *arguments) == 0
         return capsys.readouterr().out
 
     return run

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import call
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from stores import finish, open_store, question
 from tiny import stn_bench
 
-from stn_bench.cli import main
 from stn_bench.cli.models import _read, _settings_of
 from stn_bench.cli.options import console
 from stn_bench.config import Config, override
@@ -48,17 +47,9 @@ def command() -> Callable[..., int]:
     """Run the command line in this process, which has Keras loaded, and return the exit code."""
 
     def run(*arguments: object) -> int:
-        patch = pytest.MonkeyPatch()
-        patch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
-        patch.setattr(sys, "path", list(sys.path))
-        patch.setattr(console, "width", 300)
-        try:
-            main()
-        except SystemExit as stop:
-            return int(stop.code or 0)
-        finally:
-            patch.undo()
-        return 0
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(console, "width", 300)
+            return call(*arguments)
 
     return run
 

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 import psutil
 import pytest
+from commands import call
 from hypothesis import example, given
 from hypothesis import strategies as st
 from makers import FakeStore, ablation, arm, make_root, plan, record, write
@@ -34,7 +35,6 @@ import stn_bench
 from stn_bench import errors
 from stn_bench.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
 from stn_bench.catalogue import Catalogue, bundled_root
-from stn_bench.cli import main
 from stn_bench.data.folder import import_folder
 from stn_bench.errors import ArchiveError, CatalogueError, ConfigError, DataError, Discreet, without_secrets
 from stn_bench.names import is_name, printable
@@ -76,18 +76,12 @@ def test_every_promise_is_kept_by_a_test_and_every_test_keeps_one() -> None:
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return what runs `stn-bench …` in this process and returns its exit code, its output and its error."""
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
-        code: object = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
+        code = call(*arguments)
         captured = capsys.readouterr()
-        return int(code or 0), captured.out, captured.err  # type: ignore[call-overload]
+        return code, captured.out, captured.err
 
     return run
 

@@ -9,7 +9,6 @@ A folder comes into being whole: it is written beside its place, synced, and the
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
@@ -27,6 +26,7 @@ from numpy.typing import NDArray
 
 from stn_bench.data.spec import Chunk, DatasetSpec, Labels, Picture
 from stn_bench.errors import DataError, MachineError
+from stn_bench.machine import NO_ROOM
 
 IMAGES = "images.npy"
 LABELS = "labels.npy"
@@ -279,7 +279,7 @@ def explain_disk(folder: Path, needed: int = SPARE_BYTES) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise MachineError(_disk_full(folder, needed, shutil.disk_usage(folder).free)) from None
         reason = error.strerror or str(error)
         raise MachineError(f"{folder}: cannot write here: {reason}. Choose another place with --root.") from None
