@@ -20,6 +20,7 @@ from stn_bench.data.pictures import enlarge, side_by_side, write_picture
 from stn_bench.errors import ClaimLostError, Interrupted, StoreError
 from stn_bench.machine import disk_full, now, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
+from stn_bench.nn.forget import forget_gradients
 from stn_bench.nn.model_file import save_model
 from stn_bench.nn.rectify import Rectified, measure_letters, rectify
 from stn_bench.nn.start import starting_weights
@@ -84,6 +85,8 @@ def train_cell(
             checkpoint.unlink(missing_ok=True)  # another worker has taken over what was in it
         _close(order, tracking, run_id, error, ending, started)
         raise
+    finally:
+        forget_gradients()  # a worker trains many cells
     shutil.rmtree(order.checkpoints, ignore_errors=True)
     return record
 
@@ -218,7 +221,7 @@ def _record(
 ) -> RunRecord:
     flops = count_flops(training.model)
     trained = {
-        "metrics": {**_metrics(training), **letters},
+        "metrics": {**_metrics(training, flops.total), **letters},
         "history": {name: tuple(series) for name, series in training.history.items()},
         "layers": tuple(LayerCost(**asdict(layer)) for layer in flops.layers),
         "uncounted": flops.uncounted,
@@ -226,10 +229,10 @@ def _record(
     return order.record(run_id, started, training.outcome, training.reason).model_copy(update=trained)
 
 
-def _metrics(training: Training) -> dict[str, float]:
+def _metrics(training: Training, flops: float) -> dict[str, float]:
     return training.metrics | {
         "cost.parameters": count_parameters(training.model),
-        "cost.flops": count_flops(training.model).total,
+        "cost.flops": flops,
         "cost.seconds": training.seconds,
         "cost.cpu_seconds": training.cpu_seconds,
         "cost.step_ms": training.step_ms,
