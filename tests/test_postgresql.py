@@ -1,4 +1,4 @@
-"""Both stores in a real PostgreSQL server, started for the test."""
+"""Both stores in a real PostgreSQL server that asks for a password, started for the test."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+from sqlalchemy import create_engine, inspect, text
 from tiny import PLAIN, make_root, stn_bench
 
 FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps servers out of the PATH
+PASSWORD = "s3cr3t/of-the-store"
 INITDB = str(FOUND[-1]) if FOUND else shutil.which("initdb")
 
 pytestmark = [
@@ -31,7 +34,7 @@ def free_port() -> int:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """Yield the address of a server with the databases `tracking` and `search`."""
+    """Yield the address, password and all, of a server with the databases `tracking` and `search`."""
     assert INITDB is not None
     binaries = Path(INITDB).parent
     user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
@@ -41,29 +44,64 @@ def server() -> Iterator[str]:
 
     def call(program: str, *arguments: object) -> None:
         command = [str(binaries / program), *map(str, arguments)]
-        subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, "PGPASSWORD": PASSWORD}
+        subprocess.run(command, check=True, user=user, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
 
     port = free_port()
-    call("initdb", "-D", folder / "data", "-U", "bench", "--auth=trust")
+    (folder / "password").write_text(PASSWORD)
+    (folder / "password").chmod(0o644)
+    call("initdb", "-D", folder / "data", "-U", "bench", "--auth=scram-sha-256", "--pwfile", folder / "password")
     call("pg_ctl", "-D", folder / "data", "-o", f"-p {port} -k {folder}", "-l", folder / "log", "-w", "start")
     try:
         for name in ("tracking", "search"):
             call("createdb", "-h", "127.0.0.1", "-p", port, "-U", "bench", name)
-        yield f"postgresql+psycopg://bench@127.0.0.1:{port}"
+        yield f"postgresql+psycopg://bench:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
     finally:
         call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
         shutil.rmtree(folder)
 
 
-def test_a_study_runs_with_both_stores_in_postgresql(
+def contents(url: str) -> str:
+    """Return every row of every table of a database as text."""
+    with create_engine(url).connect() as connection:
+        tables = inspect(connection).get_table_names()
+        return "\n".join(str(row) for name in tables for row in connection.execute(text(f'SELECT * FROM "{name}"')))
+
+
+def test_a_study_runs_with_both_stores_in_postgresql_and_nothing_tells_the_password(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("STN_BENCH_OPTUNA_URL", f"{server}/search")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server}/tracking")
     root = make_root(tmp_path, PLAIN)
-    run = stn_bench("run", "tiny", "--tracking-uri", f"{server}/tracking", root=root)
+    run = stn_bench("run", "tiny", root=root)
     assert run.returncode == 0, run.stderr
-    status = json.loads(
-        stn_bench("status", "tiny", "--json", "--tracking-uri", f"{server}/tracking", root=root).stdout
-    )
-    assert status["finished"] == status["planned"] == 6
+    status = stn_bench("status", "tiny", "--json", root=root)
+    told = json.loads(status.stdout)
+    assert told["finished"] == told["planned"] == 6
     assert not list(root.glob("mlruns/*.db"))
+
+    files = [path for path in root.rglob("*") if path.is_file()]
+    assert list(root.glob("mlruns/logs/*.log"))
+    assert root / "reports/tiny/report.md" in files
+    rows = {name: contents(f"{server}/{name}") for name in ("tracking", "search")}
+    assert all(rows.values())
+    written = [run.stdout, run.stderr, status.stderr, *rows.values()]
+    for secret in (PASSWORD, quote(PASSWORD, safe="")):
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
+        assert not any(secret in one for one in written)
+
+
+def test_a_wrong_password_is_one_line_that_does_not_tell_it(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wrong = server.replace("bench:", "bench:wr0ng-")
+    monkeypatch.setenv("STN_BENCH_OPTUNA_URL", f"{wrong}/search")
+    root = make_root(tmp_path, PLAIN)
+    for tracking in (f"{wrong}/tracking", f"{server}/tracking"):  # the store that is opened first, and the other
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
+        run = stn_bench("run", "tiny", root=root)
+        assert run.returncode == 2
+        assert len(run.stderr.splitlines()) <= 2, run.stderr
+        assert "password authentication failed" in run.stderr
+        assert "wr0ng" not in run.stdout + run.stderr
