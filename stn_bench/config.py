@@ -24,6 +24,10 @@ WIDEST = 2**63
 """Whole numbers of a file lie below this, and not below its negative: TOML promises 64 bits."""
 
 TOO_DEEP = f"expected at most {DEEPEST} tables and lists within one another, got more"
+
+DOTTED = re.compile(rf"""(?<!["'\w-])(?:["'\w-]++[ \t]*\.[ \t]*){{{DEEPEST}}}""")
+"""A key of more parts than there are levels: tomllib takes hours for one of 100,000."""
+
 TOO_WIDE = "expected whole numbers of at most 64 bits, got a longer one"
 
 LOWER_BOUND = {"[0,1]": 0.0, "[-1,1]": -1.0}
@@ -318,6 +322,8 @@ def parse_toml(text: str) -> dict[str, Any]:
     """
     import tomllib
 
+    if DOTTED.search(text):
+        raise ValueError(TOO_DEEP)
     try:
         tree = tomllib.loads(text)
     except tomllib.TOMLDecodeError:

@@ -157,7 +157,7 @@ def read_frozen(root: Path, study: str) -> FrozenPlan | None:
         frozen = FrozenPlan.model_validate_json(json.dumps(tree))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, ValidationError):
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError, ValidationError):
         raise PlanError(f"{path}: not a frozen plan of stn-bench; {_way_out(study)}") from None
     if frozen.study != study:
         raise PlanError(f"{path}: is the frozen plan of study `{frozen.study}`, expected `{study}`; {_way_out(study)}")

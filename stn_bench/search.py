@@ -28,7 +28,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.catalogue import Range
 from stn_bench.errors import ClaimLostError, StoreError, without_secrets
+from stn_bench.names import shorten
 from stn_bench.stats import Direction
+from stn_bench.workspace import sqlite_file, tables_of
 
 TRIES = 4  # of a cell whose worker dies, before nobody tries it again in this run
 GRACE_HEARTBEATS = 4
@@ -39,6 +41,7 @@ SEED = "seed"
 OWNER = "owner"  # user attribute of a trial: the process that works on it
 SEEDS = Range(low=0, high=2**31 - 1)
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
+OURS = {"studies", "trials", "version_info"}  # tables by which a store of Optuna's is known
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat, at each trial
@@ -99,6 +102,7 @@ class Search:
         lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
+                _refuse_foreign(url)
                 self._storage = _Store(
                     self._lock,
                     url,
@@ -107,6 +111,8 @@ class Search:
                     grace_period=GRACE_HEARTBEATS * heartbeat,
                     heartbeat_stale_trial_callback=_try_again,
                 )
+        except StoreError:
+            raise
         except Exception as error:
             raise StoreError(f"search store {url}: {_refusal(error, without_secrets(url))}") from None
 
@@ -308,6 +314,21 @@ class Search:
                 yield
 
         return Claim(run_key, is_lost, ending)
+
+
+def _refuse_foreign(url: str) -> None:
+    """See that a SQLite file is new or Optuna's: Optuna would write its tables into anybody's.
+
+    Raises:
+        StoreError: if it is another program's.
+    """
+    path = sqlite_file(url)
+    tables = tables_of(path) if path and path.exists() else set()
+    if tables and not tables >= OURS:
+        raise StoreError(
+            f"search store {url}: is another program's database (tables {shorten(', '.join(sorted(tables)))}); "
+            f"choose another with STN_BENCH_OPTUNA_URL"
+        )
 
 
 def _refusal(error: Exception, url: str) -> str:

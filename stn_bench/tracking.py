@@ -48,7 +48,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from stn_bench.errors import StoreError, without_secrets
 from stn_bench.names import shorten
 from stn_bench.record import RECORD, RunRecord
-from stn_bench.workspace import sqlite_file
+from stn_bench.workspace import sqlite_file, tables_of
 
 KIND = "kind"
 ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
@@ -64,7 +64,9 @@ EVERYWHERE = ("0.0.0.0", "::")
 IP = (socket.AF_INET, socket.AF_INET6)
 SERVER_VARIABLES = ("MLFLOW_HOST", "MLFLOW_SERVER_", "MLFLOW_GUNICORN", "MLFLOW_UVICORN", "MLFLOW_STATIC", "UVICORN_")
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
-REVISION = re.compile(r"schema \(found version (\w+), but|Can't locate revision identified by '(\w+)'")
+REVISION = re.compile(  # of a damaged store it is something else, or None
+    r"schema \(found version ([0-9a-f]{8,40}), but|Can't locate revision identified by '([0-9a-f]{8,40})'"
+)
 OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of MLflow's is known
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -600,13 +602,13 @@ def _write_ahead(uri: str) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    tables = tables_of(path)
+    if tables and not tables >= OURS:
+        raise StoreError(
+            f"tracking store {uri}: is another program's database (tables {shorten(', '.join(sorted(tables)))}); "
+            f"choose another with --tracking-uri"
+        )
     with contextlib.closing(sqlite3.connect(path)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not tables >= OURS:
-            raise StoreError(
-                f"tracking store {uri}: is another program's database (tables {shorten(', '.join(sorted(tables)))}); "
-                f"choose another with --tracking-uri"
-            )
         connection.execute("PRAGMA journal_mode=WAL")
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -97,3 +99,13 @@ def sqlite_file(address: str) -> Path | None:
     """Return the file of a SQLite address, without what stands behind its `?`; None for any other store's."""
     found = SQLITE.match(address)
     return Path(found["file"].removeprefix("file:")) if found else None
+
+
+def tables_of(path: Path) -> set[str]:
+    """Return the names of the tables in a SQLite file.
+
+    Raises:
+        sqlite3.DatabaseError: if it is none, or damaged.
+    """
+    with closing(sqlite3.connect(path)) as connection:
+        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}

@@ -31,6 +31,7 @@ EXPECTED = {
     for name, line in lines.items()
 }
 KINDS = ("ablations", "archives", "datasets", "models", "pictures", "stores", "studies")
+MLFLOWS = ("of_a_newer_mlflow.db", "revision_is_no_revision.db")
 FOLDERS = ("datasets",)  # where each entry is a folder of files
 SPEC = DatasetSpec("captcha", count=4, size=16, alphabet="ABCD", fonts=(), shapes="varied", pad_byte=0, seed=0)
 
@@ -145,15 +146,17 @@ def test_a_broken_file_is_met_with_its_line(name: str, root: Path, capfd: pytest
     with pytest.raises(StnBenchError) as caught:
         READERS[name.partition("/")[0]](path)
     assert_line(str(caught.value), name, path, root)
-    assert "Traceback" not in capfd.readouterr().err
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    assert not name.startswith("pictures/") or told == ""  # OpenCV and libpng would have a word of their own
 
 
-@pytest.mark.parametrize("name", sorted(name for name in EXPECTED if name.startswith("stores/tracking/")))
+@pytest.mark.parametrize("name", sorted(name for name in EXPECTED if name.startswith("stores/")))
 def test_a_refused_store_is_left_as_it_was(name: str, root: Path) -> None:
     path = put(name, root)
     with pytest.raises(StnBenchError):
         read_store(path)
-    if "newer" not in name:  # that one is MLflow's: it gets its journal before MLflow tells its version
+    if name.rpartition("/")[2] not in MLFLOWS:  # these get their journal before MLflow tells their version
         assert path.read_bytes() == (BROKEN / name).read_bytes()
 
 

@@ -223,7 +223,7 @@ def test_a_plan_takes_up_what_was_frozen_and_keeps_its_digest(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", "null", '"text"', "{}", '{"seal": 1}', '{"study": "small"}', "\xff"]
+    "content", ["", "{", "[]", "null", '"text"', "{}", '{"seal": 1}', '{"study": "small"}', "\xff", "[" * 100_000]
 )
 def test_something_else_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
     path = frozen_path(tmp_path, "small")

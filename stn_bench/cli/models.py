@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,7 +22,7 @@ from stn_bench.cli.options import (
     quietly,
 )
 from stn_bench.config import LOWER_BOUND, Config, override
-from stn_bench.errors import ConfigError, DataError, MachineError, StoreError
+from stn_bench.errors import ConfigError, DataError, MachineError, ModelFileError, StoreError
 from stn_bench.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -199,14 +197,12 @@ def _find_start(name: str, tracking: Tracking, trust: bool) -> RunRecord:
 
 def _factory_of(model: Path) -> str | None:
     """Return the factory that a model file names: a store may hold another file than its record tells of."""
-    from stn_bench.nn.model_file import NOTE
+    from stn_bench.nn.model_file import read_note
 
     try:
-        with zipfile.ZipFile(model) as file:
-            noted = json.loads(file.read(NOTE))["settings"]
-    except (OSError, zipfile.BadZipFile, KeyError, TypeError, ValueError):
+        return read_note(model).get("model.factory")
+    except ModelFileError:
         return None  # nothing can be built from it; loading says why
-    return noted.get("model.factory") if isinstance(noted, dict) else None
 
 
 def _plan_run(

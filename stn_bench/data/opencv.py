@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import ModuleType
 
 from stn_bench.errors import MachineError
@@ -22,3 +25,19 @@ def load_opencv() -> ModuleType:
         ) from error
     module: ModuleType = cv2
     return module
+
+
+@contextmanager
+def muted() -> Iterator[None]:
+    """Send what OpenCV and the libraries below it write to standard error nowhere.
+
+    They tell of broken pictures there, libpng past every log level of OpenCV's; we say so in a line of our own.
+    """
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_bench.data.opencv import load_opencv
+from stn_bench.data.opencv import load_opencv, muted
 from stn_bench.data.spec import Picture
 from stn_bench.data.store import explain_disk
 from stn_bench.errors import DataError
@@ -51,7 +51,8 @@ def read_picture(path: Path) -> Picture:
 def _decode(content: Picture) -> Picture | None:
     cv2 = load_opencv()
     try:
-        decoded: Picture | None = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        with muted():
+            decoded: Picture | None = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except cv2.error:  # some broken headers raise where others give None
         return None
     return decoded

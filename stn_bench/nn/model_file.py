@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import os
 import tempfile
 import warnings
 import zipfile
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -22,6 +26,17 @@ from stn_bench.nn.build import build_model
 
 NOTE = "stn_bench.json"
 WEIGHTS = "model.weights.h5"
+BROKEN = (  # what zipfile and json raise of files that are cut, encrypted, packed by a method unknown, nested too deep
+    OSError,
+    EOFError,
+    KeyError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    lzma.LZMAError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def save_model(model: keras.Model, path: Path, config: Config) -> None:
@@ -37,7 +52,7 @@ def save_model(model: keras.Model, path: Path, config: Config) -> None:
 
 
 def load_model(
-    path: Path, *, settings: dict[str, object] | None = None, trust: bool = False
+    path: Path, *, settings: Mapping[str, Any] | None = None, trust: bool = False
 ) -> tuple[keras.Model, Config]:
     """Return the model in a file, and its configuration.
 
@@ -49,15 +64,8 @@ def load_model(
     Raises:
         ModelFileError: if there is no such file, it is not one of ours, or it needs trust.
     """
-    try:
-        with zipfile.ZipFile(path) as file:
-            noted = settings or json.loads(file.read(NOTE))["settings"]
-            weights = file.read(WEIGHTS)
-    except FileNotFoundError:
-        raise ModelFileError(f"{path}: no such model file") from None
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError):
-        raise ModelFileError(f"{path}: expected a model file written by stn-bench, got something else") from None
-    config = _config(path, noted)
+    weights = _member(path, WEIGHTS)
+    config = _config(path, settings or read_note(path))
     if config.model.factory and not trust:
         raise ModelFileError(
             f"{path}: was built by `{config.model.factory}`, code that this file names but does not hold; "
@@ -66,9 +74,38 @@ def load_model(
     return _with_weights(build_model(config), weights, path), config
 
 
-def _config(path: Path, settings: object) -> Config:
+def read_note(path: Path) -> dict[str, Any]:
+    """Return the configuration that a model file notes, by dotted path and unchecked.
+
+    Raises:
+        ModelFileError: if there is no such file, or it is not one of ours.
+    """
     try:
-        return override(Config(), dict(settings), where=str(path))  # type: ignore[call-overload]
+        settings = json.loads(_member(path, NOTE))["settings"]
+    except BROKEN:
+        raise _not_ours(path) from None
+    if not isinstance(settings, dict):
+        raise ModelFileError(f"{path}: its settings are not ours (expected a table, got a {type(settings).__name__})")
+    return settings
+
+
+def _member(path: Path, name: str) -> bytes:
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.read(name)
+    except FileNotFoundError:
+        raise ModelFileError(f"{path}: no such model file") from None
+    except BROKEN:
+        raise _not_ours(path) from None
+
+
+def _not_ours(path: Path) -> ModelFileError:
+    return ModelFileError(f"{path}: expected a model file written by stn-bench, got something else")
+
+
+def _config(path: Path, settings: Mapping[str, Any]) -> Config:
+    try:
+        return override(Config(), settings, where=str(path))
     except (ConfigError, TypeError, ValueError) as error:
         raise ModelFileError(f"{path}: its settings are not ours ({error})") from None
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from stn_bench.errors import MachineError, ReportError, did_you_mean
+from stn_bench.machine import NO_ROOM
 from stn_bench.report.html import render_html
 from stn_bench.report.illustrations import Illustration, forest, illustrations
 from stn_bench.report.latex import render_latex
@@ -109,7 +110,8 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
             (folder / old).unlink()
     except OSError as error:
         reason = error.strerror or error
-        raise MachineError(f"{folder}: the report cannot be written ({reason}); make room and try again") from None
+        advice = "make room and try again" if error.errno in NO_ROOM else "see what is in its way, and try again"
+        raise MachineError(f"{folder}: the report cannot be written ({reason}); {advice}") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:
