@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NETWORK := $(foreach part,sampler transformer build cost rectify,tests/nn/test_nn_$(part).py)
 
-.PHONY: quickstart test test-lowest test-slow test-jax format check types benchmarks clean
+.PHONY: quickstart test test-lowest test-slow test-faults test-jax format check types benchmarks clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/stn-bench run quickstart
@@ -19,6 +19,11 @@ test-lowest: .venv-lowest/.installed
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow
+
+# Kills, stops and fills up on purpose; FAULTS=1 for all the turns in docs/reliability.md, which take over an hour.
+FAULTS ?= 0.1
+test-faults: $(VENV)/.installed-dev
+	STN_BENCH_FAULTS=$(FAULTS) $(BIN)/pytest -m faults -n0
 
 test-jax: $(VENV)/.installed-jax
 	KERAS_BACKEND=jax $(BIN)/pytest $(NETWORK)

@@ -408,3 +408,9 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one_whole(
     monkeypatch.undo()
     assert stale_files(tmp_path, files) == []
     assert not list(tmp_path.rglob(".*"))
+
+
+def test_what_stands_in_the_way_of_a_report_is_not_called_a_full_disk(tmp_path: Path, files: dict[str, bytes]) -> None:
+    (tmp_path / "report.md").mkdir()
+    with pytest.raises(MachineError, match=r"cannot be written \(Is a directory\); see what is in its way, and try"):
+        write_report(tmp_path, files)
