@@ -227,15 +227,18 @@ class Search:
 
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
-        if name not in optuna.get_all_study_names(self._storage):
-            return {}
-        states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
+        with self._reachable():
+            if name not in optuna.get_all_study_names(self._storage):
+                return {}
+            states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
         return {state: states.count(state) for state in sorted(set(states))}
 
     def claimed(self) -> frozenset[str]:
         """Return the run keys of the cells that are being worked on, as far as anybody knows."""
-        studies = [self._study(name) for name in optuna.get_all_study_names(self._storage)]
-        running = [trial for one in studies for trial in one.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+        states = (TrialState.RUNNING,)
+        with self._reachable():
+            studies = [self._study(name) for name in optuna.get_all_study_names(self._storage)]
+            running = [trial for one in studies for trial in one.get_trials(deepcopy=False, states=states)]
         return frozenset(
             trial.user_attrs.get("run_key", "") for trial in running if not _is_dead(trial.user_attrs.get(OWNER, ""))
         )

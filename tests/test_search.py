@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -291,6 +293,31 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "optuna.db", "not a database " * 100)
     with pytest.raises(StoreError, match=r"optuna\.db: cannot be opened \(.*not a database"):
         open_search(tmp_path)
+
+
+def enqueue_one(store: Search) -> None:
+    store.enqueue(NAME, "maximize", [cell(1)], {})
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        pytest.param(enqueue_one, id="enqueue"),
+        pytest.param(lambda store: store.work([NAME], finish), id="work"),
+        pytest.param(lambda store: store.bury([NAME], "key-1"), id="bury"),
+        pytest.param(lambda store: store.give_up([NAME], "key-1", 1), id="give up"),
+        pytest.param(lambda store: store.counts(NAME), id="counts"),
+        pytest.param(lambda store: store.claimed(), id="claimed"),
+    ],
+)
+def test_a_store_that_breaks_after_it_was_opened_is_told_by_whoever_uses_it(
+    tmp_path: Path, store: Search, use: Callable[[Search], object]
+) -> None:
+    enqueue_one(store)
+    with closing(sqlite3.connect(tmp_path / "optuna.db")) as database, database:
+        database.execute("DROP TABLE studies")
+    with pytest.raises(StoreError, match=r"optuna\.db: cannot be used \(.*no such table.*put this one aside"):
+        use(store)
 
 
 def lose(store: Search, to: TrialState = TrialState.FAIL) -> None:
