@@ -47,15 +47,32 @@ class Clock:
 
     Args:
         machine: this machine, as `machine.describe_machine` describes it; runs of others do not count.
-        probed: label of an arm -> seconds of one of its cells, as a probe measured it.
+        probed: label of an arm -> seconds of one of its cells, as a probe measured it today.
     """
 
     machine: Mapping[str, Any]
     probed: Mapping[str, float] = field(default_factory=dict)
 
-    def seconds(self, runs: Iterable[RunRecord]) -> list[float]:
-        """Return how long each finished run took on this machine."""
-        return [run_seconds(run) for run in runs if run.outcome == "finished" and self._is_ours(run)]
+    def timed(self, runs: Iterable[RunRecord]) -> list[RunRecord]:
+        """Return the finished runs of this machine."""
+        return [run for run in runs if run.outcome == "finished" and self._is_ours(run)]
+
+    def drift(self, timed: Mapping[str, Sequence[RunRecord]]) -> float:
+        """Return how many times as long a training takes today as when the finished runs were trained.
+
+        A machine that is shared, or was busy then, is not as fast as it was. 1 where no arm with runs was probed.
+        """
+        ratios = [
+            seconds / statistics.median(run.metrics["cost.seconds"] for run in timed[label])
+            for label, seconds in self.probed.items()
+            if timed.get(label)
+        ]
+        return statistics.median(ratios) if ratios else 1.0
+
+    @property
+    def note(self) -> str:
+        """What stands behind the number of runs that a time is known from."""
+        return ", probe" if self.probed else ""
 
     def _is_ours(self, run: RunRecord) -> bool:
         return all(run.machine.get(part) == self.machine.get(part) for part in ("processor", "cores"))
@@ -97,10 +114,12 @@ class Forecast:
     Args:
         arms: its arms, in the plan's order.
         workers: cells that are trained at once.
+        is_probed: whether a probe looked how fast the machine is today.
     """
 
     arms: tuple[ArmForecast, ...]
     workers: int
+    is_probed: bool = False
 
     @property
     def cells(self) -> int:
@@ -158,7 +177,9 @@ def forecast(results: Results, key_of: KeyOf, clock: Clock, workers: int) -> For
     wanted = {label: set(seeds) for label, seeds in wanted_seeds(reused).items()}
     still_open = set(_still_open(reused))
     added = [set(study.seeds[start:stop]) for start, stop in pairwise((0, *study.all_looks))]
-    measured = {arm.arm.label: clock.seconds((*arm.trials, *arm.runs.values())) for arm in results.arms}
+    timed = {arm.arm.label: clock.timed((*arm.trials, *arm.runs.values())) for arm in results.arms}
+    drift = clock.drift(timed)
+    measured = {label: [drift * run_seconds(run) for run in runs] for label, runs in timed.items()}
     arms = []
     for arm in reused.arms:
         label, tuning, trained = arm.arm.label, arm.arm.trials - len(arm.trials), arm.runs.keys()
@@ -166,7 +187,7 @@ def forecast(results: Results, key_of: KeyOf, clock: Clock, workers: int) -> For
         left = [len((seeds if label in still_open else seeds & sure) - trained) for seeds in added]
         pace = _pace(arm.arm, results, measured, clock)
         arms.append(ArmForecast(label, (tuning, *left), tuning + len(sure), len(arm.trials) + len(trained), pace))
-    return Forecast(tuple(arms), max(1, min(workers, sum(arm.cells for arm in arms))))
+    return Forecast(tuple(arms), max(1, min(workers, sum(arm.cells for arm in arms))), bool(clock.probed))
 
 
 def nothing_finished(plan: Plan) -> Results:
@@ -233,7 +254,7 @@ def _still_open(results: Results) -> Iterator[str]:
 def _pace(arm: PlannedArm, results: Results, measured: Mapping[str, Sequence[float]], clock: Clock) -> Pace | None:
     own = measured[arm.label]
     if own:
-        return Pace(statistics.median(own), f"{len(own)} run{'s' if len(own) > 1 else ''}")
+        return Pace(statistics.median(own), f"{len(own)} run{'s' if len(own) > 1 else ''}{clock.note}")
     if arm.label in clock.probed:
         return Pace(clock.probed[arm.label], "probe")
     return min(_scaled(arm, results, measured), key=lambda found: found[0], default=(0.0, None))[1]

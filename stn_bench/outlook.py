@@ -70,18 +70,26 @@ def look_ahead(planned: Plan, workspace: Workspace, crew: Crew, probe: Probe | N
         planned: the plan.
         workspace: where its finished runs are looked for, if there is a store.
         crew: how the work would be shared.
-        probe: measures the arms of which no finished run tells how long they take; None leaves them unmeasured.
+        probe: measures the arms of which no finished run tells how long they take, and a few others, to see whether
+            the machine is as fast as when their runs were trained; None leaves both unknown.
     """
     results = _results(planned, workspace)
     key_of = functools.partial(run_key, datasets=workspace.datasets)
     clock = Clock(describe_machine(crew.threads))
     found = forecast(results, key_of, clock, crew.workers)
     crew = Crew(found.workers, crew.threads)
-    unmeasured = [arm for arm in planned.arms if found.of(arm.label).is_unmeasured]
-    if probe and unmeasured:
-        clock = dataclasses.replace(clock, probed=probe(unmeasured, crew))
+    probed = [arm for arm in planned.arms if found.of(arm.label).is_unmeasured or arm.label in _yardsticks(found)]
+    if probe and probed:
+        clock = dataclasses.replace(clock, probed=probe(probed, crew))
         found = forecast(results, key_of, clock, crew.workers)
     return Outlook(results, found, reaches(results), crew)
+
+
+def _yardsticks(found: Forecast) -> set[str]:
+    """Return the quickest, the middle and the slowest of the arms that have both runs and cells to train."""
+    timed = [(arm.pace.seconds, arm.label) for arm in found.arms if arm.cells and arm.pace and arm.pace.is_measured]
+    labels = [label for _, label in sorted(timed)]
+    return {labels[0], labels[len(labels) // 2], labels[-1]} if labels else set()
 
 
 def _results(planned: Plan, workspace: Workspace) -> Results:

@@ -168,9 +168,27 @@ def test_an_arm_without_runs_is_scaled_from_the_arm_nearest_in_work() -> None:
 
 def test_a_probe_counts_before_other_arms_and_after_own_runs() -> None:
     planned = plan(ablation(WIDE))
-    found = ahead(planned, *trained(planned.arms[0], (1,)), probed={"base": 7.0, "depth/wide": 8.0})
-    assert [one.pace for one in found.arms] == [Pace(100.0, "1 run"), Pace(8.0, "probe")]
+    found = ahead(planned, *trained(planned.arms[0], (1,)), probed={"depth/wide": 8.0})
+    assert [one.pace for one in found.arms] == [Pace(100.0, "1 run, probe"), Pace(8.0, "probe")]
     assert not any(one.is_unmeasured for one in found.arms)
+
+
+def test_a_probe_of_arms_with_runs_tells_how_fast_the_machine_is_today() -> None:
+    planned = plan(ablation(WIDE, DROP, arm("wider", {"model.width": 2.5})))
+    base, wide, drop, wider = planned.arms
+    runs = [*trained(base, (1, 2), 100), *trained(wide, (1,), 300), *trained(drop, (1,), 50)]
+    # The trainings in these runs took 30 s each: they are 0.5, 0.4 and 0.9 times as long today.
+    found = ahead(planned, *runs, probed={base.label: 15.0, wide.label: 12.0, drop.label: 27.0})
+    assert [found.of(one.label).pace for one in (base, wide, drop)] == [
+        Pace(50.0, "2 runs, probe"),
+        Pace(150.0, "1 run, probe"),
+        Pace(25.0, "1 run, probe"),
+    ]
+    scaled = found.of(wider.label).pace
+    ratio = work(wider.config) / work(wide.config)  # type: ignore[operator]
+    assert scaled is not None
+    assert scaled.seconds == pytest.approx(150 * ratio)
+    assert (found.is_probed, ahead(planned, *runs).is_probed) == (True, False)
 
 
 def test_a_network_of_ones_own_is_not_known_from_others() -> None:

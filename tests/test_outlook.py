@@ -11,9 +11,10 @@ from makers import make_root
 from stores import open_store, train
 
 from stn_bench.catalogue import load
+from stn_bench.forecast import ArmForecast, Forecast, Pace
 from stn_bench.frozen import freeze, with_frozen, write_frozen
 from stn_bench.machine import Crew, describe_machine
-from stn_bench.outlook import Outlook, look_ahead
+from stn_bench.outlook import Outlook, _yardsticks, look_ahead
 from stn_bench.plan import Plan, PlannedArm, make_plan
 from stn_bench.report.summary import summarise
 from stn_bench.workspace import Workspace
@@ -51,18 +52,33 @@ def test_a_fresh_root_has_no_store_and_gets_none(tmp_path: Path) -> None:
     assert not (tmp_path / "mlruns").exists()
 
 
-def test_a_probe_is_asked_only_for_arms_without_runs(planned: Plan, tmp_path: Path) -> None:
+def test_a_probe_is_asked_for_arms_without_runs_and_for_how_fast_the_machine_is(planned: Plan, tmp_path: Path) -> None:
     asked: list[tuple[list[str], Crew]] = []
 
     def probe(arms: list[PlannedArm], crew: Crew) -> dict[str, float]:
         asked.append(([arm.label for arm in arms], crew))
         return {arm.label: 6.0 for arm in arms}
 
-    assert ahead(planned, tmp_path, probe=probe).forecast.seconds == 60.0
-    assert asked == []
     fresh = ahead(planned, tmp_path / "elsewhere", probe=probe)
     assert asked == [(["base", "depth/narrow"], Crew(2, 1))]
     assert (fresh.forecast.seconds, {arm.pace.source for arm in fresh.forecast.arms if arm.pace}) == (18.0, {"probe"})
+    asked.clear()
+    known = ahead(planned, tmp_path, probe=probe).forecast
+    assert asked == [(["base", "depth/narrow"], Crew(2, 1))]
+    assert known.seconds == 60.0 * 6 / 30  # the makers' runs trained for 30 s
+    asked.clear()
+    train(planned, open_store(tmp_path / "mlruns"), (3,))
+    assert ahead(planned, tmp_path, probe=probe).forecast.cells == 0
+    assert asked == []
+
+
+def test_the_quickest_the_middle_and_the_slowest_arm_tell_how_fast_the_machine_is() -> None:
+    def one(label: str, seconds: float, cells: int = 1, is_measured: bool = True) -> ArmForecast:
+        return ArmForecast(label, (cells,), cells, 1, Pace(seconds, "1 run", is_measured))
+
+    arms = (one("a", 5), one("b", 3), one("c", 9), one("d", 4), one("e", 1, cells=0), one("f", 20, is_measured=False))
+    assert _yardsticks(Forecast(arms, 2)) == {"b", "a", "c"}
+    assert _yardsticks(Forecast(arms[4:], 2)) == set()
 
 
 # What the report is told -------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def plan(
     workers: Workers = None,
     threads: Threads = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Train arms that have no run for a short while, to tell the hours.")
+        bool, typer.Option("--probe", help="Train some arms for a short while: hours as the machine is today.")
     ] = False,
     freezing: Annotated[
         bool, typer.Option("--freeze", help="Fix the plan: `run` then refuses another until the change is declared.")
@@ -212,6 +212,8 @@ def _print_total(outlook: Outlook) -> None:
             f"`run --confirm` adds {counted(len(planned.study.confirm), 'seed')} of each best arm and its base"
         )
     console.print(_total(found) + (f" with {_crew(outlook.crew)}" if found.cells else ""))
+    if found.cells and not found.is_probed and not found.unknown:
+        console.print("if this machine is as fast as when the runs were trained that tell; --probe looks")
 
 
 def _total(found: Forecast) -> str:
