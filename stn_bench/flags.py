@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -40,19 +40,25 @@ class Costs:
     step_ms: float | None = None
 
 
-def costs_of(config: Config, runs: Iterable[RunRecord] = ()) -> Costs:
-    """Return what a configuration costs: what its runs measured, and on paper what they do not tell."""
-    finished = [run.metrics for run in runs if run.outcome == "finished"]
+def costs_of(config: Config, runs: Iterable[RunRecord] = (), timed: Collection[int] = ()) -> Costs:
+    """Return what a configuration costs: what its runs measured, and on paper what they do not tell.
+
+    Args:
+        config: the configuration.
+        runs: its runs.
+        timed: the seeds whose runs tell the time of a step; all runs do, unset.
+    """
+    finished = [run for run in runs if run.outcome == "finished"]
 
     def measured(name: str) -> float | None:
-        values = [metrics[name] for metrics in finished if name in metrics]
+        values = [run.metrics[name] for run in finished if name in run.metrics]
         return sum(values) / len(values) if values else None
 
     on_paper = Costs() if config.model.factory else Costs(parameters(config), flops(config))
     return Costs(
         measured("cost.parameters") or on_paper.parameters,
         measured("cost.flops") or on_paper.flops,
-        _step_ms(config, finished),
+        _step_ms(config, [run.metrics for run in finished if not timed or run.seed in timed]),
     )
 
 

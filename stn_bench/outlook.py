@@ -15,7 +15,7 @@ from stn_bench.frozen import is_later
 from stn_bench.machine import Crew, describe_machine
 from stn_bench.plan import Plan, PlannedAblation, PlannedArm
 from stn_bench.reach import ASSUMED_CORRELATION, Reach, reaches
-from stn_bench.results import Results, gather, run_key
+from stn_bench.results import Results, common_seeds, gather, run_key
 from stn_bench.workspace import Workspace
 
 HOUR = 3600.0
@@ -54,7 +54,9 @@ class Outlook:
     def flags(self, planned: PlannedAblation) -> dict[str, tuple[str, ...]]:
         """Return the name of each arm of a question, the base first -> what a reader should know of it."""
         arms = arms_of(planned)
-        costs = {name: costs_of(arm.config, self.results.of(arm).runs.values()) for name, arm in arms.items()}
+        rows = {name: self.results.of(arm) for name, arm in arms.items()}
+        timed = common_seeds(rows.values())
+        costs = {name: costs_of(arms[name].config, row.runs.values(), timed) for name, row in rows.items()}
         return {name: flags(planned, name, costs[name], costs[BASE]) for name in arms}
 
 

@@ -153,6 +153,15 @@ def choose(trials: Iterable[RunRecord]) -> dict[str, Any]:
     return dict(min(trials, key=rank).chosen)
 
 
+def common_seeds(arms: Iterable[ArmResults]) -> tuple[int, ...]:
+    """Return the seeds that all of some arms have runs of; arms without any are left out.
+
+    What a run takes is compared on these: a shared machine may be half as fast on the day of another seed.
+    """
+    trained = [set(arm.runs) for arm in arms if arm.runs]
+    return tuple(sorted(set.intersection(*trained))) if trained else ()
+
+
 Finder = Callable[[RunSpec], str | None]
 
 

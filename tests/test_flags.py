@@ -125,6 +125,8 @@ def test_costs_are_measured_where_there_are_runs_and_on_paper_elsewhere() -> Non
     steps = 400 * 250  # epochs of 8,000 pictures in batches of 32
     expected = Costs(1000.0, 2_000_000.0, pytest.approx(1000 * 20.0 / steps))
     assert costs_of(config.config, [disturbed, *runs[1:], broken]) == expected
+    quick = runs[2].model_copy(update={"metrics": {**runs[2].metrics, "cost.cpu_seconds": 5.0}})
+    assert costs_of(config.config, [*runs[:2], quick], (runs[0].seed, runs[1].seed)) == expected
 
 
 def test_a_network_of_ones_own_costs_what_its_runs_say() -> None:

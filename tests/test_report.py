@@ -23,6 +23,7 @@ from stn_bench.plan import Plan
 from stn_bench.record import PREDICTIONS, RunRecord
 from stn_bench.report.answer import WORDS
 from stn_bench.report.build import Artifact, build_report, stale_files, write_report
+from stn_bench.report.columns import timed_note
 from stn_bench.report.figures import (
     Curve,
     Example,
@@ -142,6 +143,31 @@ def test_costs_are_means_over_the_runs() -> None:
 
     ours = wide(results(change=cost))
     assert (ours.seconds, ours.flops, ours.parameters) == (20.0, 2_000_000.0, 1000.0)
+
+
+def on_another_day(one: RunRecord) -> RunRecord:
+    """Return a run as it is where seed 3 was trained on a day when the machine was four times as fast."""
+    faster = {name: one.metrics[name] / 4 for name in ("cost.seconds", "cost.cpu_seconds", "cost.step_ms")}
+    return one.model_copy(update={"metrics": {**one.metrics, **faster}}) if one.seed == 3 else one
+
+
+def test_times_are_compared_on_the_seeds_that_all_arms_have() -> None:
+    found = summarise(results(wide=WIDE[:2], change=on_another_day)).ablations[0]
+    assert (found.timed, found.base.seeds) == ((1, 2), (1, 2, 3))
+    assert [(arm.seconds, arm.cpu_seconds, arm.flags) for arm in found.arms] == [(30.0, 20.0, ())] * 2
+    assert timed_note(found) == "Times and memory are means over the seeds that all arms have: 1, 2."
+
+
+def test_arms_on_the_same_seeds_need_no_word_on_their_times() -> None:
+    found = summarise(results(change=on_another_day)).ablations[0]
+    assert found.timed == (1, 2, 3)
+    assert found.base.seconds == pytest.approx((30 + 30 + 7.5) / 3)
+    assert timed_note(found) == ""
+
+
+def test_an_arm_without_runs_leaves_the_times_of_the_others() -> None:
+    found = summarise(results(wide=())).ablations[0]
+    assert (found.timed, found.base.seconds, found.arms[1].seconds) == ((1, 2, 3), 30.0, None)
 
 
 def test_a_seed_that_diverged_makes_the_verdict_invalid() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from stn_bench.catalogue import BASE
 from stn_bench.flags import in_short
 from stn_bench.plan import COSTLIER_SIGN
-from stn_bench.report.answer import effect_name
+from stn_bench.report.answer import effect_name, seeds_in_words
 from stn_bench.report.claims import ClaimSummary
 from stn_bench.report.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.words import (
@@ -205,6 +205,13 @@ def cost_table(ablation: AblationSummary) -> Table:
     return Table(header, tuple(_cost_row(arm, ablation.base) for arm in ablation.arms))
 
 
+def timed_note(ablation: AblationSummary) -> str:
+    """Return on which seeds arms are timed, or "" where it is on all of every arm's."""
+    if not ablation.timed or all(set(arm.seeds) <= set(ablation.timed) for arm in ablation.arms):
+        return ""
+    return f"Times and memory are means over the seeds that all arms have: {seeds_in_words(ablation.timed)}."
+
+
 def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
     uncounted = "+" if arm.uncounted else ""
     return (
@@ -345,4 +352,5 @@ __all__ = [
     "published_note",
     "run_table",
     "sure_table",
+    "timed_note",
 ]

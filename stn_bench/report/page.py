@@ -48,6 +48,7 @@ def render_page(summary: Summary, figures: Figures) -> str:
         sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit)),
         effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
         cost_table=lambda ablation: markdown(columns.cost_table(ablation)),
+        timed_note=columns.timed_note,
         fairness=_fairness,
         confirmed=lambda found: confirmed(found, unit),
         notes=columns.notes,

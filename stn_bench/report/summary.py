@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from stn_bench.plan import COSTLIER, Plan, PlannedAblation
 from stn_bench.record import PREDICTIONS, LayerCost, RunRecord
 from stn_bench.report.claims import ClaimSummary, claims_of
 from stn_bench.report.confirmation import ConfirmationSummary, confirmation_of
-from stn_bench.results import ArmResults, Results
+from stn_bench.results import ArmResults, Results, common_seeds
 from stn_bench.rounds import planned_runs, planned_seeds
 from stn_bench.stats import (
     ALPHA,
@@ -100,7 +100,8 @@ class ArmSummary(Frozen):
         together: why the settings that it changes are one factor, where there is more than one.
         match: "flops" if its width was scaled until it costs the base's FLOPs.
         flags: what differs from the base beyond its one factor, in sentences: costs, and settings that go together.
-        parameters: number of weights, moving statistics included; like all costs, the mean over its runs.
+        parameters: number of weights, moving statistics included; like all costs, the mean over the question's `timed`
+            seeds.
         flops: floating-point operations to read one picture.
         seconds: seconds of training and validation.
         cpu_seconds: processor seconds of the same, all threads.
@@ -206,6 +207,7 @@ class AblationSummary(Frozen):
         expected_best: arm -> expected best validation accuracy of 1, 2, … tuning trials.
         confirmation: what fresh seeds say of the best arm; null as long as none were trained.
         remark: what the study's author found out about its runs.
+        timed: the seeds whose runs tell the costs: those that all arms have.
     """
 
     name: str
@@ -221,6 +223,7 @@ class AblationSummary(Frozen):
     fairness: dict[str, Fairness] = {}
     expected_best: dict[str, tuple[float | None, ...]] = {}
     confirmation: ConfirmationSummary | None = None
+    timed: tuple[int, ...] = ()
 
     @property
     def base(self) -> ArmSummary:
@@ -382,17 +385,18 @@ def _ablation(
     ablation, study = planned.ablation, results.plan.study
     base = results.of(planned.base)
     rows = {written.name: results.of(trained) for written, trained in planned.arms}
-    ours = _arm(BASE, base, study.metric, ablation.published, ablation.base)
+    timed = common_seeds((base, *rows.values()))
+    ours = _arm(BASE, base, study.metric, ablation.published, ablation.base, timed)
     ours = ours.model_copy(update={"flags": flags(planned, BASE, Costs(), Costs())})
     seeds = {name: _shared_seeds(arm, base, found[name], study.seeds) for name, arm in rows.items()}
     arms = []
     for written, _ in planned.arms:
-        arm = _arm(written.name, rows[written.name], study.metric, written.published, written.set)
+        arm = _arm(written.name, rows[written.name], study.metric, written.published, written.set, timed)
         pair = (rows[written.name], base)
         ratio = _ratio(*pair, study.metric, seeds[written.name], found[written.name])
         parts = _parts(*pair, study.metric, seeds[written.name], read)
         arm = _compared(arm, found[written.name], ratio, parts)
-        raised = flags(planned, written.name, _costs_of(rows[written.name]), _costs_of(base))
+        raised = flags(planned, written.name, _costs_of(rows[written.name], timed), _costs_of(base, timed))
         arm = arm.model_copy(update={"together": written.together, "match": written.match or "", "flags": raised})
         arms.append(_beside(arm, ours, ablation.published_pictures))
     return AblationSummary(
@@ -409,6 +413,7 @@ def _ablation(
         fairness={name: _fairness(arm) for name, arm in {BASE: base, **rows}.items()},
         expected_best={name: curve for name, arm in {BASE: base, **rows}.items() if (curve := _expected_best(arm))},
         confirmation=confirmation_of(planned, results, found),
+        timed=timed,
     )
 
 
@@ -499,8 +504,8 @@ def _expected_best(arm: ArmResults) -> tuple[float | None, ...]:
     return tuple(map(known, expected_best(scores))) if len(scores) == arm.arm.trials else ()
 
 
-def _costs_of(arm: ArmResults) -> Costs:
-    return costs_of(arm.arm.config, arm.runs.values())
+def _costs_of(arm: ArmResults, timed: Collection[int]) -> Costs:
+    return costs_of(arm.arm.config, arm.runs.values(), timed)
 
 
 def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
@@ -521,7 +526,12 @@ def _published_p(arm: ArmSummary, base: ArmSummary, pictures: int) -> float | No
 
 
 def _arm(
-    name: str, arm: ArmResults, metric: str, published: Mapping[str, float], changes: Mapping[str, Any]
+    name: str,
+    arm: ArmResults,
+    metric: str,
+    published: Mapping[str, float],
+    changes: Mapping[str, Any],
+    timed: Collection[int],
 ) -> ArmSummary:
     values = arm.values(metric)
     spreads = spread(list(values.values()))
@@ -537,7 +547,7 @@ def _arm(
         failed=failed_seeds(arm),
         mean=known(spreads.mean),
         sd=known(spreads.sd),
-        **_costs(arm),
+        **_costs(arm, timed),
         layers=one.layers if one else (),
         uncounted=one.uncounted if one else (),
         published=dict(published),
@@ -576,8 +586,8 @@ def _compared(summary: ArmSummary, verdict: ArmVerdict, ratio: Ratio | None, par
     )
 
 
-def _costs(arm: ArmResults) -> dict[str, float | None]:
-    runs = arm.runs.values()
+def _costs(arm: ArmResults, timed: Collection[int]) -> dict[str, float | None]:
+    runs = [run for seed, run in arm.runs.items() if not timed or seed in timed]
     return {name: known(spread(_cost_values(runs, name)).mean) for name in COSTS}
 
 
