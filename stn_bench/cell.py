@@ -17,7 +17,7 @@ import numpy as np
 from stn_bench.data.correction import correct
 from stn_bench.data.dataset import Dataset
 from stn_bench.data.pictures import enlarge, side_by_side, write_picture
-from stn_bench.errors import ClaimLostError, Interrupted, StoreError
+from stn_bench.errors import ClaimLostError, Interrupted, MachineError, StoreError
 from stn_bench.machine import disk_full, now, package_version
 from stn_bench.nn.cost import count_flops, count_parameters
 from stn_bench.nn.forget import forget_gradients
@@ -97,6 +97,9 @@ def _take_over(folder: Path) -> Path:
     Each try writes to a file of its own: a worker that was given up and wakes again overwrites nobody's.
     """
     own = folder / f"{socket.gethostname()}-{os.getpid()}.npz"
+    for path in folder.glob("*.npz"):
+        if not path.stat().st_size:  # as a machine that lost its power leaves it
+            path.unlink()
     left = sorted(folder.glob("*.npz"), key=lambda path: path.stat().st_mtime)
     if left and left[-1] != own:
         left[-1].replace(own)
@@ -113,7 +116,7 @@ def _close(
 ) -> None:
     """Close the run of a cell that raised: as crashed if that is the cell's own doing, else as killed."""
     full = disk_full(error)
-    if full or isinstance(error, StoreError):
+    if full or isinstance(error, MachineError | StoreError):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             tracking.kill_run(run_id)
         if full:

@@ -20,14 +20,15 @@ from typing import Any
 
 import optuna
 import psutil
-from filelock import FileLock
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.catalogue import Range
-from stn_bench.errors import ClaimLostError, StoreError, without_secrets
+from stn_bench.errors import ClaimLostError, StnBenchError, StoreError, without_secrets
+from stn_bench.lock import Lock
+from stn_bench.machine import disk_full
 from stn_bench.names import shorten
 from stn_bench.stats import Direction
 from stn_bench.workspace import sqlite_file, tables_of
@@ -97,9 +98,8 @@ class Search:
     """
 
     def __init__(self, url: str, heartbeat: int, lock: Path) -> None:
-        self._lock = FileLock(lock)
+        self._lock = Lock(lock)
         self._url = url
-        lock.parent.mkdir(parents=True, exist_ok=True)
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
                 _refuse_foreign(url)
@@ -111,7 +111,7 @@ class Search:
                     grace_period=GRACE_HEARTBEATS * heartbeat,
                     heartbeat_stale_trial_callback=_try_again,
                 )
-        except StoreError:
+        except StnBenchError:
             raise
         except Exception as error:
             raise StoreError(f"search store {url}: {_refusal(error, without_secrets(url))}") from None
@@ -122,7 +122,7 @@ class Search:
             yield
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
-            raise StoreError(
+            raise disk_full(error) or StoreError(
                 f"search store {self._url}: cannot be used ({reason}). Finished runs are kept in the tracking "
                 f"store: put this one aside, and the next `run` makes it anew"
             ) from error
@@ -371,7 +371,7 @@ class _Store(RDBStorage):
     trial, or give the same dead worker's cell away twice.
     """
 
-    def __init__(self, lock: FileLock, url: str, **options: Any) -> None:
+    def __init__(self, lock: Lock, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._state_lock = lock
 

@@ -36,7 +36,6 @@ import mlflow
 import numpy as np
 import psutil
 from alembic.util import CommandError
-from filelock import FileLock
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
@@ -46,6 +45,8 @@ from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFL
 from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.errors import StoreError, without_secrets
+from stn_bench.lock import Lock
+from stn_bench.machine import disk_full
 from stn_bench.names import shorten
 from stn_bench.record import RECORD, RunRecord
 from stn_bench.workspace import sqlite_file, tables_of
@@ -67,6 +68,7 @@ EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the U
 REVISION = re.compile(  # of a damaged store it is something else, or None
     r"schema \(found version ([0-9a-f]{8,40}), but|Can't locate revision identified by '([0-9a-f]{8,40})'"
 )
+AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy's first line, before the one that tells
 OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of MLflow's is known
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
@@ -143,8 +145,7 @@ class Tracking:
     def __init__(self, uri: str, artifacts: Path, lock: Path) -> None:
         self.uri = uri
         self._artifacts = artifacts
-        self._lock = FileLock(lock)
-        lock.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = Lock(lock)
         _check_address(uri)
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
             _write_ahead(uri)
@@ -157,7 +158,8 @@ class Tracking:
         try:
             yield
         except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
-            raise StoreError(f"tracking store {self.uri}: {_refusal(error, self.uri)}") from None
+            refused = StoreError(f"tracking store {self.uri}: {_refusal(error, self.uri)}")
+            raise disk_full(error) or refused from None
 
     # Writing ---------------------------------------------------------------------------------------------------
 
@@ -249,7 +251,7 @@ class Tracking:
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]), "picture")]),
             outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output_shape[1:]))]),
         )
-        with mlflow.start_run(run_id=run_id):
+        with self._reachable(), _active(run_id):
             mlflow.tensorflow.log_model(
                 model,
                 name=name,
@@ -426,7 +428,7 @@ class Tracking:
             raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
 
     def _cells(self, experiments: list[str], status: str, **tags: str) -> list[Run]:
-        """Return the runs of cells that ended so; a store may hold runs of other programs, with the same tag."""
+        """Return the runs of cells that ended so, by themselves; a store may hold runs of other programs, too."""
         runs = self._search(experiments, {KIND: "run", **tags}, f"attributes.status = '{status}'")
         return [run for run in runs if _is_cell(run.data.tags)]
 
@@ -498,6 +500,20 @@ def _server_environment(uri: str) -> dict[str, str]:
     return kept | own
 
 
+@contextlib.contextmanager
+def _active(run_id: str) -> Iterator[None]:
+    """Make a run MLflow's active one, and leave it running.
+
+    As a context of its own, MLflow would close it as FINISHED: a worker that is killed then, or a disk that is full,
+    would leave a finished run without its record.
+    """
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
+        mlflow.end_run("RUNNING")
+
+
 def _metrics(values: Mapping[str, float], step: int = 0, now: int | None = None) -> list[Metric]:
     moment = int(time.time() * 1000) if now is None else now
     return [Metric(name, value, moment, step) for name, value in values.items()]
@@ -521,7 +537,9 @@ def _age(run: Run) -> tuple[int, str]:
 
 
 def _is_cell(tags: Mapping[str, str]) -> bool:
-    return {"run_key", "phase"} <= set(tags) and re.fullmatch(r"-?[0-9]{1,20}", tags.get("seed", "")) is not None
+    return {"run_key", "phase", "outcome"} <= set(tags) and re.fullmatch(
+        r"-?[0-9]{1,20}", tags.get("seed", "")
+    ) is not None
 
 
 def _finished_run(run: Run) -> FinishedRun:
@@ -586,7 +604,10 @@ def _refusal(error: Exception, uri: str) -> str:
     MLflow upgrades an older store by itself where whole tables are missing, and refuses it where only columns are. A
     newer one it calls out of date too, or it cannot "locate" its revision.
     """
-    reason = without_secrets(str(error)).strip().partition("\n")[0]  # before it is cut: half an address is none
+    if isinstance(error, OSError):
+        return f"cannot be used ({error})"
+    lines = [line for line in without_secrets(str(error)).strip().splitlines() if not line.startswith(AUTOFLUSH)]
+    reason = lines[0] if lines else ""  # without secrets before it is cut: half an address is none
     if not (found := REVISION.search(reason)):
         return f"cannot be used ({reason[:200]}); is it there, and MLflow's?"
     migrations = Path(str(resources.files("mlflow.store.db_migrations.versions")))

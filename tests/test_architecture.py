@@ -23,6 +23,7 @@ DOORS = {
     "mlflow": ("tracking.py",),
     "matplotlib": ("report/figures.py", "report/model_figures.py", "report/verdict_figures.py"),
     "markdown_it": ("report/html.py",),
+    "filelock": ("lock.py",),
     "captcha": ("data/",),
     "cv2": ("data/",),
     "PIL": ("data/", "report/figures.py"),

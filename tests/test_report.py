@@ -438,5 +438,5 @@ def test_a_file_that_cannot_be_finished_leaves_the_old_one_whole(
 
 def test_what_stands_in_the_way_of_a_report_is_not_called_a_full_disk(tmp_path: Path, files: dict[str, bytes]) -> None:
     (tmp_path / "report.md").mkdir()
-    with pytest.raises(MachineError, match=r"cannot be written \(Is a directory\); see what is in its way, and try"):
+    with pytest.raises(MachineError, match=r"report\.md: the report cannot be written \(Is a directory\); see what"):
         write_report(tmp_path, files)

@@ -3,14 +3,16 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import keras
 import pytest
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from stores import PICTURES, finish, open_store, question
 
 from stn_bench.errors import StoreError
 from stn_bench.plan import RunSpec
 from stn_bench.record import RunRecord, run_tags
-from stn_bench.tracking import ImportedRun, Tracking
+from stn_bench.tracking import ImportedRun, Tracking, _refusal
 
 SPEC = question(trials=0).arms[0].verdict_specs({})[0]
 OTHER = question(trials=0).arms[0].verdict_specs({})[1]
@@ -131,3 +133,29 @@ def test_an_import_that_fails_is_closed_as_killed(store: Tracking, monkeypatch: 
     with pytest.raises(StoreError, match="No space left on device"):
         imported(store, SPEC, "once-and-elsewhere")
     assert (statuses(store), store.finished()) == (["KILLED"], [])
+
+
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # of MLflow, about a class of its own
+def test_a_run_whose_model_is_kept_is_not_finished_yet(store: Tracking) -> None:
+    model = keras.Sequential([keras.Input((4, 4, 3), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)])
+    experiment = store.open_study(SPEC.study)
+    run_id = store.start_run(experiment, None, "base, seed 1", {"run_key": "k", "phase": "verdict", "seed": "1"})
+    store.log_model(run_id, "base", model, {}, ["keras"])
+    assert statuses(store) == ["RUNNING"]  # its worker may die before the record is written
+    assert store.finished() == []
+
+
+def test_a_run_that_was_closed_without_an_outcome_is_not_finished(store: Tracking) -> None:
+    record = finish(SPEC, store)
+    MlflowClient(tracking_uri=store.uri).delete_tag(store.finished()[0].run_id, "outcome")
+    assert store.finished() == []
+    assert store.finished_as(record.run_key) is None
+
+
+def test_a_refusal_tells_the_reason_and_not_sqlalchemys_advice() -> None:
+    advice = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
+    error = MlflowException(f"{advice}\n(sqlite3.OperationalError) database is locked\n[SQL: SELECT 1]")
+    told = _refusal(error, "sqlite:///mlflow.db")
+    assert told == "cannot be used ((sqlite3.OperationalError) database is locked); is it there, and MLflow's?"
+    read_only = OSError(30, "Read-only file system", "/x/record.json")
+    assert _refusal(read_only, "") == "cannot be used ([Errno 30] Read-only file system: '/x/record.json')"

@@ -21,11 +21,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from stn_bench.data.spec import Chunk, DatasetSpec, Labels, Picture
 from stn_bench.errors import DataError, MachineError
+from stn_bench.lock import Lock
 from stn_bench.machine import NO_ROOM
 
 IMAGES = "images.npy"
@@ -209,12 +209,8 @@ def locked(target: Path) -> Iterator[None]:
     """Hold the lock of the data set at `target`; whoever else wants to make it waits here."""
     with explain_disk(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(target.with_name(f".{target.name}.lock"))
-        lock.acquire()
-    try:
+    with Lock(target.with_name(f".{target.name}.lock")):
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager

@@ -111,7 +111,8 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
     except OSError as error:
         reason = error.strerror or error
         advice = "make room and try again" if error.errno in NO_ROOM else "see what is in its way, and try again"
-        raise MachineError(f"{folder}: the report cannot be written ({reason}); {advice}") from None
+        where = error.filename2 or error.filename or folder
+        raise MachineError(f"{where}: the report cannot be written ({reason}); {advice}") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:
