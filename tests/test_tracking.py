@@ -9,7 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from stores import PICTURES, finish, open_store, question
 
-from stn_bench.errors import StoreError
+from stn_bench.errors import MachineError, StoreError
 from stn_bench.plan import RunSpec
 from stn_bench.record import RunRecord, run_tags
 from stn_bench.tracking import ImportedRun, Tracking, _refusal
@@ -130,7 +130,7 @@ def test_an_import_that_fails_is_closed_as_killed(store: Tracking, monkeypatch: 
         raise OSError("No space left on device")
 
     monkeypatch.setattr(store, "log_files", fill)
-    with pytest.raises(StoreError, match="No space left on device"):
+    with pytest.raises(MachineError, match="the disk is full: make room, then run again"):
         imported(store, SPEC, "once-and-elsewhere")
     assert (statuses(store), store.finished()) == (["KILLED"], [])
 
