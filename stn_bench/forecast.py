@@ -63,7 +63,7 @@ class Clock:
         A machine that is shared, or was busy then, is not as fast as it was. 1 where no arm with runs was probed.
         """
         ratios = [
-            seconds / statistics.median(run.metrics["cost.seconds"] for run in timed[label])
+            seconds / statistics.median(run.metrics.get("cost.seconds", run_seconds(run)) for run in timed[label])
             for label, seconds in self.probed.items()
             if timed.get(label)
         ]
