@@ -51,8 +51,8 @@ class SmallDisk:
             file.write(bytes(max(0, room - leave)))
 
     def make_room(self) -> None:
-        (self.path / "filler").unlink(missing_ok=True)
         mount("-o", "remount,rw,size=1g", str(self.path))
+        (self.path / "filler").unlink(missing_ok=True)
 
     def lock(self) -> None:
         mount("-o", "remount,ro", str(self.path))
