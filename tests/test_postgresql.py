@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import NullPool, create_engine, inspect, text
 from tiny import PLAIN, make_root, stn_bench
 
 FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps servers out of the PATH
@@ -63,7 +63,7 @@ def server() -> Iterator[str]:
 
 def contents(url: str) -> str:
     """Return every row of every table of a database as text."""
-    with create_engine(url).connect() as connection:
+    with create_engine(url, poolclass=NullPool).connect() as connection:  # which leaves nothing open
         tables = inspect(connection).get_table_names()
         return "\n".join(str(row) for name in tables for row in connection.execute(text(f'SELECT * FROM "{name}"')))
 
