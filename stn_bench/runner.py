@@ -143,10 +143,11 @@ class Runner:
     ) -> None:
         metric, direction = self._told(phase)
         worst = float("-inf") if direction == "maximize" else float("inf")
-        records = [done[cell.run_key] for cell in cells if cell.run_key in done]
-        finished = {
-            record.run_key: Finished(record.metrics.get(metric, worst), record.run_id, record.outcome)
-            for record in records
+        keys = {cell.run_key for cell in cells}
+        finished = {  # by the cell's own key: a run that stands in for it has another
+            key: Finished(record.metrics.get(metric, worst), record.run_id, record.outcome)
+            for key, record in done.items()
+            if key in keys
         }
         self.search.enqueue(name, direction, cells, finished, tried)
 
