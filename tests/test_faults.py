@@ -6,12 +6,14 @@ tenth of the counts. What they found, and how it was mended, stands in docs/reli
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import multiprocessing
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -34,7 +36,6 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 SCALE = float(os.environ.get("STN_BENCH_FAULTS", "1"))
 SLOWER = PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 12')
 STARTING = 60  # seconds that a worker may take to load its libraries on a busy machine
-LOST = 8  # seconds of silence after which a worker has lost its cell: four heartbeats of a second, and room
 
 
 def times(count: int) -> int:
@@ -177,7 +178,7 @@ def test_a_worker_that_wakes_too_late_overwrites_nothing(tmp_path: Path) -> None
         stop_a_worker(make_root(tmp_path / str(turn), study_of_late_workers()), chance) for turn in range(turns)
     )
     print(f"{lost} of {turns} late workers had lost their cell")
-    assert lost > turns / 2  # a worker that is stopped between two cells, or while it holds the lock, loses none
+    assert lost >= turns / 2  # a worker that is stopped between two cells, or while it holds the lock, loses none
 
 
 def study_of_late_workers() -> str:
@@ -185,14 +186,14 @@ def study_of_late_workers() -> str:
 
 
 def stop_a_worker(root: Path, chance: random.Random) -> bool:
-    """Stop a worker for longer than its grace period, see that all ends well, and return whether it lost its cell."""
+    """Stop a worker until its cell is another's, see that all ends well, and return whether it had lost one."""
     with running(root, "--workers", "2") as process:
         training(process)
         wait_for_checkpoint(root, process)
         time.sleep(chance.uniform(0, 2))
         late = workers(process)[0]
         late.send_signal(signal.SIGSTOP)
-        time.sleep(LOST)
+        wait_until_given_away(root)
         late.send_signal(signal.SIGCONT)
         output, _ = process.communicate(timeout=280)
     assert process.returncode == 0, output
@@ -200,6 +201,19 @@ def stop_a_worker(root: Path, chance: random.Random) -> bool:
     assert_each_cell_once(root, 6)
     assert not list(root.glob("mlruns/checkpoints/*/*"))
     return "KILLED" in statuses(root)
+
+
+def wait_until_given_away(root: Path) -> None:
+    """Return when some trial has failed: workers look for stale ones between two cells. Or when none does for long."""
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        with (
+            contextlib.suppress(sqlite3.OperationalError),  # the stopped worker may hold the store
+            contextlib.closing(sqlite3.connect(root / "mlruns/optuna.db", timeout=1)) as store,
+        ):
+            if store.execute("SELECT count(*) FROM trials WHERE state = 'FAIL'").fetchone()[0]:
+                return
 
 
 # Ctrl-C ----------------------------------------------------------------------------------------------------------
