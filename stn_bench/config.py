@@ -26,7 +26,7 @@ WIDEST = 2**63
 TOO_DEEP = f"expected at most {DEEPEST} tables and lists within one another, got more"
 
 DOTTED = re.compile(rf"""(?<!["'\w-])(?:["'\w-]++[ \t]*\.[ \t]*){{{DEEPEST}}}""")
-"""A key of more parts than there are levels: tomllib takes hours for one of 100,000."""
+"""A key of more parts than there are levels: tomllib hangs over one of 100,000."""
 
 TOO_WIDE = "expected whole numbers of at most 64 bits, got a longer one"
 
