@@ -80,7 +80,8 @@ def look_ahead(planned: Plan, workspace: Workspace, crew: Crew, probe: Probe | N
     clock = Clock(describe_machine(crew.threads))
     found = forecast(results, key_of, clock, crew.workers)
     crew = Crew(found.workers, crew.threads)
-    probed = [arm for arm in planned.arms if found.of(arm.label).is_unmeasured or arm.label in _yardsticks(found)]
+    yardsticks = _yardsticks(found)
+    probed = [arm for arm in planned.arms if found.of(arm.label).is_unmeasured or arm.label in yardsticks]
     if probe and probed:
         clock = dataclasses.replace(clock, probed=probe(probed, crew))
         found = forecast(results, key_of, clock, crew.workers)

@@ -29,9 +29,8 @@ from stn_bench.catalogue import Range
 from stn_bench.errors import ClaimLostError, StnBenchError, StoreError, without_secrets
 from stn_bench.lock import Lock
 from stn_bench.machine import disk_full
-from stn_bench.names import shorten
 from stn_bench.stats import Direction
-from stn_bench.workspace import sqlite_file, tables_of
+from stn_bench.workspace import refuse_foreign, sqlite_file
 
 TRIES = 4  # of a cell whose worker dies, before nobody tries it again in this run
 GRACE_HEARTBEATS = 4
@@ -102,7 +101,8 @@ class Search:
         self._url = url
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
-                _refuse_foreign(url)
+                if path := sqlite_file(url):
+                    refuse_foreign(f"search store {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
                 self._storage = _Store(
                     self._lock,
                     url,
@@ -317,21 +317,6 @@ class Search:
                 yield
 
         return Claim(run_key, is_lost, ending)
-
-
-def _refuse_foreign(url: str) -> None:
-    """See that a SQLite file is new or Optuna's: Optuna would write its tables into anybody's.
-
-    Raises:
-        StoreError: if it is another program's.
-    """
-    path = sqlite_file(url)
-    tables = tables_of(path) if path and path.exists() else set()
-    if tables and not tables >= OURS:
-        raise StoreError(
-            f"search store {url}: is another program's database (tables {shorten(', '.join(sorted(tables)))}); "
-            f"choose another with STN_BENCH_OPTUNA_URL"
-        )
 
 
 def _refusal(error: Exception, url: str) -> str:

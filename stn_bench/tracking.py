@@ -47,9 +47,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from stn_bench.errors import StoreError, without_secrets
 from stn_bench.lock import Lock
 from stn_bench.machine import disk_full
-from stn_bench.names import shorten
 from stn_bench.record import RECORD, RunRecord
-from stn_bench.workspace import sqlite_file, tables_of
+from stn_bench.workspace import refuse_foreign, sqlite_file
 
 KIND = "kind"
 ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
@@ -623,12 +622,7 @@ def _write_ahead(uri: str) -> None:
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    tables = tables_of(path)
-    if tables and not tables >= OURS:
-        raise StoreError(
-            f"tracking store {uri}: is another program's database (tables {shorten(', '.join(sorted(tables)))}); "
-            f"choose another with --tracking-uri"
-        )
+    refuse_foreign(f"tracking store {uri}", path, OURS, "--tracking-uri")
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 

@@ -10,6 +10,9 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from stn_bench.errors import StoreError
+from stn_bench.names import shorten
+
 DEFAULT_HEARTBEAT_SECONDS = 15
 SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<file>[^?]+)")
 
@@ -101,11 +104,23 @@ def sqlite_file(address: str) -> Path | None:
     return Path(found["file"].removeprefix("file:")) if found else None
 
 
-def tables_of(path: Path) -> set[str]:
-    """Return the names of the tables in a SQLite file.
+def refuse_foreign(store: str, path: Path, ours: set[str], option: str) -> None:
+    """See that a SQLite file is new, or holds a library's tables: the library would write its own into anybody's.
+
+    Args:
+        store: which store it is, and its address.
+        path: the file; one that is not there yet is new.
+        ours: tables by which the library's store is known.
+        option: where another store is chosen.
 
     Raises:
-        sqlite3.DatabaseError: if it is none, or damaged.
+        StoreError: if it is another program's.
+        sqlite3.DatabaseError: if it is no SQLite file, or damaged.
     """
+    if not path.exists():
+        return
     with closing(sqlite3.connect(path)) as connection:
-        return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not tables >= ours:
+        found = shorten(", ".join(sorted(tables)))
+        raise StoreError(f"{store}: is another program's database (tables {found}); choose another with {option}")
