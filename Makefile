@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NETWORK := $(foreach part,sampler transformer build cost rectify,tests/nn/test_nn_$(part).py)
+NETWORK := $(foreach part,sampler transformer build cost rectify,tests/subjects/stn/nn/test_nn_$(part).py)
 
 .PHONY: quickstart test test-lowest test-slow test-faults test-jax format check types benchmarks clean
 
@@ -15,7 +15,7 @@ test: $(VENV)/.installed-dev
 
 # The same tests at the lowest versions that pyproject.toml allows; old libraries warn of what newer ones below them drop.
 test-lowest: .venv-lowest/.installed
-	.venv-lowest/bin/pytest -W ignore::DeprecationWarning --ignore tests/test_runner.py
+	.venv-lowest/bin/pytest -W ignore::DeprecationWarning --ignore tests/runner/test_runner.py
 
 test-slow: $(VENV)/.installed-dev
 	$(BIN)/pytest -m slow

@@ -14,14 +14,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # a drawing process imports this file again; it starts as light as one of `stn-bench data make`
-    from stn_bench.data.dataset import Dataset, DatasetSpec
+    from stn_bench.subjects.stn.data.dataset import Dataset, DatasetSpec
 
 TARGET = 1.7
 
 
 def timed_make(spec: DatasetSpec, root: Path, processes: int) -> tuple[float, int, Dataset]:
     """Return the seconds that a start takes, how many pictures it drew, and the data set."""
-    from stn_bench.data.dataset import make_dataset
+    from stn_bench.subjects.stn.data.dataset import make_dataset
 
     drawn = [0]
     start = time.perf_counter()
@@ -50,8 +50,8 @@ def measure_second_start(spec: DatasetSpec) -> None:
 
 
 def main() -> None:
-    from stn_bench.config import Config
-    from stn_bench.data.dataset import DatasetSpec
+    from stn_bench.subjects.stn.config import Config
+    from stn_bench.subjects.stn.data.dataset import DatasetSpec
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=10_000, help="pictures to draw")

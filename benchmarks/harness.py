@@ -24,7 +24,7 @@ from pathlib import Path
 
 from study import ARMS, BASE, make_root
 
-from stn_bench.machine import training_environment
+from stn_bench.system.machine import training_environment
 
 TARGET = 1.05
 
@@ -33,11 +33,11 @@ def fit_cells(root: Path, seeds: list[int], epochs: int) -> None:
     """Train every cell with Keras alone."""
     import keras
 
-    from stn_bench.config import Config, override
-    from stn_bench.data.dataset import open_dataset
-    from stn_bench.data.spec import DatasetSpec
-    from stn_bench.nn.build import build_model
-    from stn_bench.nn.optimizers import build_optimizer
+    from stn_bench.subjects.stn.config import Config, override
+    from stn_bench.subjects.stn.data.dataset import open_dataset
+    from stn_bench.subjects.stn.data.spec import DatasetSpec
+    from stn_bench.subjects.stn.nn.build import build_model
+    from stn_bench.subjects.stn.nn.optimizers import build_optimizer
 
     for seed in seeds:
         for kind in ARMS:
@@ -75,9 +75,9 @@ def run_command(root: Path) -> list[str]:
 
 def make_stores(root: Path) -> float:
     """Make both stores, empty, and return the seconds that it took."""
-    from stn_bench.search import Search
-    from stn_bench.tracking import Tracking
-    from stn_bench.workspace import Workspace
+    from stn_bench.runner.queue import Search
+    from stn_bench.system.workspace import Workspace
+    from stn_bench.tracking.mlflow import Tracking
 
     start, workspace = time.perf_counter(), Workspace.at(root)
     Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stn_bench.machine import training_environment
 from stn_bench.stats import Outcomes, Question, Rules, judge_questions
+from stn_bench.system.machine import training_environment
 
 SETTINGS = {
     "data.count": 3000,
@@ -42,10 +42,10 @@ NOTHING = 1e-9  # a margin within which no interval lies
 def train_seeds(seeds: Sequence[int], epochs: int, folder: Path) -> list[float]:
     """Return the test accuracy of the base on every seed."""
     os.environ.update(training_environment(threads=1))  # before Keras is loaded
-    from stn_bench.config import Config, override
-    from stn_bench.data.dataset import make_dataset
-    from stn_bench.data.spec import DatasetSpec
-    from stn_bench.nn.train import Job, train
+    from stn_bench.subjects.stn.config import Config, override
+    from stn_bench.subjects.stn.data.dataset import make_dataset
+    from stn_bench.subjects.stn.data.spec import DatasetSpec
+    from stn_bench.subjects.stn.nn.train import Job, train
 
     config = override(Config(), {**SETTINGS, "train.epochs": epochs}).resolved()
     split = make_dataset(DatasetSpec.of(config), folder).split(config.data)

@@ -28,7 +28,7 @@ def keras_sampler(threads: int) -> Task:
     limit_tensorflow(threads)
     import tensorflow as tf
 
-    from stn_bench.nn.sampler import exact_sampler
+    from stn_bench.subjects.stn.nn.sampler import exact_sampler
 
     @tf.function
     def step(pictures: tf.Tensor, matrices: tf.Tensor, arriving: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Said again and not imported from stn_bench.nn, which would bring Keras into PyTorch's process.
+# Said again and not imported from stn_bench.subjects.stn.nn, which would bring Keras into PyTorch's process.
 TRUNK = ((512, 5, 3), (256, 3, 2), (64, 3, 2))  # channels at width 1, kernel, stride
 LOCALISATION_CHANNELS = 20
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from study import make_root, run_seconds
 
-from stn_bench.machine import cores
+from stn_bench.system.machine import cores
 
 
 def main() -> None:

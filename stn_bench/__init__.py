@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from stn_bench.report.summary import Summary
-    from stn_bench.results import Results
-    from stn_bench.tracking import Tracking
+    from stn_bench.analysis.summary import Summary
+    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.results import Results
 
 __all__ = ["__version__", "runs", "summary"]
 __version__ = "0.1.0"
@@ -42,26 +42,26 @@ def runs(study: str, *, root: Path | None = None, tracking_uri: str | None = Non
     Example:
         >>> stn_bench.runs("quickstart").groupby("arm")["test.accuracy"].describe()
     """
-    from stn_bench.report.table import runs_table
+    from stn_bench.report.frames import runs_table
 
     return runs_table(_gather(study, root, tracking_uri)[0])
 
 
 def summary(study: str, *, root: Path | None = None, tracking_uri: str | None = None) -> Summary:
     """Return the summary of a study, the object behind `report.json`; arguments as for `runs`."""
-    from stn_bench.report.summary import summarise
+    from stn_bench.analysis.summary import summarise
 
     results, tracking = _gather(study, root, tracking_uri)
     return summarise(results, tracking.file)
 
 
 def _gather(study: str, root: Path | None, tracking_uri: str | None) -> tuple[Results, Tracking]:
-    from stn_bench.catalogue import load
-    from stn_bench.frozen import with_frozen
-    from stn_bench.plan import make_plan
-    from stn_bench.results import gather
-    from stn_bench.tracking import Tracking
-    from stn_bench.workspace import Workspace
+    from stn_bench.study.catalogue import load
+    from stn_bench.study.plan import make_plan
+    from stn_bench.study.preregistration import with_frozen
+    from stn_bench.system.workspace import Workspace
+    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.results import gather
 
     workspace = Workspace.at(root, tracking_uri)
     plan = with_frozen(make_plan(*load(workspace.root, study)), workspace.root)

@@ -8,7 +8,7 @@ import time
 import pytest
 from hypothesis import settings
 
-from stn_bench.machine import training_environment
+from stn_bench.system.machine import training_environment
 
 os.environ.update(training_environment(threads=1))
 os.environ.pop("MLFLOW_TRACKING_URI", None)  # a developer's own store is never written by a test

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stn_bench.catalogue import Ablation, Arm, Range, Study, Tuning
-from stn_bench.config import Config, override
-from stn_bench.identity import Identity
-from stn_bench.plan import Plan, RunSpec, make_plan
-from stn_bench.record import LayerCost, RunRecord, settings_digest
+from stn_bench.study.catalogue import Ablation, Arm, Range, Study, Tuning
+from stn_bench.study.plan import Plan, RunSpec, make_plan
+from stn_bench.subjects.stn.config import Config, override
+from stn_bench.tracking.identity import Identity
+from stn_bench.tracking.record import LayerCost, RunRecord, settings_digest
 
 STUDY = """
 title = "A study"

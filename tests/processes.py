@@ -17,7 +17,7 @@ import psutil
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 
-from stn_bench.workspace import Workspace
+from stn_bench.system.workspace import Workspace
 
 
 @contextmanager

@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 from makers import ablation, arm, plan, record
 
-from stn_bench.identity import identify
-from stn_bench.plan import Plan, RunSpec
-from stn_bench.record import RunRecord, arm_tags, run_name, run_tags
-from stn_bench.tracking import DatasetNote, Tracking
+from stn_bench.study.plan import Plan, RunSpec
+from stn_bench.tracking.identity import identify
+from stn_bench.tracking.mlflow import DatasetNote, Tracking
+from stn_bench.tracking.record import RunRecord, arm_tags, run_name, run_tags
 
 FINGERPRINT = "f" * 64
 PICTURES = DatasetNote("captcha-9x16", FINGERPRINT, (9, 16, 16, 3), 26)

@@ -72,7 +72,7 @@ FORBIDDEN = {
     "worker.py": ("cli", "report", "runner"),
     "cell.py": ("cli", "report", "runner", "worker", "search"),
 }
-PAPER = ("stn_bench.nn.layout",)  # the network on paper: no Keras in it, and the plan needs its FLOPs
+PAPER = ("stn_bench.subjects.stn.nn.layout",)  # the network on paper: no Keras in it, and the plan needs its FLOPs
 HEAVY = ("keras", "tensorflow", "jax", "mlflow", "optuna", "matplotlib", "torch")
 
 

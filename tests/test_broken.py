@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 from tiny import stn_bench
 
-from stn_bench.archive import read_archive
-from stn_bench.catalogue import Catalogue, load
-from stn_bench.data import store
-from stn_bench.data.dataset import DatasetSpec, make_dataset, open_dataset
-from stn_bench.data.folder import import_folder
-from stn_bench.errors import DataError, StnBenchError
-from stn_bench.plan import make_plan
+from stn_bench.study.catalogue import Catalogue, load
+from stn_bench.study.plan import make_plan
+from stn_bench.subjects.stn.data import store
+from stn_bench.subjects.stn.data.dataset import DatasetSpec, make_dataset, open_dataset
+from stn_bench.subjects.stn.data.folder import import_folder
+from stn_bench.system.errors import DataError, StnBenchError
+from stn_bench.tracking.archive import read_archive
 
 BROKEN = Path(__file__).parent / "fixtures" / "broken"
 SOUND = BROKEN.parent / "sound"
@@ -82,7 +82,7 @@ def read_picture(path: Path) -> object:
 
 
 def read_model(path: Path) -> object:
-    from stn_bench.nn.model_file import load_model
+    from stn_bench.subjects.stn.nn.model_file import load_model
 
     return load_model(path)
 
@@ -90,10 +90,10 @@ def read_model(path: Path) -> object:
 def read_store(path: Path) -> object:
     url, lock = f"sqlite:///{path}", path.with_suffix(".lock")
     if path.parent.name == "search":
-        from stn_bench.search import Search
+        from stn_bench.runner.queue import Search
 
         return Search(url, 60, lock)
-    from stn_bench.tracking import Tracking
+    from stn_bench.tracking.mlflow import Tracking
 
     return Tracking(url, path.with_suffix(".artifacts"), lock).finished()
 

@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 from tiny import make_root, stn_bench
 
-from stn_bench.catalogue import BASE, Catalogue, bundled_root, load
-from stn_bench.config import Config, override
-from stn_bench.data.dataset import make_dataset
-from stn_bench.data.spec import DatasetSpec
-from stn_bench.identity import code_digests
-from stn_bench.nn.build import build_model
-from stn_bench.nn.cost import count_flops, count_parameters
-from stn_bench.nn.model_file import load_model, save_model
-from stn_bench.nn.train import Job, predict, train
-from stn_bench.plan import make_plan
+from stn_bench.study.catalogue import BASE, Catalogue, bundled_root, load
+from stn_bench.study.plan import make_plan
+from stn_bench.subjects.stn.config import Config, override
+from stn_bench.subjects.stn.data.dataset import make_dataset
+from stn_bench.subjects.stn.data.spec import DatasetSpec
+from stn_bench.subjects.stn.nn.build import build_model
+from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
+from stn_bench.subjects.stn.nn.model_file import load_model, save_model
+from stn_bench.subjects.stn.nn.train import Job, predict, train
+from stn_bench.tracking.identity import code_digests
 
 CATALOGUE = Catalogue(bundled_root())
 SMALL = {

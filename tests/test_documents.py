@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from stn_bench.catalogue import bundled_root
+from stn_bench.study.catalogue import bundled_root
 
 ROOT = bundled_root()
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from makers import ablation, arm, plan, record, write
 from stores import finish, open_store
 
-from stn_bench.archive import Archive, merge, pack, unpack
-from stn_bench.catalogue import Ablation, Arm, Claim, Range, Study, Tuning, load, read_toml
-from stn_bench.config import Config, override, parse_assignment, setting_paths
-from stn_bench.data.store import MANIFEST, read_manifest
-from stn_bench.errors import CatalogueError, StnBenchError
-from stn_bench.frozen import terms_of
-from stn_bench.plan import Plan, make_plan
-from stn_bench.record import RunRecord
-from stn_bench.tracking import Tracking
+from stn_bench.study.catalogue import Ablation, Arm, Claim, Range, Study, Tuning, load, read_toml
+from stn_bench.study.plan import Plan, make_plan
+from stn_bench.study.preregistration import terms_of
+from stn_bench.subjects.stn.config import Config, override, parse_assignment, setting_paths
+from stn_bench.subjects.stn.data.store import MANIFEST, read_manifest
+from stn_bench.system.errors import CatalogueError, StnBenchError
+from stn_bench.tracking.archive import Archive, merge, pack, unpack
+from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.record import RunRecord
 
 Tree = dict[str, Any]
 ROOT = Path(__file__).parent.parent

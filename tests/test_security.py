@@ -32,18 +32,18 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import stn_bench
-from stn_bench import errors
-from stn_bench.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
-from stn_bench.catalogue import Catalogue, bundled_root
-from stn_bench.data.folder import import_folder
-from stn_bench.errors import ArchiveError, CatalogueError, ConfigError, DataError, Discreet, without_secrets
-from stn_bench.names import is_name, printable
-from stn_bench.record import MODEL, RunRecord
 from stn_bench.report.build import FORMATS, build_report
 from stn_bench.report.latex import ESCAPED
 from stn_bench.report.page import markdown_table, plain
-from stn_bench.results import gather
-from stn_bench.workspace import Workspace
+from stn_bench.study.catalogue import Catalogue, bundled_root
+from stn_bench.subjects.stn.data.folder import import_folder
+from stn_bench.system import errors
+from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError, Discreet, without_secrets
+from stn_bench.system.text import is_name, printable
+from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
+from stn_bench.tracking.record import MODEL, RunRecord
+from stn_bench.tracking.results import gather
 
 KEPT: dict[str, list[str]] = {}
 """Sentence of docs/security.md -> the tests that keep it."""
@@ -232,7 +232,7 @@ def test_a_request_by_an_own_name_is_answered_but_not_from_a_foreign_page(served
 @pytest.mark.parametrize("host", ["*", "0.0.0.0,evil.example", "evil example", "", "a;b"])
 @keeps(HOST_CHECK)
 def test_a_host_that_is_no_address_is_refused(host: str, command: Command, tmp_path: Path) -> None:
-    from stn_bench.tracking import serve
+    from stn_bench.tracking.mlflow import serve
 
     with pytest.raises(errors.StoreError, match="expected an address of this machine"):
         serve(f"sqlite:///{tmp_path / 'mlflow.db'}", 5000, host)
@@ -242,7 +242,7 @@ def test_a_host_that_is_no_address_is_refused(host: str, command: Command, tmp_p
 def test_a_server_for_the_network_may_be_called_by_names_of_this_machine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stn_bench import tracking
+    from stn_bench.tracking import mlflow as tracking
 
     started: list[list[str]] = []
     monkeypatch.setattr(tracking.subprocess, "Popen", lambda command, env: started.append(command))
@@ -498,7 +498,7 @@ def test_training_on_calls_no_factory_of_the_start_without_trust(named_by: str, 
 
 @keeps(MODELS)
 def test_a_model_file_names_a_factory_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from stn_bench.nn.model_file import load_model
+    from stn_bench.subjects.stn.nn.model_file import load_model
 
     monkeypatch.syspath_prepend(tmp_path)
     trace = spring(tmp_path, "trap_in_a_model")
@@ -621,7 +621,7 @@ def test_a_pickle_in_an_archive_is_refused_unread(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("inside", [False, True], ids=["member", "array"])
 @keeps(ARCHIVES)
 def test_what_unpacks_to_too_much_is_refused(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn_bench.archive.MOST_BYTES", 1 << 20)  # a bomb of 1 GiB would only be slower
+    monkeypatch.setattr("stn_bench.tracking.archive.MOST_BYTES", 1 << 20)  # a bomb of 1 GiB would only be slower
     bomb = arrays(x=np.zeros(1 << 21, np.uint8)) if inside else bytes(1 << 21)
     assert len(bomb) < 1 << 20 or not inside
     with pytest.raises(ArchiveError, match="unpack to more than"):
@@ -660,7 +660,7 @@ def attack(number: int) -> str:
 
 def hostile(everywhere: int) -> dict[str, bytes]:
     """Return a report whose every text is an attack, beginning with this one."""
-    from stn_bench.catalogue import Claim
+    from stn_bench.study.catalogue import Claim
 
     texts = iter(range(everywhere, everywhere + 100))
     arms = (

@@ -10,13 +10,13 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
-    from stn_bench.errors import StnBenchError
+    from stn_bench.system.errors import StnBenchError
 
 
 def main() -> None:
     """Run the command line; an error that a person can mend is one or two lines and exit code 2, Ctrl-C is 130."""
     from stn_bench.cli.app import app
-    from stn_bench.errors import Interrupted, StnBenchError
+    from stn_bench.system.errors import Interrupted, StnBenchError
 
     signal.signal(signal.SIGINT, _interrupt)
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
@@ -28,7 +28,7 @@ def main() -> None:
     except StnBenchError as error:
         _fail(error)
     except Exception as error:
-        from stn_bench.machine import disk_full
+        from stn_bench.system.machine import disk_full
 
         full = disk_full(error)  # whatever was written
         if full is None:
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _fail(error: StnBenchError) -> NoReturn:
-    from stn_bench.names import printable
+    from stn_bench.system.text import printable
 
     print(f"stn-bench: {printable(str(error))}", file=sys.stderr)
     sys.exit(2)
@@ -46,12 +46,12 @@ def _fail(error: StnBenchError) -> NoReturn:
 
 def _tell_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of a fault of ours, in which other libraries may quote the address of a store."""
-    from stn_bench.errors import without_secrets
+    from stn_bench.system.errors import without_secrets
 
     print(without_secrets("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    from stn_bench.errors import Interrupted
+    from stn_bench.system.errors import Interrupted
 
     raise Interrupted("stopped; what was finished is kept")

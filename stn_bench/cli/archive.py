@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from stn_bench.cli.options import Root, Settings, StudyName, TrackingUri, console, load_plan
-from stn_bench.workspace import Workspace
+from stn_bench.system.workspace import Workspace
 
 
 def export(
@@ -21,10 +21,10 @@ def export(
     """Write the finished runs of a study to a file, without their models; `stn-bench import` reads it elsewhere."""
     workspace = Workspace.at(root, tracking_uri)
     planned = load_plan(study, workspace, settings)
-    from stn_bench.archive import collect, write_archive
-    from stn_bench.results import gather
-    from stn_bench.rounds import planned_runs
-    from stn_bench.tracking import Tracking
+    from stn_bench.analysis.looks import planned_runs
+    from stn_bench.tracking.archive import collect, write_archive
+    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.results import gather
 
     tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
     results = gather(planned, tracking, workspace.datasets)
@@ -44,8 +44,8 @@ def import_(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Merge exported runs into this store, so that they are not trained again here; those it has are skipped."""
-    from stn_bench.archive import merge, read_archive
-    from stn_bench.tracking import Tracking
+    from stn_bench.tracking.archive import merge, read_archive
+    from stn_bench.tracking.mlflow import Tracking
 
     archive = read_archive(file)
     workspace = Workspace.at(root, tracking_uri)

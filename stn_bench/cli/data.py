@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stn_bench.cli.options import AsJson, Root, Settings, assignments, console, print_json
-from stn_bench.config import Config, override
-from stn_bench.workspace import Workspace
+from stn_bench.subjects.stn.config import Config, override
+from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.data.dataset import Dataset
+    from stn_bench.subjects.stn.data.dataset import Dataset
 
 app = typer.Typer(help="Make, show, export and import pictures.", no_args_is_help=True)
 
@@ -38,7 +38,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Write a sheet with the first pictures of a configuration, and tell of the rest."""
-    from stn_bench.data.pictures import contact_sheet, write_picture
+    from stn_bench.subjects.stn.data.pictures import contact_sheet, write_picture
 
     dataset = _dataset(root, settings, None)
     write_picture(output, contact_sheet(list(dataset.images[:SHOWN]), columns=10))
@@ -63,7 +63,7 @@ def export(
     settings: Settings = None,
 ) -> None:
     """Write the pictures of a configuration as files, `0001_K.png` and so on."""
-    from stn_bench.data.folder import export_folder
+    from stn_bench.subjects.stn.data.folder import export_folder
 
     count = export_folder(_dataset(root, settings, None), folder)
     console.print(f"{count} pictures in {folder}", soft_wrap=True)
@@ -78,8 +78,8 @@ def import_(
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be used.")] = False,
 ) -> None:
     """Read a folder of pictures of any size; `--set data.source=NAME` then trains on them."""
-    from stn_bench.data.folder import import_folder
-    from stn_bench.data.spec import DatasetSpec
+    from stn_bench.subjects.stn.data.folder import import_folder
+    from stn_bench.subjects.stn.data.spec import DatasetSpec
 
     config = override(Config(), assignments(settings), where="--set")
     spec = DatasetSpec.of(override(config, {"data.shapes": "varied"}))  # any shape may come: the pad byte is needed
@@ -98,9 +98,9 @@ def import_(
 
 
 def _dataset(root: Path | None, settings: list[str] | None, processes: int | None) -> Dataset:
-    from stn_bench.data.dataset import make_dataset
-    from stn_bench.data.spec import DatasetSpec
-    from stn_bench.machine import cores
+    from stn_bench.subjects.stn.data.dataset import make_dataset
+    from stn_bench.subjects.stn.data.spec import DatasetSpec
+    from stn_bench.system.machine import cores
 
     config = override(Config(), assignments(settings), where="--set")
     return make_dataset(DatasetSpec.of(config), Workspace.at(root).datasets, processes=processes or cores())

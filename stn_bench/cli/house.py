@@ -9,17 +9,17 @@ import typer
 from rich.table import Table
 
 from stn_bench.cli.options import AsJson, Root, TrackingUri, console, load_plan, print_json
-from stn_bench.workspace import Workspace
+from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.leftovers import Leftover
+    from stn_bench.runner.cleanup import Leftover
 
 
 def schema(
     folder: Annotated[Path, typer.Argument(help="Folder for the schemas.")] = Path("docs/schema"),
 ) -> None:
     """Write the JSON schemas of ablation and study files, so that editors complete them."""
-    from stn_bench.schema import write_schemas
+    from stn_bench.study.schema import write_schemas
 
     for path in write_schemas(folder):
         console.print(str(path), soft_wrap=True)
@@ -34,7 +34,7 @@ def doctor(
     ] = False,
 ) -> None:
     """Check what the machine has, and say what to install; exit 1 if something is missing or differs."""
-    from stn_bench.doctor import examine, examine_determinism
+    from stn_bench.runner.doctor import examine, examine_determinism
 
     findings = [examine_determinism()] if determinism else examine(Workspace.at(root, tracking_uri))
     if as_json:
@@ -57,8 +57,8 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Show what nobody needs any more, checkpoints and orphans, and remove it with --yes; finished runs are kept."""
-    from stn_bench.catalogue import Catalogue
-    from stn_bench.leftovers import find_leftovers, looking, remove
+    from stn_bench.runner.cleanup import find_leftovers, looking, remove
+    from stn_bench.study.catalogue import Catalogue
 
     workspace = Workspace.at(root, tracking_uri)
     plans = [load_plan(name, workspace, None) for name in Catalogue(workspace.root).names("studies")]

@@ -21,21 +21,21 @@ from stn_bench.cli.options import (
     print_json,
     quietly,
 )
-from stn_bench.config import LOWER_BOUND, Config, override
-from stn_bench.errors import ConfigError, DataError, MachineError, ModelFileError, StoreError
-from stn_bench.workspace import Workspace
+from stn_bench.subjects.stn.config import LOWER_BOUND, Config, override
+from stn_bench.system.errors import ConfigError, DataError, MachineError, ModelFileError, StoreError
+from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from stn_bench.nn.rectify import Rectified
-    from stn_bench.nn.train import EpochEnd
-    from stn_bench.order import CellOrder, Start
-    from stn_bench.plan import RunSpec
-    from stn_bench.reading import Readings
-    from stn_bench.record import RunRecord
-    from stn_bench.tracking import Tracking
+    from stn_bench.runner.order import CellOrder, Start
+    from stn_bench.study.plan import RunSpec
+    from stn_bench.subjects.stn.nn.rectify import Rectified
+    from stn_bench.subjects.stn.nn.train import EpochEnd
+    from stn_bench.subjects.stn.predictions import Readings
+    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.record import RunRecord
 
 OUTSIDE = "train"  # the MLflow experiment of runs outside a study
 SHOWN = 60  # pictures on a sheet, at most: more is no picture that anybody looks at
@@ -146,7 +146,7 @@ def rectify(
     _check_endings(output, check)
     network, config = _load(model, Workspace.at(root, tracking_uri), trust)
     paths, images = _read(pictures, config)
-    from stn_bench.nn.rectify import rectify as rectified_of
+    from stn_bench.subjects.stn.nn.rectify import rectify as rectified_of
 
     rectified = rectified_of(network, images)
     say = messages if as_json else console
@@ -159,13 +159,13 @@ def rectify(
 
 def _prepare() -> None:
     """Set the environment of a process that runs models, before anything is loaded that reads it."""
-    from stn_bench.machine import cores, training_environment
+    from stn_bench.system.machine import cores, training_environment
 
     os.environ.update(training_environment(cores()))
 
 
 def _tracking(workspace: Workspace) -> Tracking:
-    from stn_bench.tracking import Tracking
+    from stn_bench.tracking.mlflow import Tracking
 
     return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
 
@@ -177,7 +177,7 @@ def _find_start(name: str, tracking: Tracking, trust: bool) -> RunRecord:
         StoreError: if there is no such run, or it kept no model.
         ConfigError: if its model was built by a factory, and is not trusted.
     """
-    from stn_bench.record import MODEL
+    from stn_bench.tracking.record import MODEL
 
     (record,) = tracking.records([tracking.find_run(name)])
     try:
@@ -197,7 +197,7 @@ def _find_start(name: str, tracking: Tracking, trust: bool) -> RunRecord:
 
 def _factory_of(model: Path) -> str | None:
     """Return the factory that a model file names: a store may hold another file than its record tells of."""
-    from stn_bench.nn.model_file import read_note
+    from stn_bench.subjects.stn.nn.model_file import read_note
 
     try:
         return read_note(model).get("model.factory")
@@ -209,9 +209,9 @@ def _plan_run(
     earlier: RunRecord | None, overrides: Mapping[str, Any], seed: int | None
 ) -> tuple[RunSpec, Start | None]:
     """Return what to train, and on from what."""
-    from stn_bench.catalogue import BASE
-    from stn_bench.order import Start
-    from stn_bench.plan import RunSpec
+    from stn_bench.runner.order import Start
+    from stn_bench.study.catalogue import BASE
+    from stn_bench.study.plan import RunSpec
 
     before = _settings_of(earlier) if earlier else Config()
     config = override(before, overrides, where="--set").resolved()
@@ -242,11 +242,11 @@ def _note(earlier: RunRecord, before: Config, spec: RunSpec) -> str:
 
 
 def _train_once(spec: RunSpec, start: Start | None, workspace: Workspace, tracking: Tracking) -> RunRecord:
-    from stn_bench.cell import train_cell
-    from stn_bench.data.dataset import make_dataset
-    from stn_bench.data.spec import DatasetSpec
-    from stn_bench.machine import cores
-    from stn_bench.pool import counting_interrupts
+    from stn_bench.runner.cell import train_cell
+    from stn_bench.runner.pool import counting_interrupts
+    from stn_bench.subjects.stn.data.dataset import make_dataset
+    from stn_bench.subjects.stn.data.spec import DatasetSpec
+    from stn_bench.system.machine import cores
 
     dataset = make_dataset(DatasetSpec.of(spec.config), workspace.datasets, processes=cores())
     order = _order(spec, start, dataset.fingerprint, workspace, tracking)
@@ -261,9 +261,9 @@ def _train_once(spec: RunSpec, start: Start | None, workspace: Workspace, tracki
 def _order(
     spec: RunSpec, start: Start | None, fingerprint: str, workspace: Workspace, tracking: Tracking
 ) -> CellOrder:
-    from stn_bench.identity import identify
-    from stn_bench.machine import cores
-    from stn_bench.order import CellOrder
+    from stn_bench.runner.order import CellOrder
+    from stn_bench.system.machine import cores
+    from stn_bench.tracking.identity import identify
 
     identity = identify(spec.config, spec.seed, fingerprint, start.run_key if start else "")
     experiment = tracking.open_study(OUTSIDE, "Runs outside a study: `stn-bench train`.")
@@ -277,7 +277,7 @@ def _changes(config: Config, before: Config) -> dict[str, Any]:
 
 
 def _copy_model(record: RunRecord, tracking: Tracking, output: Path) -> None:
-    from stn_bench.record import MODEL
+    from stn_bench.tracking.record import MODEL
 
     if record.outcome != "finished":
         raise StoreError(f"run {record.run_id}: {record.outcome} ({record.reason}), so there is no model to write")
@@ -301,7 +301,7 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
     if not path.exists() and not path.suffix:
         tracking = _tracking(workspace)
         path = tracking.file(tracking.find_run(model), "model.keras")
-    from stn_bench.nn.model_file import load_model
+    from stn_bench.subjects.stn.nn.model_file import load_model
 
     return load_model(path, trust=trust)
 
@@ -310,10 +310,10 @@ def _read(pictures: list[Path], config: Config) -> tuple[list[Path], NDArray[np.
     """Return paths and pictures, letterboxed and corrected as in training: uint8, (count, size, size, 3)."""
     import numpy as np
 
-    from stn_bench.data.correction import correct
-    from stn_bench.data.letterbox import letterbox
-    from stn_bench.data.pictures import find_pictures, read_picture
-    from stn_bench.data.spec import pad_byte
+    from stn_bench.subjects.stn.data.correction import correct
+    from stn_bench.subjects.stn.data.letterbox import letterbox
+    from stn_bench.subjects.stn.data.pictures import find_pictures, read_picture
+    from stn_bench.subjects.stn.data.spec import pad_byte
 
     paths = find_pictures(pictures)
     pad = pad_byte(config)
@@ -322,9 +322,9 @@ def _read(pictures: list[Path], config: Config) -> tuple[list[Path], NDArray[np.
 
 
 def _readings(network: Any, config: Config, paths: list[Path], images: NDArray[np.uint8]) -> Readings:
-    from stn_bench.data.folder import label_of
-    from stn_bench.nn.train import predict as probabilities_of
-    from stn_bench.reading import Reading, Readings
+    from stn_bench.subjects.stn.data.folder import label_of
+    from stn_bench.subjects.stn.nn.train import predict as probabilities_of
+    from stn_bench.subjects.stn.predictions import Reading, Readings
 
     alphabet = config.data.alphabet
     rows = zip(paths, probabilities_of(network, images), strict=True)
@@ -335,8 +335,8 @@ def _readings(network: Any, config: Config, paths: list[Path], images: NDArray[n
 
 
 def _report_files(readings: Readings, images: NDArray[np.uint8]) -> dict[str, bytes]:
-    from stn_bench.reading import mistakes_csv
-    from stn_bench.report.model_figures import Mistake, draw_confusion, draw_mistakes
+    from stn_bench.subjects.stn.drawings import Mistake, draw_confusion, draw_mistakes
+    from stn_bench.subjects.stn.predictions import mistakes_csv
 
     if readings.accuracy is None:
         raise DataError("--report: no picture's name carries a label of this alphabet; expected names like 0001_K.png")
@@ -366,7 +366,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 def _check_endings(output: Path | None, check: Path | None) -> None:
     """See that both files can be written as what their names say, before anything slow begins."""
-    from stn_bench.data.pictures import check_ending
+    from stn_bench.subjects.stn.data.pictures import check_ending
 
     if output:
         check_ending(output)
@@ -376,7 +376,7 @@ def _check_endings(output: Path | None, check: Path | None) -> None:
 
 def _write_sheet(images: NDArray[np.uint8], rectified: Rectified, output: Path) -> int:
     """Write the first pictures before and after, and return how many."""
-    from stn_bench.data.pictures import contact_sheet, frame_margin, framed_pair, write_picture
+    from stn_bench.subjects.stn.data.pictures import contact_sheet, frame_margin, framed_pair, write_picture
 
     shown = min(SHOWN, len(images))
     margin = frame_margin(rectified.frames[:shown], (images.shape[1], images.shape[2]))
@@ -394,14 +394,14 @@ def _tell_letters(
     as_json: bool,
 ) -> None:
     """Print, and draw if there is a file to draw to, how much larger letters became and how far they moved."""
-    from stn_bench.letters import check_letters
-    from stn_bench.nn.rectify import measure_letters
+    from stn_bench.subjects.stn.letters import check_letters
+    from stn_bench.subjects.stn.nn.rectify import measure_letters
 
     measure = measure_letters(network, images, rectified)
     measured = (measure.magnification, measure.offset_before, measure.offset_after)
     check = check_letters(*measured)
     if figure:
-        from stn_bench.report.model_figures import draw_letter_check
+        from stn_bench.subjects.stn.drawings import draw_letter_check
 
         _write_files(figure.parent, {figure.name: draw_letter_check(*measured, check)})
     if as_json:

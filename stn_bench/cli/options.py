@@ -13,9 +13,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from stn_bench.config import parse_assignment
-from stn_bench.plan import Plan
-from stn_bench.workspace import Workspace
+from stn_bench.study.plan import Plan
+from stn_bench.subjects.stn.config import parse_assignment
+from stn_bench.system.workspace import Workspace
 
 Root = Annotated[
     Path | None,
@@ -58,9 +58,9 @@ def print_json(value: Any) -> None:
 
 def load_plan(study: str, workspace: Workspace, settings: list[str] | None) -> Plan:
     """Return the plan of a study by its name, with what was frozen of it."""
-    from stn_bench.catalogue import load
-    from stn_bench.frozen import with_frozen
-    from stn_bench.plan import make_plan
+    from stn_bench.study.catalogue import load
+    from stn_bench.study.plan import make_plan
+    from stn_bench.study.preregistration import with_frozen
 
     planned = with_frozen(make_plan(*load(workspace.root, study), assignments(settings)), workspace.root)
     if any(arm.config.model.factory for arm in planned.arms):

@@ -11,6 +11,10 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
+from stn_bench.analysis.caveats import difference, in_short, in_words
+from stn_bench.analysis.cost import Forecast
+from stn_bench.analysis.power import ASSUMED_SD, Reach
+from stn_bench.analysis.preview import HOUR, Outlook, Probe, arms_of, look_ahead, plan_tree
 from stn_bench.cli.options import (
     AsJson,
     Root,
@@ -24,18 +28,14 @@ from stn_bench.cli.options import (
     messages,
     print_json,
 )
-from stn_bench.errors import PlanError
-from stn_bench.flags import difference, in_short, in_words
-from stn_bench.forecast import Forecast
-from stn_bench.frozen import freeze, frozen_path, write_frozen
-from stn_bench.machine import Crew, load
-from stn_bench.nn.layout import flops
-from stn_bench.outlook import HOUR, Outlook, Probe, arms_of, look_ahead, plan_tree
-from stn_bench.plan import Plan, PlannedAblation, PlannedArm
-from stn_bench.reach import ASSUMED_SD, Reach
-from stn_bench.report.words import Unit, counted, listed
 from stn_bench.stats import FEWEST_SEEDS
-from stn_bench.workspace import Workspace
+from stn_bench.study.plan import Plan, PlannedAblation, PlannedArm
+from stn_bench.study.preregistration import freeze, frozen_path, write_frozen
+from stn_bench.subjects.stn.nn.layout import flops
+from stn_bench.system.errors import PlanError
+from stn_bench.system.format import Unit, counted, listed
+from stn_bench.system.machine import Crew, load
+from stn_bench.system.workspace import Workspace
 
 MINUTE = 60.0
 BUSY = 0.5  # processes a core that a probe would have to share it with
@@ -85,7 +85,7 @@ def _freeze(planned: Plan, workspace: Workspace, asked: bool, because: str) -> P
 
 def _probe(workspace: Workspace) -> Probe:
     def measure(arms: list[PlannedArm], crew: Crew) -> dict[str, float]:
-        from stn_bench.probe import probe
+        from stn_bench.runner.timing import probe
 
         busy = load()
         messages.print(f"probing {counted(len(arms), 'arm')} with {_crew(crew)}", markup=False)

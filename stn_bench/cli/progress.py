@@ -13,11 +13,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stn_bench.worker import CellEnded, CellEpoch, CellEvent, CellStarted
+from stn_bench.runner.worker import CellEnded, CellEpoch, CellEvent, CellStarted
 
 if TYPE_CHECKING:
-    from stn_bench.order import CellOrder
-    from stn_bench.plan import Phase, Plan
+    from stn_bench.runner.order import CellOrder
+    from stn_bench.study.plan import Phase, Plan
 
 WATCHED = "validation.accuracy"
 REPEAT_SECONDS = 30.0  # plain lines tell of the epochs of a cell no more often than this

@@ -10,7 +10,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from stn_bench.catalogue import Ablation, Catalogue, Study
 from stn_bench.cli.options import (
     AsJson,
     Root,
@@ -24,15 +23,16 @@ from stn_bench.cli.options import (
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.errors import CatalogueError, Interrupted, without_secrets
-from stn_bench.frozen import check_frozen
-from stn_bench.machine import Crew
-from stn_bench.plan import Plan
-from stn_bench.workspace import Workspace
+from stn_bench.study.catalogue import Ablation, Catalogue, Study
+from stn_bench.study.plan import Plan
+from stn_bench.study.preregistration import check_frozen
+from stn_bench.system.errors import CatalogueError, Interrupted, without_secrets
+from stn_bench.system.machine import Crew
+from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.results import Results
-    from stn_bench.tracking import Tracking
+    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.results import Results
 
 
 def list_all(root: Root = None, as_json: AsJson = False) -> None:
@@ -124,7 +124,7 @@ def run(
     if confirm:
         _check_confirm(planned)
     from stn_bench.cli.progress import Progress
-    from stn_bench.runner import Runner
+    from stn_bench.runner.runner import Runner
 
     crew = Crew.of(workers, threads)
     with Progress(planned, console) as progress:
@@ -155,7 +155,7 @@ def status(
     """Show how far a study is: finished, failed and missing runs of each arm."""
     workspace = Workspace.at(root, tracking_uri)
     results, _ = _gather(load_plan(study, workspace, settings), workspace)
-    from stn_bench.rounds import planned_runs
+    from stn_bench.analysis.looks import planned_runs
 
     rows, planned = _status_rows(results), planned_runs(results)
     if as_json:
@@ -171,7 +171,7 @@ def status(
 
 
 def _status_rows(results: Results) -> list[dict[str, Any]]:
-    from stn_bench.rounds import confirming_seeds, planned_seeds
+    from stn_bench.analysis.looks import confirming_seeds, planned_seeds
 
     planned, fresh = planned_seeds(results), confirming_seeds(results)
     rows = []
@@ -248,7 +248,7 @@ def ui(
         console.print(f"the store has its own UI: {without_secrets(workspace.tracking)}", soft_wrap=True)
         return
     tracking = _tracking(workspace)
-    from stn_bench.tracking import LOCAL, serve
+    from stn_bench.tracking.mlflow import LOCAL, serve
 
     server = serve(tracking.uri, port, host)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -273,10 +273,10 @@ def why(
     workspace = Workspace.at(root, tracking_uri)
     tracking = _tracking(workspace)
     (record,) = tracking.records([tracking.find_run(name)])
-    from stn_bench.config import Config, override
-    from stn_bench.data.dataset import read_fingerprint
-    from stn_bench.data.spec import DatasetSpec
-    from stn_bench.identity import differences, identify
+    from stn_bench.subjects.stn.config import Config, override
+    from stn_bench.subjects.stn.data.dataset import read_fingerprint
+    from stn_bench.subjects.stn.data.spec import DatasetSpec
+    from stn_bench.tracking.identity import differences, identify
 
     config = override(Config(), record.settings, where=f"run {record.run_id}")
     if config.model.factory:
@@ -313,14 +313,14 @@ def _plain(value: Any) -> str:
 
 
 def _tracking(workspace: Workspace) -> Tracking:
-    from stn_bench.tracking import Tracking
+    from stn_bench.tracking.mlflow import Tracking
 
     return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
 
 
 def _gather(planned: Plan, workspace: Workspace) -> tuple[Results, Tracking]:
     tracking = _tracking(workspace)
-    from stn_bench.results import gather
+    from stn_bench.tracking.results import gather
 
     return gather(planned, tracking, workspace.datasets), tracking
 
@@ -329,9 +329,9 @@ def _write_report(
     results: Results, workspace: Workspace, tracking: Tracking, formats: tuple[str, ...] | None = None
 ) -> Path:
     """Write the report in these formats, else in Markdown and those that lie there, so that none becomes stale."""
+    from stn_bench.analysis.summary import summarise
     from stn_bench.report.build import build_report, kept_formats, write_report
     from stn_bench.report.page import opening
-    from stn_bench.report.summary import summarise
 
     name = results.plan.study.name
     folder = workspace.report(name)
@@ -341,9 +341,9 @@ def _write_report(
 
 
 def _print_answers(results: Results, confirm: bool) -> None:
-    from stn_bench.report.answer import confirmed, ranked, sentence
-    from stn_bench.report.summary import summarise
-    from stn_bench.report.words import Unit
+    from stn_bench.analysis.summary import summarise
+    from stn_bench.report.sentences import confirmed, ranked, sentence
+    from stn_bench.system.format import Unit
 
     summary = summarise(results)
     unit = Unit.of(summary.metric)
@@ -361,7 +361,7 @@ def _print_answers(results: Results, confirm: bool) -> None:
 
 def _stops(results: Results) -> str:
     """Return which arms an early look decided, so that nobody wonders where their other seeds are; a line for each."""
-    from stn_bench.verdicts import verdicts
+    from stn_bench.analysis.verdicts import verdicts
 
     arms: dict[int, list[str]] = {}
     for ablation, found in verdicts(results).items():
@@ -381,7 +381,7 @@ def _check_confirm(planned: Plan) -> None:
 
 
 def _count_missing(results: Results, confirm: bool) -> int:
-    from stn_bench.rounds import confirming_runs, planned_runs
+    from stn_bench.analysis.looks import confirming_runs, planned_runs
 
     return planned_runs(results) - results.finished + (confirming_runs(results) if confirm else 0)
 

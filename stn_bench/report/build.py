@@ -6,15 +6,15 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stn_bench.errors import MachineError, ReportError, did_you_mean
-from stn_bench.machine import NO_ROOM
+from stn_bench.analysis.summary import Artifact, Summary, summarise
+from stn_bench.report.figures import Illustration, forest, illustrations
+from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
-from stn_bench.report.illustrations import Illustration, forest, illustrations
 from stn_bench.report.latex import render_latex
 from stn_bench.report.page import render_page
-from stn_bench.report.summary import Artifact, Summary, summarise
-from stn_bench.report.table import runs_table, to_csv, verdicts_table
-from stn_bench.results import Results
+from stn_bench.system.errors import MachineError, ReportError, did_you_mean
+from stn_bench.system.machine import NO_ROOM
+from stn_bench.tracking.results import Results
 
 Files = dict[str, bytes]
 FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}

@@ -1,161 +1,195 @@
-"""The door to matplotlib: numbers in, PNG bytes out. Nothing is computed here."""
+"""The figures of a report: which there are, what they show, and what stands beneath them."""
 
 from __future__ import annotations
 
-import io
-import warnings
+import itertools
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from stn_bench.flags import in_short
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, Artifact, Summary
+from stn_bench.figure import Curve, Example, Point, draw_costs, draw_curves, draw_gallery
+from stn_bench.report.drawings import (
+    Effect,
+    Interplay,
+    Scale,
+    draw_expected_best,
+    draw_forest,
+    draw_interplay,
+)
+from stn_bench.report.tables import interval_header
+from stn_bench.study.plan import PlannedAblation, PlannedArm
+from stn_bench.subjects.stn.data.pictures import side_by_side
+from stn_bench.system.format import Unit, setting_value
+from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.results import ArmResults, Results
 
-# Okabe and Ito's palette, told apart by colour-blind readers too; the base is always the first, black.
-COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-LINES = ("-", "--", "-.", ":")
-MOST_INSIDE = 4
-LEGEND_COLUMNS = 3
-STYLE = {
-    "axes.grid": True,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "font.size": 9.0,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "savefig.dpi": 150,
-    "svg.hashsalt": "stn-bench",
-}
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An arm's metric over the epochs.
-
-    Args:
-        name: the arm.
-        epochs: epochs from 1, shape (epochs,).
-        mean: mean over the seeds.
-        low: smallest value over the seeds.
-        high: largest.
-        seeds: number of seeds.
-    """
-
-    name: str
-    epochs: np.ndarray
-    mean: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
-    seeds: int
+CURVE = "validation.accuracy"
+GALLERY_FILE = "rectified.npz"
+TRANSFORMER = "model.transformer."
+FOREST = "figures/verdicts.png"
 
 
 @dataclass(frozen=True)
-class Point:
-    """An arm's cost and its metric on each seed."""
+class Illustration:
+    """A figure: its path in the report's folder, what stands beneath it, and its bytes."""
 
-    name: str
-    cost: float
-    values: tuple[float, ...]
-    mean: float
-
-
-@dataclass(frozen=True)
-class Example:
-    """A picture before and after the transformer, uint8 of shape (height, width, 3), and its letter."""
-
-    letter: str
-    pair: np.ndarray
+    path: str
+    caption: str
+    png: bytes
 
 
-def look(index: int) -> tuple[str, str, str]:
-    """Return colour, line and marker of an arm by its place; 64 arms pass before colour and marker repeat."""
-    turn = index // len(COLOURS)
-    return COLOURS[index % len(COLOURS)], LINES[turn % len(LINES)], MARKERS[(index + turn) % len(MARKERS)]
+def forest(summary: Summary) -> Illustration | None:
+    """Return all arms of the study in one forest plot, or None where nothing can be compared yet."""
+    unit = Unit.of(summary.metric)
+    groups = [(ablation.title, _effects(ablation, unit)) for ablation in summary.ablations]
+    if all(effect.difference is None for _, effects in groups for effect in effects):
+        return None
+    levels = " and ".join(sorted({interval_header(ablation)[1:-1] for ablation in summary.ablations}))
+    caption = (
+        f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
+        "grey: the margin. ▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
+    )
+    return Illustration(FOREST, caption, draw_forest(groups, _scale(summary.margin, unit)))
 
 
-def add_legend(axes: Axes, count: int) -> None:
-    """Name the arms inside the axes, or beneath them where they are too many to leave room."""
-    if count <= MOST_INSIDE:
-        axes.legend(loc="best")
-        return
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=7)
+def illustrations(
+    planned: PlannedAblation, ablation: AblationSummary, results: Results, artifact: Artifact
+) -> Iterator[Illustration]:
+    """Yield the figures of a question, in the order of the page."""
+    study = results.plan.study
+    unit, folder = Unit.of(study.metric), f"figures/{ablation.name}"
+    arms = {name: results.of(arm) for name, arm in _named(planned)}
+    effects = _effects(ablation, unit)
+    if any(effect.difference is not None for effect in effects):
+        what = unit.in_differences(f"Difference to the base in {unit.name}")
+        caption = f"{what}, with {interval_header(ablation)[1:-1]} intervals; grey: the margin"
+        png = draw_forest([("", effects)], _scale(study.margin, unit))
+        yield Illustration(f"{folder}_differences.png", caption, png)
+    panels = _interplay(ablation, unit)
+    if panels:
+        caption = (
+            f"{unit.name.capitalize()} by the levels of the factors: lines that are not parallel are an interaction"
+        )
+        yield Illustration(f"{folder}_factors.png", caption, draw_interplay(panels, unit.in_values))
+    curves = [curve for name, arm in arms.items() if (curve := _curve(name, arm))]
+    if curves:
+        caption = "Validation accuracy by epoch: the mean over the seeds, and the band from the lowest to the highest"
+        yield Illustration(f"{folder}_curves.png", caption, draw_curves(curves, "validation accuracy, %"))
+    costs = _points(ablation, unit)
+    if costs:
+        caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
+        yield Illustration(f"{folder}_cost.png", caption, draw_costs(costs, unit.in_values))
+    bests = _expected_best(ablation)
+    if bests:
+        caption = "Expected best validation accuracy of the first tuning trials: what more trials would have brought"
+        yield Illustration(f"{folder}_tuning.png", caption, draw_expected_best(bests, "expected best, %"))
+    for name, arm in arms.items() if _asks_about_transformer(planned) else ():
+        found = _examples(arm, artifact)
+        if found:
+            seed, examples = found
+            caption = f"What the transformer of `{name}` does (seed {seed}): original | yellow bar | rectified"
+            yield Illustration(f"{folder}_gallery_{name}.png", caption, draw_gallery(examples))
 
 
-def legend_height(count: int) -> float:
-    """Return how many inches a legend beneath the axes adds to a figure."""
-    return 0.17 * -(-count // LEGEND_COLUMNS) if count > MOST_INSIDE else 0.0
+def _scale(margin: float, unit: Unit) -> Scale:
+    most = unit.scale if unit.points else math.inf
+    return Scale(unit.in_differences("difference to base"), margin * unit.scale, most)
 
 
-def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
-    """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
-    with new_figure(6.4, 3.6 + legend_height(len(curves))) as (figure, png):
-        axes = figure.subplots()
-        for index, curve in enumerate(curves):
-            colour, line, marker = look(index)
-            axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-            label = f"{curve.name} ({curve.seeds} seed{'s' * (curve.seeds != 1)})"
-            single = marker if len(curve.epochs) == 1 else ""
-            axes.plot(curve.epochs, curve.mean, line, color=colour, label=label, linewidth=1.6, marker=single)
-        axes.set(xlabel="epoch", ylabel=ylabel)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_legend(axes, len(curves))
-    return png.getvalue()
+def _asks_about_transformer(planned: PlannedAblation) -> bool:
+    return any(path.startswith(TRANSFORMER) for arm, _ in planned.arms for path in arm.set)
 
 
-def draw_costs(points: Sequence[Point], ylabel: str) -> bytes:
-    """Return the metric against FLOPs: a small mark for each seed, a large one for the mean."""
-    with new_figure(6.4, 3.6 + legend_height(len(points))) as (figure, png):
-        axes = figure.subplots()
-        for index, point in enumerate(points):
-            colour, _, marker = look(index)
-            axes.plot([point.cost] * len(point.values), point.values, marker, color=colour, markersize=4, alpha=0.45)
-            axes.plot([point.cost], [point.mean], marker, color=colour, markersize=9, label=point.name, linestyle="")
-        axes.set(xlabel="floating-point operations a picture", ylabel=ylabel, xscale="log")
-        _readable_log(axes, [point.cost for point in points])
-        add_legend(axes, len(points))
-    return png.getvalue()
+def _named(planned: PlannedAblation) -> list[tuple[str, PlannedArm]]:
+    return [("base", planned.base), *((arm.name, trained) for arm, trained in planned.arms)]
 
 
-def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
-    """Return a gallery of pictures before | after, with the letter above each pair."""
-    rows = -(-len(examples) // columns)
-    with new_figure(1.9 * columns, 1.25 * rows) as (figure, png):
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for axes in grid.flat:
-            axes.set_axis_off()
-        for axes, example in zip(grid.flat, examples, strict=False):
-            axes.imshow(example.pair, interpolation="nearest")
-            axes.set_title(example.letter, fontsize=9, pad=3, parse_math=False)  # it may come from an archive
-    return png.getvalue()
+def _effects(ablation: AblationSummary, unit: Unit) -> list[Effect]:
+    return [
+        Effect(
+            arm.name,
+            arm.verdict or "unreplicated",
+            None if arm.difference is None else arm.difference * unit.scale,
+            None if arm.interval is None else (arm.interval[0] * unit.scale, arm.interval[1] * unit.scale),
+            f", look {arm.look}" if arm.stopped and arm.verdict != "invalid" else "",
+        )
+        for arm in ablation.arms[1:]
+    ]
 
 
-@contextmanager
-def new_figure(width: float, height: float) -> Iterator[tuple[Figure, io.BytesIO]]:
-    """Give a figure of this size in inches, and write it as PNG when the block ends: the same bytes every time."""
-    png = io.BytesIO()
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE, "backend": "agg"}), warnings.catch_warnings():  # type: ignore[dict-item]
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # a title may hold letters that the font has not
-        figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, png
-        figure.savefig(png, format="png", metadata={"Software": None})
+def _interplay(ablation: AblationSummary, unit: Unit) -> list[Interplay]:
+    """Return the metric by the levels of each pair of factors, over the levels of all others."""
+    if not ablation.effects:
+        return []
+    cells = [arm for arm in ablation.arms if arm.set.keys() <= ablation.factors.keys()]
+    common = sorted(set.intersection(*(set(arm.seeds) for arm in cells)))  # the effects are those of these seeds
+    return [
+        Interplay(
+            across,
+            along,
+            tuple(setting_value(level) for level in ablation.factors[across]),
+            {
+                setting_value(level): [
+                    _cell([arm for arm in cells if _has(arm, {across: other, along: level}, ablation)], common, unit)
+                    for other in ablation.factors[across]
+                ]
+                for level in ablation.factors[along]
+            },
+        )
+        for across, along in itertools.combinations(ablation.factors, 2)
+    ]
 
 
-def _readable_log(axes: Axes, costs: Sequence[float]) -> None:
-    """Label each arm's cost in plain numbers: a decade's ticks say nothing where all costs lie within one."""
-    axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
-    gap = max(1.15, (max(costs) * 1.6 / (min(costs) / 1.6)) ** (1 / 9))  # nine labels fit beside one another
-    distinct: list[float] = []
-    for cost in sorted(costs):
-        if not distinct or cost > distinct[-1] * gap:
-            distinct.append(cost)
-    axes.set_xticks(distinct)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_short(value)))
-    axes.minorticks_off()
+def _has(arm: ArmSummary, levels: dict[str, Any], ablation: AblationSummary) -> bool:
+    return all(arm.set.get(path, ablation.factors[path][0]) == level for path, level in levels.items())
+
+
+def _cell(arms: Sequence[ArmSummary], seeds: Sequence[int], unit: Unit) -> tuple[float, tuple[float, ...]]:
+    """Return the mean over some arms and seeds, and the mean over the arms on each seed."""
+    by_seed = [dict(zip(arm.seeds, arm.values, strict=True)) for arm in arms]
+    values = [unit.scale * float(np.mean([one[seed] for one in by_seed])) for seed in seeds]
+    return float(np.mean(values)), tuple(values)
+
+
+def _curve(name: str, arm: ArmResults) -> Curve | None:
+    """Return the mean and the range over the seeds, as far as the shortest of them goes."""
+    series = [run.history[CURVE] for run in arm.runs.values() if run.outcome == "finished"]
+    if not series:
+        return None
+    epochs = min(len(values) for values in series)
+    values = 100 * np.array([values[:epochs] for values in series])  # (seeds, epochs), per cent
+    return Curve(name, np.arange(1, epochs + 1), values.mean(0), values.min(0), values.max(0), len(series))
+
+
+def _points(ablation: AblationSummary, unit: Unit) -> list[Point]:
+    return [
+        Point(arm.name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
+        for arm in ablation.arms
+        if arm.flops and arm.mean is not None
+    ]
+
+
+def _expected_best(ablation: AblationSummary) -> list[tuple[str, tuple[float, ...]]]:
+    return [
+        (name, tuple(100 * score for score in scores if score is not None))
+        for name, scores in ablation.expected_best.items()
+    ]
+
+
+def _examples(arm: ArmResults, artifact: Artifact) -> tuple[int, list[Example]] | None:
+    """Return the pictures that the arm's first run with a transformer kept, and that run's seed."""
+    for seed, run in sorted(arm.runs.items()):
+        if _has_gallery(run):
+            with np.load(artifact(run.run_id, GALLERY_FILE), allow_pickle=False) as file:
+                triples = zip(file["letters"], file["originals"], file["rectified"], strict=True)
+                return seed, [Example(str(letter), side_by_side(before, after)) for letter, before, after in triples]
+    return None
+
+
+def _has_gallery(run: RunRecord) -> bool:
+    transforms = run.settings["model.transformer.kind"] != "none" and not run.settings["model.factory"]
+    return run.outcome == "finished" and transforms

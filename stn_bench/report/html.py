@@ -11,9 +11,9 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
-from stn_bench.report.answer import WORDS
-from stn_bench.report.columns import anchor
 from stn_bench.report.page import templates
+from stn_bench.report.sentences import WORDS
+from stn_bench.report.tables import anchor
 
 NUMBER = re.compile(r"<td>(?=[+−≥≤&\d–][^<]{0,30}</td>)")
 VERDICT = re.compile(rf"(<td[^>]*>|<strong>)({'|'.join(WORDS)})\b", re.IGNORECASE)

@@ -6,11 +6,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from stn_bench.report.answer import answer
-from stn_bench.report.columns import Row, Table, arm_table, notes
+from stn_bench.analysis.summary import AblationSummary, Summary
 from stn_bench.report.page import rules
-from stn_bench.report.summary import AblationSummary, Summary
-from stn_bench.report.words import Unit
+from stn_bench.report.sentences import answer
+from stn_bench.report.tables import Row, Table, arm_table, notes
+from stn_bench.system.format import Unit
 
 PREAMBLE = r"""\documentclass{article}
 \usepackage[T1]{fontenc}

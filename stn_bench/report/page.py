@@ -7,13 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import jinja2
 
-from stn_bench.metrics import METRICS
-from stn_bench.report import columns
-from stn_bench.report.answer import answer, confirmed, seeds_in_words
-from stn_bench.report.illustrations import Illustration
-from stn_bench.report.summary import AblationSummary, Summary
-from stn_bench.report.words import Unit, counted, level_in_words, listed, settings_in_words
+from stn_bench.analysis.summary import AblationSummary, Summary
+from stn_bench.report import tables as columns
+from stn_bench.report.figures import Illustration
+from stn_bench.report.sentences import answer, confirmed, seeds_in_words
 from stn_bench.stats import ALPHA
+from stn_bench.subjects.stn.metrics import METRICS
+from stn_bench.system.format import Unit, counted, level_in_words, listed, settings_in_words
 
 GUIDE = "../../docs/statistics.md"
 """Where the committed reports find what explains their columns."""

@@ -1,0 +1,1 @@
+"""What may be said of a study: verdicts, looks, claims, caveats, power and cost. Pure."""

@@ -1,0 +1,105 @@
+"""The confirmation of a question's best arm: chosen on the study's seeds, and judged on seeds that chose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import BaseModel, ConfigDict
+
+from stn_bench.analysis.looks import selected_arm
+from stn_bench.analysis.verdicts import ArmVerdict
+from stn_bench.stats import Comparison, Verdict, compare, known, known_interval
+from stn_bench.study.catalogue import Study
+from stn_bench.study.plan import PlannedAblation
+from stn_bench.tracking.results import ArmResults, Results
+
+
+class ConfirmationSummary(BaseModel):
+    """The best arm of a question, chosen on the study's seeds and trained again on seeds that chose nothing.
+
+    Args:
+        arm: the arm that was chosen.
+        seeds: the fresh seeds that both it and the base finished.
+        values: its primary metric on each of them.
+        base_values: the base's.
+        selected_difference: difference to the base on the seeds that chose it; the best of several looks too good.
+        selected_interval: its interval.
+        difference: difference to the base on the fresh seeds.
+        interval: its 95 % t-interval.
+        p: two-sided p of the paired t-test; one comparison, nothing to correct for.
+        wins: number of fresh seeds on which it is the better one.
+        agrees: whether the fresh seeds bear the verdict out: their interval excludes 0 on the side of the selected
+            difference, or, where the verdict was equivalent, lies within the margin. Never where more of them
+            failed, for the arm or for the base, than the study allows.
+        failed: fresh seed -> why the arm or the base diverged or crashed on it.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    arm: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    base_values: tuple[float, ...]
+    selected_difference: float | None
+    selected_interval: tuple[float, float] | None
+    difference: float | None
+    interval: tuple[float, float] | None
+    p: float | None
+    wins: int | None
+    agrees: bool
+    failed: dict[int, str] = {}
+
+
+def confirmation_of(
+    planned: PlannedAblation, results: Results, found: Mapping[str, ArmVerdict]
+) -> ConfirmationSummary | None:
+    """Return what fresh seeds say of a question's best arm; None as long as it and its base have no such seed yet.
+
+    Args:
+        planned: the question.
+        results: the study's results.
+        found: the verdicts on the question's arms.
+    """
+    study, name = results.plan.study, selected_arm(planned, results, found)
+    if name is None:
+        return None
+    arm, base = results.of(planned.arm(name)), results.of(planned.base)
+    ours, theirs = (one.confirmed_values(study.metric) for one in (arm, base))
+    seeds = [seed for seed in study.confirm if seed in ours and seed in theirs]
+    if not seeds:
+        return None
+    selected, fresh = found[name].judgement.comparison, compare(ours, theirs, study.direction)
+    failures = [_failures(one) for one in (arm, base)]
+    is_sound = all(len(failed) <= study.max_failed for failed in failures)
+    return ConfirmationSummary(
+        arm=name,
+        seeds=tuple(seeds),
+        values=tuple(ours[seed] for seed in seeds),
+        base_values=tuple(theirs[seed] for seed in seeds),
+        selected_difference=known(selected.difference),
+        selected_interval=known_interval(selected.low, selected.high),
+        difference=known(fresh.difference),
+        interval=known_interval(fresh.low, fresh.high),
+        p=known(fresh.p),
+        wins=fresh.wins,
+        agrees=is_sound and _agrees(selected, fresh, found[name].word, study),
+        failed=failures[1] | failures[0],
+    )
+
+
+def _agrees(selected: Comparison, fresh: Comparison, word: Verdict, study: Study) -> bool:
+    if word == "equivalent":
+        return -study.margin < fresh.low and fresh.high < study.margin
+    return fresh.low > 0 if selected.difference > 0 else fresh.high < 0 and selected.difference < 0
+
+
+def _failures(arm: ArmResults) -> dict[int, str]:
+    """Return fresh seed -> which arm failed on it, and why."""
+    diverged = {seed: run for seed, run in arm.confirmed.items() if run.outcome == "diverged"}
+    return {
+        seed: f"`{arm.arm.name}` {run.outcome}: {run.reason}"
+        for seed, run in (diverged | dict(arm.unconfirmed)).items()
+    }
+
+
+__all__ = ["ConfirmationSummary", "confirmation_of"]

@@ -1,0 +1,209 @@
+"""The figures of verdicts, drawn by matplotlib: numbers in, PNG bytes out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from stn_bench.figure import COLOURS, add_legend, legend_height, look, new_figure
+
+# Marker and colour of each verdict: told apart without colour too, by shape and by being filled.
+LOOKS = {
+    "better": ("^", COLOURS[3], "full"),
+    "worse": ("v", COLOURS[4], "full"),
+    "equivalent": ("s", COLOURS[6], "full"),
+    "undecided": ("o", "#666666", "none"),
+    "unreplicated": ("D", "#999999", "none"),
+    "invalid": ("x", "#999999", "full"),
+}
+ROW = 0.23
+"""Height of a row in inches."""
+
+FARTHEST = 4.0
+"""Intervals are cut where they reach this many times farther than the largest difference."""
+
+LONGEST = 66
+"""Letters of a heading that fit."""
+
+LONGEST_NAME = 32
+"""Letters of an arm's name that leave room for the plot."""
+
+UNEVEN = 12.0
+"""A largest difference this many times the median asks for a scale that is logarithmic beyond the margin."""
+
+
+@dataclass(frozen=True)
+class Effect:
+    """An arm's difference to the base with its interval; None where nothing has finished.
+
+    Args:
+        name: the arm.
+        verdict: its verdict.
+        difference: the mean difference.
+        interval: its interval; None where one seed leaves none.
+        note: what stands behind the verdict's word.
+    """
+
+    name: str
+    verdict: str
+    difference: float | None
+    interval: tuple[float, float] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What the differences are measured in, and which of them are small.
+
+    Args:
+        label: what stands below the axis.
+        margin: smaller differences count as equivalent.
+        most: no difference can be larger, so no axis is; 100 points for an accuracy.
+    """
+
+    label: str
+    margin: float
+    most: float = math.inf
+
+
+@dataclass(frozen=True)
+class Interplay:
+    """The metric by the levels of two factors, over the levels of all others.
+
+    Args:
+        across: the factor whose levels stand side by side.
+        along: the factor whose levels are the lines.
+        levels: levels of `across`.
+        lines: level of `along` -> one value for each level of `across`, and for each of those the values by seed.
+    """
+
+    across: str
+    along: str
+    levels: tuple[str, ...]
+    lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]] = field(default_factory=dict)
+
+
+def draw_forest(groups: Sequence[tuple[str, Sequence[Effect]]], scale: Scale) -> bytes:
+    """Return a forest plot: each arm's difference to its base with its interval, and the margin around 0.
+
+    Args:
+        groups: (heading, arms); a heading of "" takes no row.
+        scale: what the differences are measured in.
+    """
+    rows: list[str | Effect] = []
+    for heading, effects in groups:
+        rows += [heading, *effects] if heading else list(effects)
+    drawn = [row for row in rows if isinstance(row, Effect) and row.difference is not None]
+    with new_figure(7.2, 0.75 + ROW * max(len(rows), 3)) as (figure, png):
+        axes = figure.subplots()
+        axes.axvspan(-scale.margin, scale.margin, color="#999999", alpha=0.22, linewidth=0)
+        axes.axvline(0, color="#000000", linewidth=0.8)
+        _set_range(axes, drawn, scale)
+        for place, row in enumerate(reversed(rows)):
+            if isinstance(row, Effect):
+                _draw_effect(axes, place, row)
+            else:
+                _draw_heading(axes, place, row)
+        axes.set(yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
+        axes.set_yticklabels([_cut(row.name, LONGEST_NAME) if isinstance(row, Effect) else "" for row in rows[::-1]])
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="y", visible=False)
+    return png.getvalue()
+
+
+def _set_range(axes: Axes, effects: Sequence[Effect], scale: Scale) -> None:
+    """Show all differences, and as much of the intervals as leaves the differences readable."""
+    sizes = sorted(abs(effect.difference or 0.0) for effect in effects) or [0.0]
+    reach = min(FARTHEST * max(sizes[-1], scale.margin), scale.most)
+    ends = [end for effect in effects for end in effect.interval or (effect.difference or 0.0,)]
+    low = max(min([*ends, -2 * scale.margin]), -reach)
+    high = min(max([*ends, 2 * scale.margin]), reach)
+    label = scale.label
+    if len(effects) > 2 and sizes[-1] > UNEVEN * max(median(sizes), scale.margin):
+        axes.set_xscale("symlog", linthresh=2 * scale.margin, linscale=1.0, subs=[3])
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        label = f"{label}; logarithmic beyond ±{2 * scale.margin:g}"
+        low, high = max(1.4 * low, -scale.most), min(1.4 * high, scale.most)
+    else:
+        low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
+    axes.set(xlim=(low, high), xlabel=label)
+
+
+def _draw_heading(axes: Axes, row: int, heading: str) -> None:
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    place = ("axes fraction", "data")
+    text = axes.annotate(_cut(heading, LONGEST), (0.0, row), xycoords=place, va="center", weight="bold", bbox=box)
+    text.set_parse_math(False)  # a dollar in a title is a dollar
+
+
+def _cut(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _draw_effect(axes: Axes, row: int, effect: Effect) -> None:
+    marker, colour, fill = LOOKS[effect.verdict]
+    low, high = axes.get_xlim()
+    text = f"{effect.verdict}{effect.note}"
+    axes.annotate(
+        text, (1.015, row), xycoords=("axes fraction", "data"), va="center", annotation_clip=False, fontsize=8
+    )
+    if effect.difference is None:
+        return
+    if effect.interval:
+        start, end = max(effect.interval[0], low), min(effect.interval[1], high)
+        axes.plot([start, end], [row, row], color=colour, linewidth=1.8, solid_capstyle="butt")
+        for end_of_axes, reached, arrow in ((low, start, "<"), (high, end, ">")):
+            if reached == end_of_axes:  # what is cut ends in an arrow
+                axes.plot([reached], [row], arrow, color=colour, markersize=5, clip_on=False)
+    face = "white" if fill == "none" else colour
+    axes.plot([effect.difference], [row], marker, color=colour, markerfacecolor=face, markersize=6, mew=1.4, zorder=3)
+
+
+def draw_interplay(panels: Sequence[Interplay], ylabel: str) -> bytes:
+    """Return an interaction plot for each pair of factors: lines that are not parallel are an interaction."""
+    columns = min(len(panels), 2)
+    rows = -(-len(panels) // columns)
+    with new_figure(7.2 if columns > 1 else 5.4, 3.3 * rows) as (figure, png):
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes in grid.flat[len(panels) :]:
+            axes.set_axis_off()
+        for axes, panel in zip(grid.flat, panels, strict=False):
+            _draw_panel(axes, panel)
+            axes.set_ylabel(ylabel)
+    return png.getvalue()
+
+
+def _draw_panel(axes: Axes, panel: Interplay) -> None:
+    places = range(len(panel.levels))
+    for index, (level, cells) in enumerate(panel.lines.items()):
+        colour, line, marker = look(index)
+        shift = 0.05 * (index - (len(panel.lines) - 1) / 2)
+        for place, (_, values) in zip(places, cells, strict=True):
+            axes.plot([place + shift] * len(values), values, marker, color=colour, markersize=3.5, alpha=0.45)
+        means = [mean for mean, _ in cells]
+        axes.plot([place + shift for place in places], means, line, color=colour, marker=marker, label=level)
+    axes.set(xlabel=panel.across, xlim=(-0.4, len(panel.levels) - 0.6))
+    axes.set_xticks(places, panel.levels)
+    axes.legend(loc="best", title=panel.along, title_fontsize=8, fontsize=8)
+
+
+def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: str) -> bytes:
+    """Return the expected best score against the number of trials, a line an arm."""
+    with new_figure(6.4, 3.6 + legend_height(len(curves))) as (figure, png):
+        axes = figure.subplots()
+        for index, (name, scores) in enumerate(curves):
+            colour, line, marker = look(index)
+            trials = range(1, len(scores) + 1)
+            axes.plot(trials, scores, line, color=colour, marker=marker, markersize=4, label=name)
+        axes.set(xlabel="tuning trials", ylabel=ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        add_legend(axes, len(curves))
+    return png.getvalue()

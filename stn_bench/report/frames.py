@@ -1,0 +1,88 @@
+"""The runs and the verdicts as tables for programs: `runs.csv`, which `stn_bench.runs` returns, and `verdicts.csv`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from stn_bench.analysis.summary import ArmSummary, Summary
+from stn_bench.study.plan import Phase, PlannedArm
+from stn_bench.subjects.stn.config import setting_paths
+from stn_bench.subjects.stn.metrics import METRICS
+from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.results import ArmResults, Results
+
+COLUMNS = ("study", "ablation", "arm", "phase", "seed", "trial", "status", "run_key", "run_id")
+
+
+def runs_table(results: Results) -> pd.DataFrame:
+    """Return one line a run: what it was, every resolved setting, every final metric and every cost.
+
+    A run that another study trained is listed under the arm and the phase that it serves in this one.
+    """
+    rows = [_row(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm)]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *setting_paths(), *METRICS])
+
+
+def _phases(arm: ArmResults) -> Iterator[tuple[Phase, RunRecord]]:
+    for record in arm.trials:
+        yield "tune", record
+    for record in (*_by_seed(arm.runs), *arm.crashed.values()):
+        yield "verdict", record
+    for record in (*_by_seed(arm.confirmed), *arm.unconfirmed.values()):
+        yield "confirm", record
+
+
+def _by_seed(runs: Mapping[int, RunRecord]) -> list[RunRecord]:
+    return [run for _, run in sorted(runs.items())]
+
+
+def _row(record: RunRecord, arm: PlannedArm, phase: Phase) -> dict[str, Any]:
+    identity = {
+        "study": arm.study,
+        "ablation": arm.ablation,
+        "arm": arm.name,
+        "phase": phase,
+        "seed": record.seed,
+        "trial": record.trial,
+        "status": record.outcome,
+        "run_key": record.run_key,
+        "run_id": record.run_id,
+    }
+    return identity | record.settings | {name: record.metrics.get(name) for name in METRICS}
+
+
+def verdicts_table(summary: Summary) -> pd.DataFrame:
+    """Return one line for each question and arm, the base first, with every number of the summary.
+
+    Ends of intervals have columns of their own; what belongs together by seed is joined by spaces, settings are JSON.
+    """
+    rows = [
+        {"study": summary.study, "ablation": ablation.name, "metric": summary.metric, "margin": summary.margin}
+        | _verdict_row(arm)
+        for ablation in summary.ablations
+        for arm in ablation.arms
+    ]
+    return pd.DataFrame(rows, dtype=object)  # whole numbers stay whole beside what is missing
+
+
+def _verdict_row(arm: ArmSummary) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for name, value in arm.model_dump(mode="json", exclude={"layers"}).items():
+        if name.endswith("interval"):
+            row |= {f"{name}_low": value and value[0], f"{name}_high": value and value[1]}
+        elif isinstance(value, dict):
+            row[name] = json.dumps(value, ensure_ascii=False) if value else ""
+        elif isinstance(value, list):
+            row[name] = ("; " if name == "flags" else " ").join(map(str, value))
+        else:
+            row[name] = value
+    return row
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Return the table as CSV, the same text for the same runs."""
+    return str(table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))

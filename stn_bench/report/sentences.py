@@ -1,0 +1,204 @@
+"""What came of a question, in sentences made of what its files and its runs say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
+
+from stn_bench.analysis.confirmation import ConfirmationSummary
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, EffectSummary
+from stn_bench.stats import ALPHA, FEWEST_SEEDS, Verdict
+from stn_bench.system.format import Unit, counted, listed, p_value, setting_value
+
+WORDS: tuple[Verdict, ...] = get_args(Verdict)
+"""The six words, in the order in which arms are told."""
+
+PARTS = {"model.transformer": "the transformer", "model.norm": "normalisation"}
+"""Parts of the model that a setting `kind` = none takes away, by their path."""
+
+WIDTH = "model.width"
+MOST_SETTINGS = 2
+MOST_NAMED = 4
+
+
+def answer(ablation: AblationSummary, unit: Unit) -> str:
+    """Return what came of a question in a line of Markdown: the most telling arm in words, the others by verdict."""
+    arms = ranked(ablation)
+    if not arms:
+        return "No arm to compare."
+    lead, others = arms[0], arms[1:]
+    rest = [arm for arm in others if arm is not companion(lead, ablation)]
+    parts = [f"**{_word(lead).capitalize()}**: {sentence(lead, ablation, unit)}."]
+    for word in WORDS:
+        named = [arm for arm in rest if _word(arm) == word]
+        also = "Also" if word == _word(lead) else f"**{word.capitalize()}**:"
+        parts += [f"{also} {_in_short(named, unit)}."] if named else []
+    if ablation.factors:
+        parts.append(interplay(ablation.effects, unit))
+    if ablation.confirmation is not None:
+        parts.append(confirmed(ablation.confirmation, unit))
+    return " ".join(parts)
+
+
+def ranked(ablation: AblationSummary) -> list[ArmSummary]:
+    """Return the arms of a question, the most telling first: by verdict, then the larger difference.
+
+    An arm at the cost of the base completes the arm that it matches, and never stands before it.
+    """
+
+    def rank(arm: ArmSummary) -> tuple[int, bool, float]:
+        completes = any(companion(other, ablation) is arm for other in ablation.arms[1:])
+        return WORDS.index(_word(arm)), completes, -abs(arm.difference or 0.0)
+
+    return sorted(ablation.arms[1:], key=rank)
+
+
+def companion(arm: ArmSummary, ablation: AblationSummary) -> ArmSummary | None:
+    """Return the arm that makes the same change at the base's cost, or None."""
+    if arm.match:
+        return None
+    return next((other for other in ablation.arms[1:] if other.match and moved(other) == arm.set), None)
+
+
+def moved(arm: ArmSummary) -> Mapping[str, Any]:
+    """Return what an arm sets of its own: without the width that gives it the base's cost."""
+    return {path: value for path, value in arm.set.items() if not (arm.match and path == WIDTH)}
+
+
+def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
+    """Return what came of an arm, and of the same change at equal cost, without the verdict's word and a full stop."""
+    subject = _subject(arm)
+    if arm.verdict == "invalid":
+        said = f"{subject} nothing can be said, {arm.reason}"
+    elif arm.difference is None:
+        said = f"{subject} no seed has finished yet that the base finished too"
+    elif arm.verdict == "unreplicated":
+        said = f"{subject} {_so_far(arm, unit)}"
+    else:
+        said = f"{subject} {_found(arm, unit)}{_stopped(arm)}"
+    matched = companion(arm, ablation)
+    return said if matched is None else f"{said}; {_at_equal_cost(arm, matched, unit)}"
+
+
+def _word(arm: ArmSummary) -> Verdict:
+    return arm.verdict or "unreplicated"
+
+
+def _subject(arm: ArmSummary) -> str:
+    """Return what an arm changes, and its name: "without the transformer (`none`)"."""
+    settings = moved(arm)
+    at_cost = "at the base's FLOPs, " if arm.match else ""
+    if len(settings) > MOST_SETTINGS:
+        return f"{at_cost}with the {len(settings)} settings of `{arm.name}`"
+    parts = {path: path.rpartition(".") for path in settings}
+    gone = [part for path, (part, _, kind) in parts.items() if kind == "kind" and settings[path] == "none"]
+    left = [f"`{path}` = {setting_value(settings[path])}" for path, (part, *_) in parts.items() if part not in gone]
+    without = f"without {listed([PARTS.get(part, f'`{part}`') for part in gone])}" if gone else ""
+    changes = [without, f"with {listed(left)}" if left else ""]
+    return f"{at_cost}{listed(list(filter(None, changes))) or 'unchanged'} (`{arm.name}`)"
+
+
+def _found(arm: ArmSummary, unit: Unit) -> str:
+    """Return a difference and its interval in words, and on how many seeds it has that sign."""
+    difference = arm.difference or 0.0
+    if arm.verdict in ("better", "worse"):
+        count = arm.wins if arm.verdict == "better" else arm.losses
+        return f"{_moves(difference, unit)} {unit.amount(difference, arm.interval)}, on {count} of {arm.pairs} seeds"
+    ahead = f"{unit.change(difference, arm.interval)}, ahead on {arm.wins} of {arm.pairs} seeds"
+    if arm.verdict == "equivalent":
+        return f"{unit.name} stays within the margin: {ahead}"
+    return f"no effect on {unit.name} could be shown: {ahead}; {_still_needed(arm)}"
+
+
+def _moves(difference: float, unit: Unit) -> str:
+    if unit.points:
+        return f"the model {'gains' if difference > 0 else 'loses'}"
+    return f"{unit.name} {'rises' if difference > 0 else 'falls'} by"
+
+
+def _so_far(arm: ArmSummary, unit: Unit) -> str:
+    count = counted(arm.pairs or 0, "seed")
+    return (
+        f"{unit.name} moved by {unit.signed(arm.difference)}{unit.points} on {count}; a verdict needs {FEWEST_SEEDS}"
+    )
+
+
+def _still_needed(arm: ArmSummary) -> str:
+    if arm.more_seeds is None:
+        return "a thousand more seeds might not decide it"
+    return f"about {counted(arm.more_seeds, 'more seed')} would decide it"
+
+
+def _stopped(arm: ArmSummary) -> str:
+    return f", stopped at look {arm.look}" if arm.stopped else ""
+
+
+def _at_equal_cost(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
+    """Return what is left of an arm's difference at the base's cost."""
+    name, ours, theirs = f"(`{matched.name}`)", arm.difference or 0.0, matched.difference or 0.0
+    if matched.verdict in ("better", "worse"):
+        amount = unit.amount(theirs, matched.interval)
+        if matched.verdict == arm.verdict and abs(theirs) <= abs(ours):
+            return f"of that, {amount} remain at equal cost {name}"
+        return f"at equal cost {name} {_moves(theirs, unit).replace('the model', 'it')} {amount}"
+    if matched.verdict == "equivalent":
+        nothing = "nothing beyond the margin remains" if arm.verdict in ("better", "worse") else "equivalent"
+        return f"at equal cost {name} {nothing}: {unit.change(theirs, matched.interval)}"
+    colon = ":" * (matched.verdict == "undecided")
+    return f"at equal cost {name} {_word(matched)}{colon} {_numbers(matched, unit)}"
+
+
+def _in_short(arms: Sequence[ArmSummary], unit: Unit) -> str:
+    """Return some arms of one verdict, each with its number."""
+    named = [f"`{arm.name}` {_numbers(arm, unit)}" for arm in arms[:MOST_NAMED]]
+    more = len(arms) - len(named)
+    return listed([*named, f"{more} more"] if more else named)
+
+
+def _numbers(arm: ArmSummary, unit: Unit) -> str:
+    """Return an arm's difference, or in brackets why there is none to speak of."""
+    if arm.verdict == "invalid":
+        return f"({arm.reason})"
+    if arm.difference is None or arm.verdict == "unreplicated":
+        return f"({len(arm.seeds)} of {arm.planned} seeds finished)"
+    note = f" (about {counted(arm.more_seeds, 'more seed')})" if arm.more_seeds else ""
+    return f"{unit.change(arm.difference, arm.interval)}{note}"
+
+
+def interplay(effects: Sequence[EffectSummary], unit: Unit) -> str:
+    """Return which factors act together, the largest interaction first."""
+    both = sorted((effect for effect in effects if len(effect.levels) == 2), key=lambda one: -abs(one.value))
+    shown = [effect for effect in both if effect.p_adjusted < ALPHA]
+    if not both:
+        return "Whether the factors act together takes three seeds of every combination."
+    if not shown:
+        return "That the factors act together could not be shown."
+    return f"The factors act together: {'; '.join(_interaction(effect, unit) for effect in shown[:2])}."
+
+
+def _interaction(effect: EffectSummary, unit: Unit) -> str:
+    return (
+        f"{effect_name(effect)}: {unit.change(effect.value, effect.interval)}, Holm's p {p_value(effect.p_adjusted)}"
+    )
+
+
+def effect_name(effect: EffectSummary) -> str:
+    """Return the levels of an effect: "`a` = x" for a main effect, joined by "×" for an interaction."""
+    return " × ".join(f"`{path}` = {setting_value(level)}" for path, level in effect.levels.items())
+
+
+def confirmed(found: ConfirmationSummary, unit: Unit) -> str:
+    """Return what fresh seeds say of the best arm, beside what the seeds said that chose it."""
+    seeds = f"{counted(len(found.seeds), 'fresh seed')} ({seeds_in_words(found.seeds)})"
+    chosen = f"chosen at {unit.change(found.selected_difference, found.selected_interval)}"
+    fresh = f"{unit.change(found.difference, found.interval)}, ahead on {found.wins} of {len(found.seeds)}"
+    agrees = "bear that out" if found.agrees else "do not bear that out"
+    failed = "".join(f" Fresh seed {seed} failed: {why}." for seed, why in found.failed.items())
+    return f"`{found.arm}` was {chosen}; {seeds} {agrees}: {fresh}, p {p_value(found.p)}.{failed}"
+
+
+def seeds_in_words(seeds: Sequence[int]) -> str:
+    """Return seeds in short: "1–5" where they follow one another."""
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
+        return f"{seeds[0]}–{seeds[-1]}"
+    return ", ".join(map(str, seeds))

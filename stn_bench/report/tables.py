@@ -1,0 +1,356 @@
+"""The columns of the report's tables, and the notes beneath them: what stands in each cell, for any format.
+
+Cells are Markdown of the simplest kind: `code` and **bold**.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from stn_bench.analysis.caveats import in_short
+from stn_bench.analysis.claims import ClaimSummary
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
+from stn_bench.report.sentences import effect_name, seeds_in_words
+from stn_bench.stats import ALPHA
+from stn_bench.study.catalogue import BASE
+from stn_bench.study.plan import COSTLIER_SIGN
+from stn_bench.system.format import (
+    Unit,
+    counted,
+    level_in_words,
+    listed,
+    number,
+    p_value,
+    settings_in_words,
+)
+
+NOTHING = "–"
+Row = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text.
+
+    Args:
+        header: what stands above each column.
+        rows: the cells, row by row.
+    """
+
+    header: Row
+    rows: tuple[Row, ...]
+
+    def without_empty(self) -> Table:
+        """Return the table without the columns that say nothing in any row."""
+        kept = [index for index in range(len(self.header)) if any(row[index] != NOTHING for row in self.rows)]
+        return Table(
+            tuple(self.header[index] for index in kept),
+            tuple(tuple(row[index] for index in kept) for row in self.rows),
+        )
+
+
+def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
+    """Return the table of a question: one row an arm, the base first.
+
+    Args:
+        ablation: the question.
+        unit: how its metric is written.
+        looks: how many looks were planned.
+    """
+    header = (
+        "arm",
+        "what it changes",
+        "seeds",
+        unit.in_values,
+        f"{unit.in_differences('difference to base')} {interval_header(ablation)}",
+        "p (Holm)",
+        "verdict",
+        "published",
+    )
+    table = Table(header, tuple(_arm_row(arm, unit, looks) for arm in ablation.arms))
+    return table if any(arm.published for arm in ablation.arms) else Table(header[:-1], _cut(table.rows))
+
+
+def _cut(rows: Sequence[Row]) -> tuple[Row, ...]:
+    return tuple(row[:-1] for row in rows)
+
+
+def _arm_row(arm: ArmSummary, unit: Unit, looks: int) -> Row:
+    changes = settings_in_words(arm.set) if arm.set else NOTHING
+    tuned = f"; tuned: {settings_in_words(arm.chosen)}" if arm.chosen else ""
+    spread = f"{unit.value(arm.mean)} ± {unit.value(arm.sd)}" if arm.sd is not None else unit.value(arm.mean)
+    is_base = arm.name == BASE
+    return (
+        f"`{arm.name}`{mark(arm)}",
+        changes + tuned,
+        f"{len(arm.seeds)}/{arm.planned}" + (f", {len(arm.failed)} failed" if arm.failed else ""),
+        spread,
+        NOTHING if is_base else f"{unit.signed(arm.difference)} {unit.interval(arm.interval)}".strip(),
+        NOTHING if is_base else p_value(arm.p_adjusted),
+        NOTHING if is_base else _verdict(arm, looks),
+        ", ".join(f"{name} {value:g}" for name, value in arm.published.items()) or NOTHING,
+    )
+
+
+def _verdict(arm: ArmSummary, looks: int) -> str:
+    """Return the verdict's word, and what it takes to read it rightly."""
+    if arm.verdict == "undecided":
+        more = "over a thousand more seeds" if arm.more_seeds is None else counted(arm.more_seeds, "more seed")
+        return f"undecided, about {more}".replace("about over", "over")
+    if arm.stopped:
+        level = "" if arm.level in (None, 1 - ALPHA) else f", {level_in_words(arm.level or 0.0)} interval"
+        return f"{arm.verdict}, stopped at look {arm.look} of {looks}{level}"
+    return arm.verdict or NOTHING
+
+
+def interval_header(ablation: AblationSummary) -> str:
+    """Return the level of a question's intervals in brackets, such as "[95 %]"."""
+    levels = sorted({arm.level for arm in ablation.arms if arm.level is not None}) or [1 - ALPHA]
+    return f"[{' or '.join(map(level_in_words, levels))}]"
+
+
+def mark(arm: ArmSummary) -> str:
+    """Return the sign of an arm that costs over 5 % more than its base."""
+    return COSTLIER_SIGN if arm.costlier else ""
+
+
+def sure_table(ablation: AblationSummary, unit: Unit) -> Table:
+    """Return how sure each difference is: one row an arm, without the columns that tell nothing here."""
+    header = (
+        "arm",
+        "wins of pairs",
+        "P(arm > base)",
+        "effect size",
+        f"error rate ÷ base's {interval_header(ablation)}",
+        "seed correlation",
+        "p of sign flips",
+        "p of equivalence",
+        unit.in_differences("standard error from seeds"),
+        unit.in_differences("from pictures"),
+        "method",
+    )
+    return Table(header, tuple(_sure_row(arm, unit) for arm in ablation.arms[1:])).without_empty()
+
+
+def _sure_row(arm: ArmSummary, unit: Unit) -> Row:
+    ratio = arm.error_ratio_interval
+    between = f" [{number(ratio[0])}, {number(ratio[1])}]" if ratio else ""
+    return (
+        f"`{arm.name}`{mark(arm)}",
+        f"{arm.wins}/{arm.pairs}" if arm.pairs else NOTHING,
+        _superiority(arm),
+        number(arm.effect_size),
+        f"{number(arm.error_ratio)}{between}",
+        number(arm.correlation),
+        f"{p_value(arm.sign_flip_p)}{', disagrees' if arm.disagrees else ''}",
+        p_value(arm.equivalence_p),
+        unit.value(arm.seed_se),
+        unit.value(arm.picture_se),
+        arm.method or NOTHING if arm.seed_se is not None else NOTHING,
+    )
+
+
+def _superiority(arm: ArmSummary) -> str:
+    if arm.superiority is None or arm.wins is None or arm.pairs is None:
+        return NOTHING
+    return f"{'≥' if 2 * arm.wins >= arm.pairs else '≤'} {number(arm.superiority)}"
+
+
+def effect_table(ablation: AblationSummary, unit: Unit) -> Table:
+    """Return the main effects and the two-way interactions of a question's factors."""
+    header = (
+        "effect",
+        f"{unit.in_differences('change')} [95 %]",
+        "p (Holm)",
+        "method",
+    )
+    rows = [
+        (
+            effect_name(effect),
+            f"{unit.signed(effect.value)} {unit.interval(effect.interval)}",
+            p_value(effect.p_adjusted),
+            effect.method,
+        )
+        for effect in ablation.effects
+    ]
+    return Table(header, tuple(rows))
+
+
+def fairness_table(ablation: AblationSummary) -> Table | None:
+    """Return what each arm was given, or None where all were given the same."""
+    if len({given for given in ablation.fairness.values()}) < 2:
+        return None
+    header = ("arm", "tuning trials", "settings searched", "epochs", "training pictures")
+    rows = [
+        (f"`{name}`", str(given.trials), str(given.searched), str(given.epochs), f"{given.pictures:,}")
+        for name, given in ablation.fairness.items()
+    ]
+    return Table(header, tuple(rows))
+
+
+def fairness_line(ablation: AblationSummary) -> str:
+    """Return what every arm was given alike, or "" where that differs or is not told."""
+    if not ablation.fairness or fairness_table(ablation) is not None:
+        return ""
+    given = next(iter(ablation.fairness.values()))
+    tried = f"{counted(given.trials, 'tuning trial')} over {counted(given.searched, 'setting')}"
+    tuning = tried if given.trials else "no tuning"
+    return f"Every arm alike: {tuning}, {counted(given.epochs, 'epoch')}, {given.pictures:,} training pictures."
+
+
+def cost_table(ablation: AblationSummary) -> Table:
+    """Return what each arm of a question costs, and by how much that differs from the base's."""
+    header = ("arm", "parameters", "FLOPs a picture", "training", "CPU time", "a step", "peak memory")
+    return Table(header, tuple(_cost_row(arm, ablation.base) for arm in ablation.arms))
+
+
+def timed_note(ablation: AblationSummary) -> str:
+    """Return on which seeds arms are timed, or "" where it is on all of every arm's."""
+    if not ablation.timed or all(set(arm.seeds) <= set(ablation.timed) for arm in ablation.arms):
+        return ""
+    return f"Times and memory are means over the seeds that all arms have: {seeds_in_words(ablation.timed)}."
+
+
+def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
+    uncounted = "+" if arm.uncounted else ""
+    return (
+        f"`{arm.name}`{mark(arm)}",
+        _cost(arm.parameters, base.parameters, in_short),
+        _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
+        _cost(arm.seconds, base.seconds, lambda seconds: f"{seconds:.0f} s"),
+        _cost(arm.cpu_seconds, base.cpu_seconds, lambda seconds: f"{seconds:.0f} s"),
+        _cost(arm.step_ms, base.step_ms, lambda step: f"{step:.0f} ms"),
+        _cost(arm.peak_memory_mb, None, lambda memory: f"{memory:.0f} MiB"),
+    )
+
+
+def _cost(value: float | None, base: float | None, write: Callable[[float], str]) -> str:
+    return NOTHING if value is None else write(value) + _relative(value, base)
+
+
+def _relative(value: float, base: float | None) -> str:
+    if not base or value == base:
+        return ""
+    return f" ({100 * (value / base - 1):+.0f} %)".replace("-", "−")
+
+
+def run_table(summary: Summary, unit: Unit) -> Table:
+    """Return every verdict run once, with its MLflow id."""
+    rows = {
+        run_id: (f"`{arm.label}`{mark(arm)}", str(seed), unit.value(value), f"`{run_id}`")
+        for ablation in summary.ablations
+        for arm in ablation.arms
+        for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=True)
+    }
+    return Table(("arm", "seed", unit.in_values, "run"), tuple(rows.values()))
+
+
+def claim_table(summary: Summary) -> Table:
+    """Return the table of the claims: each claim, what was asked here, what came out."""
+    titles = {ablation.name: ablation.title for ablation in summary.ablations}
+    signs = {(ablation.name, arm.name): mark(arm) for ablation in summary.ablations for arm in ablation.arms}
+    rows = [
+        (
+            claim.says,
+            f"{claim.asked}{_who(claim, signs)}",
+            f"**{claim.outcome}**{_claim_numbers(claim)}",
+            f"[{claim.ablation}](#{anchor(titles[claim.ablation])})",
+        )
+        for claim in summary.claims
+    ]
+    return Table(("claim", "asked here", "what came out", "section"), tuple(rows))
+
+
+def _who(claim: ClaimSummary, signs: Mapping[tuple[str, str], str]) -> str:
+    if not claim.arm:
+        return ""
+    arms = [claim.arm, claim.against] if claim.against else [claim.arm]
+    return f" ({' against '.join(f'`{arm}`{signs[claim.ablation, arm]}' for arm in arms)})"
+
+
+def _claim_numbers(claim: ClaimSummary) -> str:
+    unit = Unit.of(claim.metric)
+    if claim.value is None:
+        return f": {claim.reason}" if claim.reason else ""
+    is_measured = claim.bound is not None
+    value = f"{unit.value(claim.value)}{unit.suffix}" if is_measured else f"{unit.signed(claim.value)}{unit.points}"
+    low, high = claim.interval or (None, None)
+    between = f"[{unit.value(low)}, {unit.value(high)}]" if is_measured else unit.interval(claim.interval)
+    return f": {unit.name} {value} {between if claim.interval else ''}".rstrip() + (
+        f"; {claim.reason}" if claim.reason else ""
+    )
+
+
+def anchor(title: str) -> str:
+    """Return the anchor that code-hosting sites give to a heading."""
+    kept = "".join(character for character in title.lower() if character.isalnum() or character in " -_")
+    return kept.replace(" ", "-")
+
+
+def notes(ablation: AblationSummary) -> Iterator[str]:
+    """Yield what a reader of a question's table must know of its arms, a sentence each."""
+    for arm in ablation.arms:
+        if arm.verdict == "invalid":
+            yield f"`{arm.name}` is invalid: {arm.reason}."
+        if arm.failed:
+            failed = ", ".join(f"{seed} ({why})" for seed, why in arm.failed.items())
+            yield f"Failed seeds of `{arm.name}`: {failed}."
+        if arm.disagrees:
+            yield f"`{arm.name}`: the sign-flip test and the t-test fall on different sides of 5 %."
+    for arm in ablation.arms:
+        yield from _flag_notes(arm)
+    uncounted = [f"`{arm.name}` ({', '.join(arm.uncounted)})" for arm in ablation.arms if arm.uncounted]
+    if uncounted:
+        yield f"A `+` marks arms with layers whose FLOPs are not counted: {listed(uncounted)}."
+    yield from filter(None, (cost_note(ablation), published_note(ablation)))
+
+
+def _flag_notes(arm: ArmSummary) -> Iterator[str]:
+    flags = [flag for flag in arm.flags if not (arm.reason and arm.reason in flag)]
+    if flags:
+        yield f"`{arm.name}` is flagged: {'; '.join(flags)}."
+    elif arm.together and arm.verdict != "invalid":
+        yield f"`{arm.name}` moves {counted(len(arm.set), 'setting')} as one factor: {arm.together}."
+
+
+def cost_note(ablation: AblationSummary) -> str:
+    """Return what the sign means that arms of a question carry, or "" where none does; how much more is a flag."""
+    more = [f"`{arm.name}`" for arm in ablation.arms if arm.costlier]
+    return f"{COSTLIER_SIGN.strip()} costs over 5 % more than the base: {', '.join(more)}." if more else ""
+
+
+def published_note(ablation: AblationSummary) -> str:
+    """Return what the published accuracies can carry, or "" where nobody tells on how many pictures they stand."""
+    pictures, base = ablation.published_pictures, ablation.base
+    lines = [
+        f"{round(base.published['accuracy'] * pictures)} of {pictures:,} right for the base and "
+        f"{round(arm.published['accuracy'] * pictures)} for `{arm.name}`, one run each: "
+        f"Fisher's exact p = {p_value(arm.published_p)}"
+        for arm in ablation.arms[1:]
+        if arm.published_p is not None
+    ]
+    if not lines:
+        return ""
+    return (
+        f"What the published accuracies can carry: {'; '.join(lines)}. What another seed would do is not even in it."
+    )
+
+
+__all__ = [
+    "Table",
+    "anchor",
+    "arm_table",
+    "claim_table",
+    "cost_note",
+    "cost_table",
+    "effect_table",
+    "fairness_line",
+    "fairness_table",
+    "mark",
+    "notes",
+    "published_note",
+    "run_table",
+    "sure_table",
+    "timed_note",
+]

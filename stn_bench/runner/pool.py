@@ -1,0 +1,210 @@
+"""The pool: the worker processes of a round. One that dies is replaced, one that takes too long is ended."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from types import FrameType
+from typing import Any, Protocol
+
+from stn_bench.runner.worker import STOP, CellEnded, CellEvent, CellStarted, Event, Halt, Shift, run_worker
+from stn_bench.system.errors import StnBenchError
+from stn_bench.system.machine import children_ignore_interrupts
+
+MAX_DEATHS = 20  # of workers one after the other, none of which came to a cell
+POLL_SECONDS = 0.5
+
+
+class Listener(Protocol):
+    """What is told of the progress."""
+
+    def event(self, event: CellEvent) -> None:
+        """A worker tells of a cell."""
+
+    def say(self, line: str) -> None:
+        """Something happened that a person should know."""
+
+
+class Registrar(Protocol):
+    """What enters the end of a cell whose worker cannot do so itself."""
+
+    def died(self, run_key: str, cause: str) -> bool:
+        """Take note that a cell's process died; return whether that was the cell's last try."""
+
+    def overran(self, run_key: str, pid: int, seconds: float) -> bool:
+        """Take a cell from a process that has been at it for too long; return whether it still was."""
+
+
+@dataclass
+class Interrupts:
+    """How often Ctrl-C was pressed."""
+
+    count: int = 0
+
+
+@contextmanager
+def counting_interrupts() -> Iterator[Interrupts]:
+    """Count Ctrl-C instead of raising KeyboardInterrupt in the middle of something."""
+    interrupts = Interrupts()
+
+    def count(signum: int, frame: FrameType | None) -> None:
+        interrupts.count += 1
+
+    before = signal.signal(signal.SIGINT, count)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@dataclass
+class _Worker:
+    """A worker process, and the cell that it is at since a moment of the monotonic clock."""
+
+    process: BaseProcess
+    connection: Connection
+    cell: str = ""
+    since: float = 0.0
+
+    def take_note(self, event: CellEvent) -> None:
+        """Remember which cell it is at."""
+        if isinstance(event, CellStarted):
+            self.cell, self.since = event.run_key, time.monotonic()
+        elif isinstance(event, CellEnded):
+            self.cell = ""
+
+
+class Pool:
+    """The worker processes of a round.
+
+    Args:
+        shift: what they are to do.
+        count: how many there are.
+        listener: what is told of the progress.
+        registrar: what enters the end of cells whose worker cannot.
+        interrupts: how often Ctrl-C was pressed; counted elsewhere.
+    """
+
+    def __init__(
+        self, shift: Shift, count: int, listener: Listener, registrar: Registrar, interrupts: Interrupts
+    ) -> None:
+        self._shift, self._listener, self._registrar, self._interrupts = shift, listener, registrar, interrupts
+        self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
+        self._deaths = 0
+        self._told = 0
+        self._halt = ""
+        self._workers = [self._start() for _ in range(count)]
+
+    def run(self) -> None:
+        """Return when every worker has ended its shift.
+
+        Raises:
+            StnBenchError: if the machine or a store keeps any cell from being trained; what is finished is kept.
+        """
+        try:
+            while self._workers:
+                wait([worker.process.sentinel for worker in self._workers] + self._connections(), POLL_SECONDS)
+                for worker in tuple(self._workers):
+                    self._hear(worker)
+                self._end_overdue()
+                self._pass_on_interrupts()
+        finally:
+            for worker in self._workers:
+                worker.process.terminate()
+        if self._halt and not self._interrupts.count:
+            raise StnBenchError(self._halt)
+
+    def _connections(self) -> list[Any]:
+        return [worker.connection for worker in self._workers]
+
+    def _start(self) -> _Worker:
+        ours, theirs = self._context.Pipe()
+        process = self._context.Process(target=run_worker, args=(self._shift, theirs), daemon=True)
+        with children_ignore_interrupts():
+            process.start()
+        theirs.close()
+        return _Worker(process, ours)
+
+    def _hear(self, worker: _Worker) -> None:
+        try:
+            while worker.connection.poll():
+                self._take_note(worker, worker.connection.recv())
+        except (EOFError, OSError):
+            worker.process.join(timeout=10)
+        if not worker.process.is_alive():
+            self._bury(worker)
+
+    def _take_note(self, worker: _Worker, event: Event) -> None:
+        if isinstance(event, Halt):
+            if not self._halt:
+                self._halt = event.reason
+                self._send_home()
+            return
+        worker.take_note(event)
+        if isinstance(event, CellStarted):
+            self._deaths = 0
+        self._listener.event(event)
+
+    def _bury(self, worker: _Worker) -> None:
+        self._workers.remove(worker)
+        if worker.process.exitcode == 0 or self._interrupts.count or self._halt:
+            return
+        cause = _cause(worker.process.exitcode)
+        if worker.cell:
+            outcome = "crashed" if self._registrar.died(worker.cell, cause) else "killed"
+            self._listener.event(CellEnded(worker.cell, outcome, cause))
+        else:
+            self._count_death(cause)
+        self._workers.append(self._start())
+
+    def _count_death(self, cause: str) -> None:
+        self._deaths += 1
+        if self._deaths > MAX_DEATHS:
+            raise StnBenchError(
+                f"{self._deaths} workers died before they came to a run (the last by {cause}): see what they lack by "
+                f"`stn-bench doctor`, and {self._shift.workspace.logs}; finished runs are kept"
+            )
+
+    def _end_overdue(self) -> None:
+        for worker in tuple(self._workers):
+            limit = self._shift.orders[worker.cell].spec.config.train.timeout if worker.cell else None
+            if limit is None or time.monotonic() - worker.since < limit:
+                continue
+            run_key, worker.cell = worker.cell, ""
+            if self._registrar.overran(run_key, worker.process.pid or 0, limit):
+                worker.process.kill()
+                worker.process.join()
+                self._listener.event(CellEnded(run_key, "crashed", f"took longer than {limit:g} s"))
+
+    def _pass_on_interrupts(self) -> None:
+        if self._interrupts.count > self._told == 0:
+            self._told = 1
+            self._listener.say("stopping at the end of the current epochs; press Ctrl-C again to stop at once")
+            self._send_home()
+        if self._interrupts.count > 1:
+            for worker in self._workers:
+                worker.process.kill()
+
+    def _send_home(self) -> None:
+        for worker in self._workers:
+            try:
+                worker.connection.send(STOP)
+            except OSError:
+                continue  # it has just ended by itself
+
+
+def _cause(exitcode: int | None) -> str:
+    """Return how a process died, in words: by a signal of that name, or with an exit code."""
+    if exitcode is None or exitcode >= 0:
+        return f"exit code {exitcode}"
+    try:
+        name = signal.Signals(-exitcode).name
+    except ValueError:
+        name = f"signal {-exitcode}"
+    return f"{name}, out of memory?" if name == "SIGKILL" else name

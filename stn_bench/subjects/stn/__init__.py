@@ -1,0 +1,1 @@
+"""The article: a Spatial Transformer Network that reads captcha letters."""

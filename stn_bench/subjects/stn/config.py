@@ -1,0 +1,351 @@
+"""The configuration: one frozen model, and the only home of defaults.
+
+The defaults are the article's setting with its defects mended. A dotted path such as `model.norm.position`
+is the TOML key, the Optuna parameter, the MLflow parameter and the column title.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from stn_bench.system.errors import ConfigError, did_you_mean
+from stn_bench.system.text import quote, shorten
+
+DEEPEST = 20
+"""Levels of tables and lists in a file; the deepest that means anything has five."""
+
+WIDEST = 2**63
+"""Whole numbers of a file lie below this, and not below its negative: TOML promises 64 bits."""
+
+TOO_DEEP = f"expected at most {DEEPEST} tables and lists within one another, got more"
+
+DOTTED = re.compile(rf"""(?<!["'\w-])(?:["'\w-]++[ \t]*\.[ \t]*){{{DEEPEST}}}""")
+"""A key of more parts than there are levels: tomllib hangs over one of 100,000."""
+
+TOO_WIDE = "expected whole numbers of at most 64 bits, got a longer one"
+
+LOWER_BOUND = {"[0,1]": 0.0, "[-1,1]": -1.0}
+"""The value of a black pixel in each input range."""
+
+
+class Group(BaseModel):
+    """A frozen group of settings that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class CorrectionConfig(Group):
+    """A correction of the pictures by classical computer vision, before the network sees them (Ques5)."""
+
+    kind: Literal["as_drawn", "opencv"] = "as_drawn"
+    """"opencv" finds the letter by a threshold, and centres, straightens and scales it; "as_drawn" does nothing."""
+    threshold: int = Field(200, ge=1, le=254)
+    """Grey level, 0..255, below which a pixel counts as ink."""
+    opening: int = Field(2, ge=1, le=15)
+    """Side of the square that ink must hold to survive, in pixels; removes dots and thin lines, 1 removes nothing."""
+    smallest: float = Field(0.02, ge=0, le=1)
+    """Fraction of the picture that the largest component must cover; a smaller one is left as it is."""
+    extent: float = Field(0.8, gt=0, le=1)
+    """Fraction of the picture's side that the longer side of the letter takes afterwards."""
+    deskew: bool = True
+    """Whether a slanting letter is straightened by a shear."""
+
+
+class DataConfig(Group):
+    """The pictures: how many, how large, of what, and how they are split."""
+
+    source: str = Field("captcha", pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """"captcha" draws the pictures; any other name is one given to `stn-bench data import --name`."""
+    count: int = Field(10_000, ge=3, le=10_000_000)
+    """Number of pictures in all; what validation and test do not take is for training."""
+    validation: int = Field(1_000, ge=1)
+    """Number of pictures that choose the best epoch; they follow the training pictures by index."""
+    test: int = Field(1_000, ge=1)
+    """Number of pictures that are looked at once, at the end; the last ones by index."""
+    size: int = Field(60, ge=16, le=512)
+    """Height and width of the pictures that the model sees, in pixels."""
+    alphabet: str = Field("ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_length=2, pattern=r"^[A-Za-z0-9]+$")
+    """The characters drawn, one per picture; each is a class, in this order."""
+    fonts: tuple[str, ...] = ()
+    """TrueType files to draw with; none means the fonts that the captcha package brings."""
+    shapes: Literal["square", "varied"] = "square"
+    """"square" draws size x size; "varied" draws aspect ratios from 1:2 to 2:1 and letterboxes them."""
+    pad: float | None = Field(None, ge=-1, le=1)
+    """Value around a letterboxed picture, in units of `model.input_range`; unset, the range's lower bound."""
+    seed: int = Field(0, ge=0, lt=2**32)
+    """Seed of the pictures; a run's own seed never changes them."""
+    correction: CorrectionConfig = CorrectionConfig()
+
+    @property
+    def train(self) -> int:
+        """Number of training pictures."""
+        return self.count - self.validation - self.test
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.train < 1:
+            raise ValueError(
+                f"`data.count` must leave at least one training picture after "
+                f"validation and test, got {self.count} - {self.validation} - {self.test}"
+            )
+        if len(set(self.alphabet)) != len(self.alphabet):
+            raise ValueError(f"`data.alphabet` must not repeat a character, got {quote(self.alphabet)}")
+        return self
+
+
+class TransformerConfig(Group):
+    """The spatial transformer in front of the classifier (Jaderberg et al. 2015)."""
+
+    kind: Literal["affine", "none"] = "affine"
+    """"affine" learns a 2x3 matrix per picture; "none" is the plain CNN."""
+    sampler: Literal["exact", "article"] = "exact"
+    """"exact" returns the input for the identity matrix; "article" keeps the article's scale, rounding, border."""
+    shared_blocks: int = Field(0, ge=0, le=3)
+    """First blocks of the localisation net that are the classifier's own, same weights (Finnveden et al. 2020)."""
+    shrink: int = Field(1, ge=1, le=4)
+    """Factor by which the localisation net's picture is smaller than the sampler's; 2 shows it half the size."""
+    fill: float | None = Field(None, ge=-1, le=1)
+    """Value outside the picture, in units of `model.input_range`; unset, the range's lower bound."""
+
+
+class NormConfig(Group):
+    """The normalisation that follows each convolution of a trunk."""
+
+    kind: Literal["batch_renorm", "batch", "none"] = "batch_renorm"
+    """"batch_renorm" (Ioffe 2017) is the article's; "batch" is plain batch normalisation."""
+    position: Literal["before", "after"] = "after"
+    """Before or after the activation."""
+    affine: bool = True
+    """Whether a learned scale and bias follow the normalisation."""
+
+
+class ModelConfig(Group):
+    """The network: every part of the article's, or a Keras model of your own."""
+
+    factory: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    """Import path `package.module:function` of a function (config) -> keras.Model; unset, the article's network."""
+    input_range: Literal["[0,1]", "[-1,1]"] = "[0,1]"
+    """The range that raw 0..255 pixels are rescaled to, inside the model."""
+    transformer: TransformerConfig = TransformerConfig()
+    downsampling: Literal["stride", "max_pool", "average_pool", "blur_pool"] = "stride"
+    """How a trunk shrinks its picture: by the convolution's stride, or by pooling with the same factor behind it."""
+    norm: NormConfig = NormConfig()
+    activation: Literal["relu", "sigmoid", "tanh", "gelu"] = "relu"
+    """Activation of the trunk's convolutions."""
+    width: float = Field(1.0, gt=0, le=8)
+    """Multiplier of every convolution's channels; 1 is the article's 512, 256, 64 and 20."""
+    dropout: float = Field(0.2, ge=0, lt=1)
+    """Fraction of activations dropped behind each block of a trunk."""
+    scores: Literal["linear", "relu"] = "linear"
+    """Activation of the class scores before the softmax; the article's ReLU forbids negative scores."""
+
+
+class OptimizerConfig(Group):
+    """The optimizer and its learning rate schedule."""
+
+    name: Literal["adam", "amsgrad", "sgd"] = "adam"
+    """The rule of the steps; "amsgrad" is Adam that never lets its second moment fall (Reddi et al. 2018)."""
+    learning_rate: float = Field(1e-3, gt=0, le=10)
+    """Learning rate after warm-up, per step."""
+    momentum: float = Field(0.0, ge=0, lt=1)
+    """Momentum of SGD; must be 0 for the others."""
+    nesterov: bool = False
+    """Nesterov's form of SGD's momentum."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """"cosine" falls from the learning rate to 0 over the whole training."""
+    warmup_epochs: float = Field(0.0, ge=0)
+    """Epochs over which the learning rate rises linearly from 0."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.name != "sgd" and self.momentum:
+            raise ValueError(f"`optimizer.momentum` belongs to sgd, got {self.momentum} with {self.name}")
+        if self.nesterov and not self.momentum:
+            raise ValueError("`optimizer.nesterov` needs an `optimizer.momentum` above 0")
+        return self
+
+
+class TrainConfig(Group):
+    """How long and in what portions the model is trained."""
+
+    epochs: int = Field(400, ge=1)
+    """Passes over the training pictures."""
+    batch_size: int = Field(32, ge=1)
+    """Pictures per step; the last batch of an epoch may be smaller, none is dropped."""
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
+    """Keras' dtype policy; weights stay float32."""
+    validation: Literal["whole", "shuffled_cut"] = "whole"
+    """"shuffled_cut" validates as the article does: whole batches of a new order each epoch, the rest left out."""
+    timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """Seconds after which a study gives a run up as crashed; unset, never. It is no part of a run's identity."""
+
+
+class Config(Group):
+    """Everything that can change a result; of what cannot, only how long to wait for it."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    train: TrainConfig = TrainConfig()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.optimizer.warmup_epochs > self.train.epochs:
+            raise ValueError(
+                f"`optimizer.warmup_epochs` must not exceed `train.epochs`, "
+                f"got {self.optimizer.warmup_epochs} > {self.train.epochs}"
+            )
+        for path, value in (("data.pad", self.data.pad), ("model.transformer.fill", self.model.transformer.fill)):
+            if value is not None and value < LOWER_BOUND[self.model.input_range]:
+                raise ValueError(f"`{path}` must lie in `model.input_range` {self.model.input_range}, got {value}")
+        transformer = self.model.transformer
+        if transformer.shared_blocks and transformer.shrink > 1:
+            raise ValueError(
+                "`model.transformer.shared_blocks` needs both nets to see the same picture, "
+                f"got it with `model.transformer.shrink` {transformer.shrink}"
+            )
+        if self.train.validation == "shuffled_cut" and self.data.validation < self.train.batch_size:
+            raise ValueError(
+                f"`train.validation` shuffled_cut keeps whole batches of {self.train.batch_size} only, "
+                f"got `data.validation` {self.data.validation}"
+            )
+        return self
+
+    def resolved(self) -> Config:
+        """Return the same configuration with the pad value and the fill written out."""
+        bound = LOWER_BOUND[self.model.input_range]
+        pad = bound if self.data.pad is None else self.data.pad
+        fill = bound if self.model.transformer.fill is None else self.model.transformer.fill
+        return override(self, {"data.pad": pad, "model.transformer.fill": fill})
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting by its dotted path, in the order of the groups."""
+        return dict(_flatten(self.model_dump()))
+
+    def canonical(self) -> str:
+        """Return the resolved configuration as canonical JSON: what an identity is taken from."""
+        settings = self.resolved().flat()
+        del settings["train.timeout"]  # patience changes no result
+        return json.dumps(settings, sort_keys=True, separators=(",", ":"))
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@functools.cache
+def setting_paths() -> tuple[str, ...]:
+    """Return every dotted path that an override may set."""
+    return tuple(Config().flat())
+
+
+def check_path(path: str, *, where: str = "override") -> str:
+    """Return `path` if it names a setting.
+
+    Raises:
+        ConfigError: if it names none; the message suggests the nearest.
+    """
+    if path not in setting_paths():
+        raise ConfigError(f"{where}: no setting `{shorten(path)}`.{did_you_mean(path, setting_paths())}")
+    return path
+
+
+def override(config: Config, overrides: Mapping[str, Any], *, where: str = "override") -> Config:
+    """Return `config` with each dotted path set to its value.
+
+    Args:
+        config: the configuration to start from; it is left as it is.
+        overrides: dotted path -> value.
+        where: the file or option that the overrides come from, for messages.
+
+    Raises:
+        ConfigError: for an unknown path, a wrong type, a value out of range, or settings that contradict each other.
+    """
+    tree = config.model_dump()
+    for path, value in overrides.items():
+        *groups, name = check_path(path, where=where).split(".")
+        node = functools.reduce(lambda branch, group: branch[group], groups, tree)
+        node[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Return pydantic's first complaint as "`path`: what was expected, got what was received"."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    message = first["msg"][0].lower() + first["msg"][1:]
+    message = message.replace("a valid tuple", "a list")
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", message)
+    received = "" if first["type"] == "missing" else f", got {quote(first['input'])}"
+    return f"`{shorten(path)}`: {message}{received}" if path else message  # without one, it is about the whole text
+
+
+def parse_assignment(text: str) -> tuple[str, Any]:
+    """Return the path and the value of `PATH=VALUE`; where a setting is not text, the value is read as TOML.
+
+    Raises:
+        ConfigError: if there is no `=`, or the path names no setting.
+    """
+    path, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {shorten(text)}: expected PATH=VALUE, for example --set train.epochs=5")
+    path, value = check_path(path.strip(), where="--set"), value.strip()
+    if isinstance(Config().flat()[path], str):
+        return path, value.strip("\"'")
+    try:
+        tree = parse_toml(f"value = {value}")
+    except ValueError:
+        return path, value
+    return path, tree["value"] if len(tree) == 1 else value  # a line break may begin another assignment
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Return TOML as a tree of few levels and of numbers that can be shown.
+
+    Raises:
+        ValueError: if it is no TOML, is nested too deeply, or holds a whole number of more than 64 bits.
+    """
+    import tomllib
+
+    if DOTTED.search(text):
+        raise ValueError(TOO_DEEP)
+    try:
+        tree = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError:
+        raise ValueError(TOO_DEEP) from None
+    except ValueError:  # Python's own limit, of 4300 digits
+        raise ValueError(TOO_WIDE) from None
+    _check_tree(tree)
+    return tree
+
+
+def _check_tree(tree: dict[str, Any]) -> None:
+    level: list[Any] = [tree]
+    for _ in range(DEEPEST):
+        if any(type(one) is int and not -WIDEST <= one < WIDEST for one in level):
+            raise ValueError(TOO_WIDE)
+        level = [inner for one in level for inner in _inside(one)]
+        if not level:
+            return
+    raise ValueError(TOO_DEEP)
+
+
+def _inside(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()

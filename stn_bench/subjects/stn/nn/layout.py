@@ -1,0 +1,173 @@
+"""The article's network on paper: its blocks, and the FLOPs of a configuration in closed form. Imports no Keras.
+
+The plan needs both before anything is built: to give an arm as much arithmetic as the base, and to say what a study
+will cost. `nn.cost` counts the same on the built network; a test holds the two together.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from stn_bench.subjects.stn.config import Config, ModelConfig, override
+from stn_bench.system.errors import ConfigError
+
+COLOURS = 3
+
+LOCALISATION_CHANNELS = 20
+"""Channels of the localisation head's convolution at width 1."""
+
+MATRIX = 6
+"""Numbers of an affine matrix."""
+
+GRID_FLOPS = 12
+"""The sampling grid, for each output pixel: a 2x3 matrix times (x, y, 1), six multiply-adds."""
+
+BILINEAR_FLOPS = 8
+"""The bilinear sampler, for each output pixel and channel: four neighbours, each weighted and added."""
+
+
+class Block(NamedTuple):
+    """One convolution of a trunk: its channels at width 1, its kernel size and how much it shrinks the picture."""
+
+    channels: int
+    kernel: int
+    factor: int
+
+
+TRUNK = (Block(512, 5, 3), Block(256, 3, 2), Block(64, 3, 2))
+"""The article's trunk: 60x60 becomes 20x20, 10x10 and 5x5."""
+
+NARROWEST, WIDEST = 0.001, 8.0
+"""Where a matching width is looked for."""
+
+TOLERANCE = 0.03
+"""Largest relative difference between matched FLOPs; channels are whole numbers, so that none is exact."""
+
+
+def scaled_channels(channels: int, width: float) -> int:
+    """Return `channels * width` rounded to the nearest whole number, and never less than 1."""
+    return max(1, round(channels * width))
+
+
+def flops(config: Config) -> int:
+    """Return the floating-point operations of one picture in inference, counted as `nn.cost` counts them.
+
+    Raises:
+        ConfigError: if the configuration names a network of its own, which only building it can tell.
+    """
+    if config.model.factory is not None:
+        raise ConfigError(f"`model.factory` {config.model.factory}: its FLOPs are not known before it is built")
+    size, model = config.data.size, config.model
+    rescaling = 2 * size**2 * COLOURS
+    classifier = _trunk_flops(size, model) + _classifier_head_flops(size, model, len(config.data.alphabet))
+    return rescaling + classifier + (_transformer_flops(size, model) if model.transformer.kind == "affine" else 0)
+
+
+def parameters(config: Config) -> int:
+    """Return the number of weights, moving statistics included, counted as `nn.cost` counts them.
+
+    Raises:
+        ConfigError: if the configuration names a network of its own, which only building it can tell.
+    """
+    if config.model.factory is not None:
+        raise ConfigError(f"`model.factory` {config.model.factory}: its weights are not known before it is built")
+    model, classes = config.model, len(config.data.alphabet)
+    features = scaled_channels(TRUNK[-1].channels, model.width)
+    classifier = sum(_trunk_parameters(model)) + _convolution_parameters(3, features, classes)
+    if model.transformer.kind == "none":
+        return classifier
+    channels = scaled_channels(LOCALISATION_CHANNELS, model.width)
+    own_blocks = sum(_trunk_parameters(model)[model.transformer.shared_blocks :])
+    head = _convolution_parameters(3, features, channels) + _convolution_parameters(1, channels, MATRIX)
+    return classifier + own_blocks + head
+
+
+def matching_width(config: Config, target: int) -> float:
+    """Return the `model.width` at which a configuration costs as many FLOPs as the target.
+
+    Raises:
+        ConfigError: if no width comes within 3 % of it.
+    """
+
+    def at(width: float) -> int:
+        return flops(override(config, {"model.width": width}))
+
+    low, high = NARROWEST, WIDEST
+    while high - low > 1e-6:
+        middle = (low + high) / 2
+        low, high = (middle, high) if at(middle) < target else (low, middle)
+    # Rounded on either side of the step: a width of four digits is what a person would write.
+    widths = [float(f"{width:.4g}") for width in (low - 1e-4, low, high, high + 1e-4) if width > 0]
+    best = min(widths, key=lambda width: abs(at(width) - target))
+    if abs(at(best) - target) > TOLERANCE * target:
+        raise ConfigError(f"no `model.width` brings it within {TOLERANCE:.0%} of {target:,} FLOPs; {best} is nearest")
+    return best
+
+
+def _trunk_parameters(model: ModelConfig) -> list[int]:
+    """Return the weights of each block: its convolution, and what its normalisation learns and keeps."""
+    total, incoming = [], COLOURS
+    for block in TRUNK:
+        channels = scaled_channels(block.channels, model.width)
+        total.append(_convolution_parameters(block.kernel, incoming, channels) + _norm_parameters(channels, model))
+        incoming = channels
+    return total
+
+
+def _convolution_parameters(kernel: int, incoming: int, channels: int) -> int:
+    return (kernel**2 * incoming + 1) * channels
+
+
+def _norm_parameters(channels: int, model: ModelConfig) -> int:
+    moving = {"none": 0, "batch": 2, "batch_renorm": 5}[model.norm.kind]
+    learned = 2 if moving and model.norm.affine else 0
+    return (moving + learned) * channels
+
+
+def _transformer_flops(size: int, model: ModelConfig) -> int:
+    shrink = model.transformer.shrink
+    seen = math.ceil(size / shrink)
+    shrinking = seen**2 * COLOURS * shrink**2 if shrink > 1 else 0
+    sampling = size**2 * (GRID_FLOPS + COLOURS * BILINEAR_FLOPS)
+    return shrinking + _trunk_flops(seen, model) + _localisation_head_flops(seen, model) + sampling
+
+
+def _trunk_flops(size: int, model: ModelConfig) -> int:
+    total, incoming = 0, COLOURS
+    for block in TRUNK:
+        channels = scaled_channels(block.channels, model.width)
+        total += _block_flops(size, incoming, block._replace(channels=channels), model)
+        size, incoming = math.ceil(size / block.factor), channels
+    return total
+
+
+def _block_flops(size: int, incoming: int, block: Block, model: ModelConfig) -> int:
+    """Count convolution with bias, pooling (one a value read), activation (one a value), normalisation (two)."""
+    window, after = block.factor**2, math.ceil(size / block.factor)
+    before_values, after_values = size**2 * block.channels, after**2 * block.channels
+    convolved = after_values if model.downsampling == "stride" else before_values
+    rested = before_values if model.downsampling == "blur_pool" else after_values
+    pooled = {"stride": 0, "blur_pool": before_values + after_values}.get(model.downsampling, after_values)
+    rest = 1 + (0 if model.norm.kind == "none" else 2)
+    return convolved * (2 * block.kernel**2 * incoming + 1) + pooled * window + rested * rest
+
+
+def _features(size: int, model: ModelConfig) -> tuple[int, int]:
+    """Return the side and the channels of a trunk's output."""
+    for block in TRUNK:
+        size = math.ceil(size / block.factor)
+    return size, scaled_channels(TRUNK[-1].channels, model.width)
+
+
+def _localisation_head_flops(size: int, model: ModelConfig) -> int:
+    side, incoming = _features(size, model)
+    channels = scaled_channels(LOCALISATION_CHANNELS, model.width)
+    values = side**2 * channels
+    return values * (2 * 9 * incoming + 2) + values + MATRIX * (2 * channels + 1)
+
+
+def _classifier_head_flops(size: int, model: ModelConfig, classes: int) -> int:
+    side, incoming = _features(size, model)
+    values = side**2 * classes
+    return values * (2 * 9 * incoming + 1 + int(model.scores == "relu")) + values + classes

@@ -1,0 +1,1 @@
+"""What the house stands on: errors, text, numbers, files, locks, the machine, and where things are."""

@@ -1,0 +1,154 @@
+"""The machine: what it is, what it has, and what a process took of it."""
+
+from __future__ import annotations
+
+import datetime
+import errno
+import importlib.metadata
+import os
+import platform
+import re
+import resource
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from stn_bench.system.errors import MachineError
+
+MEGABYTE = 1024 * 1024
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+FULL = re.compile(r"No space left on device|database or disk is full|[Dd]isk quota exceeded")
+RESET_PEAK = "5"  # Linux: sets the process's peak resident set back to its present size
+
+
+class PeakMemory:
+    """The largest resident set of this process since this object was made, in MiB.
+
+    Where the kernel cannot forget an earlier peak (anything but Linux), it is the peak of the process's life.
+    """
+
+    def __init__(self) -> None:
+        try:
+            Path("/proc/self/clear_refs").write_text(RESET_PEAK)
+            self._resettable = True
+        except OSError:
+            self._resettable = False
+
+    def read(self) -> float:
+        """Return the peak in MiB."""
+        if self._resettable:
+            for line in Path("/proc/self/status").read_text().splitlines():
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        scale = 1 if sys.platform == "darwin" else 1024
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / MEGABYTE
+
+
+def cores() -> int:
+    """Return the number of cores that this process may use."""
+    return len(psutil.Process().cpu_affinity() or []) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def disk_full(error: BaseException) -> MachineError | None:
+    """Return what to tell a person if an error, or what caused it, is a disk without room; else None.
+
+    SQLite, TensorFlow and MLflow each say it in words of their own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if getattr(seen, "errno", None) in NO_ROOM or FULL.search(str(seen)):
+            where = f" ({seen.filename})" if isinstance(seen, OSError) and seen.filename else ""
+            return MachineError(f"the disk is full{where}: make room, then run again; finished runs are kept")
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def now() -> str:
+    """Return the time, ISO 8601 in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def load() -> float:
+    """Return how many processes wanted each core over the last minute."""
+    return psutil.getloadavg()[0] / cores()
+
+
+@dataclass(frozen=True)
+class Crew:
+    """How the work is shared: processes, and threads in each."""
+
+    workers: int
+    threads: int
+
+    @classmethod
+    def of(cls, workers: int | None = None, threads: int | None = None) -> Crew:
+        """Return a crew; what is not said is such that every core has one thread."""
+        count = workers or (max(1, cores() // threads) if threads else cores())
+        return cls(count, threads or max(1, cores() // count))
+
+
+def describe_machine(threads: int) -> dict[str, Any]:
+    """Return what a reader needs to judge a timing: system, processor, cores, threads, memory, Python."""
+    return {
+        "system": platform.system(),
+        "processor": processor(),
+        "cores": cores(),
+        "threads": threads,
+        "memory_gb": round(psutil.virtual_memory().total / 1024**3),
+        "python": platform.python_version(),
+    }
+
+
+def processor() -> str:
+    """Return the processor's name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def package_version(name: str) -> str | None:
+    """Return the installed version of a package, or None."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def training_environment(threads: int) -> dict[str, str]:
+    """Return the environment of a process that trains: thread counts, determinism, silence.
+
+    It must be set before Keras' backend is imported.
+    """
+    return {
+        "OMP_NUM_THREADS": str(threads),
+        "TF_NUM_INTRAOP_THREADS": str(threads),
+        "TF_NUM_INTEROP_THREADS": str(threads),
+        "TF_DETERMINISTIC_OPS": "1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    }
+
+
+@contextmanager
+def children_ignore_interrupts() -> Iterator[None]:
+    """Start processes that ignore Ctrl-C from their first moment: a blocked signal is inherited, a handler is not.
+
+    Their parent decides what Ctrl-C means, and tells them. One that comes meanwhile reaches the parent afterwards.
+    """
+    resource_tracker.ensure_running()  # started by the first child otherwise, it would unblock the signal on its way
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

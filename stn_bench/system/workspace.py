@@ -1,0 +1,126 @@
+"""The workspace: where things are and how the work is shared out. Nothing here can change a result."""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from stn_bench.system.errors import StoreError
+from stn_bench.system.text import shorten
+
+DEFAULT_HEARTBEAT_SECONDS = 15
+SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<file>[^?]+)")
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folders and stores of one root.
+
+    Args:
+        root: folder with `ablations/`, `studies/`, `mlruns/` and `reports/`.
+        tracking_uri: MLflow's store; "" means SQLite under the root.
+        heartbeat: seconds between a worker's signs of life; after four without one its cell is given away.
+    """
+
+    root: Path
+    tracking_uri: str = ""
+    heartbeat: int = field(
+        default_factory=lambda: int(os.environ.get("STN_BENCH_HEARTBEAT", DEFAULT_HEARTBEAT_SECONDS))
+    )
+
+    @classmethod
+    def at(cls, root: Path | None = None, tracking_uri: str | None = None) -> Workspace:
+        """Return the workspace of a folder (the current one, unset) and an address (MLFLOW_TRACKING_URI, unset)."""
+        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        return cls((root or Path.cwd()).resolve(), uri)
+
+    @property
+    def stores(self) -> Path:
+        """Folder of all that a program wrote: stores, artifacts, pictures, checkpoints."""
+        return self.root / "mlruns"
+
+    @property
+    def tracking(self) -> str:
+        """Address of MLflow's store."""
+        return self.tracking_uri or f"sqlite:///{self.stores / 'mlflow.db'}"
+
+    @property
+    def has_tracking(self) -> bool:
+        """Whether there is a store to read: a server's is taken to be there."""
+        file = sqlite_file(self.tracking)
+        return file is None or file.exists()
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of MLflow's artifacts, unless a tracking server keeps them."""
+        return self.stores / "artifacts"
+
+    @property
+    def search(self) -> str:
+        """Address of Optuna's store."""
+        return os.environ.get("STN_BENCH_OPTUNA_URL") or f"sqlite:///{self.stores / 'optuna.db'}"
+
+    @property
+    def datasets(self) -> Path:
+        """Folder of the pictures."""
+        return self.stores / "datasets"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of unfinished trainings."""
+        return self.stores / "checkpoints"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of what the workers and their libraries printed."""
+        return self.stores / "logs"
+
+    def report(self, study: str) -> Path:
+        """Return the folder of a study's report."""
+        return self.root / "reports" / study
+
+    def lock(self, name: str) -> Path:
+        """Return the lock file of something that one process does at a time."""
+        return self.stores / f"{name}.lock"
+
+    def find_code(self) -> None:
+        """Let a model factory under the root be found. To be called only where one is named.
+
+        The root may be somebody else's folder. It stands behind all that is installed, so that no `scipy.py` in it
+        runs when a library is loaded.
+        """
+        if str(self.root) not in sys.path:
+            sys.path.append(str(self.root))
+
+
+def sqlite_file(address: str) -> Path | None:
+    """Return the file of a SQLite address, without what stands behind its `?`; None for any other store's."""
+    found = SQLITE.match(address)
+    return Path(found["file"].removeprefix("file:")) if found else None
+
+
+def refuse_foreign(store: str, path: Path, ours: set[str], option: str) -> None:
+    """See that a SQLite file is new, or holds a library's tables: the library would write its own into anybody's.
+
+    Args:
+        store: which store it is, and its address.
+        path: the file; one that is not there yet is new.
+        ours: tables by which the library's store is known.
+        option: where another store is chosen.
+
+    Raises:
+        StoreError: if it is another program's.
+        sqlite3.DatabaseError: if it is no SQLite file, or damaged.
+    """
+    if not path.exists():
+        return
+    with closing(sqlite3.connect(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if tables and not tables >= ours:
+        found = shorten(", ".join(sorted(tables)))
+        raise StoreError(f"{store}: is another program's database (tables {found}); choose another with {option}")

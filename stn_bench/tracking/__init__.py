@@ -1,0 +1,1 @@
+"""What was trained: records, their identity, and the stores and files that hold them."""

@@ -1,0 +1,641 @@
+"""The door to MLflow: every run is written here and read from here, and nowhere else.
+
+Experiment = study, parent run = arm, child run = one seed or one trial. Each finished child carries `record.json`,
+the whole of what a report sees; its parameters, metrics and tags say the same to the MLflow UI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import json
+import logging
+import os
+import re
+import shlex
+import socket
+import sqlite3
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+import urllib.parse
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # DO_NOT_TRACK=1 is not honoured
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two lines for every run on a server
+
+import mlflow
+import numpy as np
+import psutil
+from alembic.util import CommandError
+from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.exceptions import MlflowException
+from mlflow.models import ModelSignature
+from mlflow.tracking import MlflowClient
+from mlflow.types.schema import Schema, TensorSpec
+from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+from sqlalchemy.exc import SQLAlchemyError
+
+from stn_bench.system.errors import StoreError, without_secrets
+from stn_bench.system.lock import Lock
+from stn_bench.system.machine import disk_full
+from stn_bench.system.workspace import refuse_foreign, sqlite_file
+from stn_bench.tracking.record import RECORD, RunRecord
+
+KIND = "kind"
+ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
+BATCH = 100  # MLflow takes 100 params or tags at a time
+METRICS_BATCH = 1000
+PAGE = 1000
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+CONNECT_SECONDS = 5
+TAG_LENGTH = 5000
+URI_VARIABLE = "MLFLOW_TRACKING_URI"
+LOCAL = ("127.0.0.1", "localhost", "::1")  # what listens there is reached from this machine alone
+EVERYWHERE = ("0.0.0.0", "::")
+IP = (socket.AF_INET, socket.AF_INET6)
+SERVER_VARIABLES = ("MLFLOW_HOST", "MLFLOW_SERVER_", "MLFLOW_GUNICORN", "MLFLOW_UVICORN", "MLFLOW_STATIC", "UVICORN_")
+EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
+REVISION = re.compile(  # of a damaged store it is something else, or None
+    r"schema \(found version ([0-9a-f]{8,40}), but|Can't locate revision identified by '([0-9a-f]{8,40})'"
+)
+AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy's first line, before the one that tells
+OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of MLflow's is known
+
+logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("alembic").setLevel(logging.ERROR)
+
+
+@dataclass(frozen=True)
+class DatasetNote:
+    """The pictures as MLflow shows them: name, fingerprint, and their shape (count, height, width, channels)."""
+
+    name: str
+    fingerprint: str
+    shape: tuple[int, ...]
+    classes: int
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run by its tags: enough to know whose result it is, without reading its record."""
+
+    run_id: str
+    run_key: str
+    settings: str
+    phase: str
+    seed: int
+    dataset: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class StoredRun:
+    """Any run of the store by its tags, its end and its models; one that is no cell has "" for what it lacks."""
+
+    run_id: str
+    run_key: str
+    settings: str
+    phase: str
+    seed: str
+    status: str
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ImportedRun:
+    """A run that another store trained, with all that MLflow is to show of it here.
+
+    Args:
+        record: its record, kept as it is, with the id that the run had there.
+        name: its name.
+        tags: its flat tags.
+        pictures: what it was trained on.
+        files: its artifacts by path.
+    """
+
+    record: RunRecord
+    name: str
+    tags: Mapping[str, str]
+    pictures: DatasetNote
+    files: Mapping[str, bytes]
+
+
+class Tracking:
+    """MLflow's store, and the runs in it.
+
+    Args:
+        uri: address of the store.
+        artifacts: folder for artifacts, used where no server keeps them.
+        lock: file under which one process at a time creates stores, experiments and arms.
+
+    Raises:
+        StoreError: if the store cannot be reached, or is not MLflow's of a version that we read.
+    """
+
+    def __init__(self, uri: str, artifacts: Path, lock: Path) -> None:
+        self.uri = uri
+        self._artifacts = artifacts
+        self._lock = Lock(lock)
+        _check_address(uri)
+        with self._lock, self._reachable():  # several processes opening a new store at once break it for good
+            _write_ahead(uri)
+            _point_fluent_calls_at(uri)
+            self._client = MlflowClient(tracking_uri=uri)
+            self._client.search_experiments(max_results=1)
+
+    @contextlib.contextmanager
+    def _reachable(self) -> Iterator[None]:
+        try:
+            yield
+        except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
+            refused = StoreError(f"tracking store {self.uri}: {_refusal(error, self.uri)}")
+            raise disk_full(error) or refused from None
+
+    # Writing ---------------------------------------------------------------------------------------------------
+
+    def open_study(self, name: str, note: str = "") -> str:
+        """Return the experiment of a study, made if it is missing; `note` is Markdown for its page."""
+        with self._lock, self._reachable():
+            found = self._client.get_experiment_by_name(name)
+            experiment = (
+                found.experiment_id
+                if found
+                else self._client.create_experiment(name, self._location(), EXPERIMENT_KIND)
+            )
+            if note:
+                self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
+            return str(experiment)
+
+    def open_arm(self, experiment: str, name: str, tags: Mapping[str, str], note: str) -> str:
+        """Return the parent run of an arm, made if it is missing."""
+        with self._lock, self._reachable():
+            found = self._search([experiment], {KIND: "arm", "ablation": tags["ablation"], "arm": tags["arm"]})
+            if found:
+                return str(found[0].info.run_id)
+            return self._create(experiment, name, {**tags, KIND: "arm", MLFLOW_RUN_NOTE: note})
+
+    def start_run(
+        self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None = None
+    ) -> str:
+        """Start the run of a cell and return its id; what earlier, dead tries left open is closed as KILLED.
+
+        Args:
+            experiment: id of the study.
+            parent: id of the arm, or None outside a study.
+            name: name of the run.
+            tags: its flat tags.
+            started: when it began, in milliseconds since 1970; now, unset.
+        """
+        with self._reachable():
+            for dead in self._search([experiment], {"run_key": tags["run_key"]}, "attributes.status = 'RUNNING'"):
+                self._client.set_terminated(dead.info.run_id, status="KILLED")
+            lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
+            return self._create(experiment, name, {**tags, **lineage, KIND: "run"}, started)
+
+    def note_run(self, run_id: str, note: str) -> None:
+        """Write Markdown to the page of a run."""
+        with self._reachable():
+            self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
+
+    def log_settings(self, run_id: str, settings: Mapping[str, Any], dataset: DatasetNote) -> None:
+        """Write a run's parameters and the pictures that it reads."""
+        params = [Param(path, _parameter(value)) for path, value in settings.items()]
+        with self._reachable():
+            for start in range(0, len(params), BATCH):
+                self._client.log_batch(run_id, params=params[start : start + BATCH])
+        # MLflow looks for the pictures and then adds them: two runs at once would add them twice.
+        with self._lock, self._reachable():
+            self._log_input(run_id, _dataset_input(dataset))
+
+    def _log_input(self, run_id: str, pictures: DatasetInput) -> None:
+        try:
+            self._client.log_inputs(run_id, [pictures])
+        except MlflowException:  # a worker on another machine was faster, and now they are there
+            self._client.log_inputs(run_id, [pictures])
+
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write one epoch's metrics in one call."""
+        with self._reachable():
+            self._client.log_batch(run_id, _metrics(metrics, epoch))
+
+    def log_files(self, run_id: str, folder: Path, path: str | None = None) -> None:
+        """Keep a folder's files as artifacts of a run, under `path`."""
+        with self._reachable():
+            self._client.log_artifacts(run_id, str(folder), path)
+
+    def log_model(
+        self, run_id: str, name: str, model: Any, layers: Mapping[str, type], requirements: list[str]
+    ) -> None:
+        """Keep a Keras model with its signature: uint8 pictures to class probabilities.
+
+        Args:
+            run_id: the run that trained it.
+            name: name of the model among those of the study.
+            model: a Keras model, (batch, height, width, channels) -> (batch, classes).
+            layers: the layers in it that are not Keras' own, by name.
+            requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
+        """
+        import mlflow.tensorflow
+
+        signature = ModelSignature(
+            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]), "picture")]),
+            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output_shape[1:]))]),
+        )
+        with self._reachable(), _active(run_id):
+            mlflow.tensorflow.log_model(
+                model,
+                name=name,
+                signature=signature,
+                pip_requirements=requirements,
+                custom_objects=dict(layers),  # kept by import path: whoever loads the model imports them first
+            )
+
+    def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
+        """Write final metrics and tags, and close the run: the moment from which it counts as done."""
+        with self._reachable():
+            self._finish(record.run_id, record, _metrics(metrics))
+
+    def _finish(self, run_id: str, record: RunRecord, metrics: list[Metric], ended: int | None = None) -> None:
+        tags = [RunTag("outcome", record.outcome)]
+        tags += [RunTag("reason", record.reason[:TAG_LENGTH])] if record.reason else []
+        self._client.log_batch(run_id, metrics, tags=tags)
+        self._client.log_dict(run_id, record.model_dump(mode="json"), RECORD)
+        status = "FAILED" if record.outcome == "crashed" else "FINISHED"
+        self._client.set_terminated(run_id, status=status, end_time=ended)
+
+    def import_run(self, experiment: str, parent: str, run: ImportedRun) -> None:
+        """Write a run that another store trained, under an id of this one; the id that it had there finds it too."""
+        started, ended = _milliseconds(run.record.started), _milliseconds(run.record.ended)
+        with self._reachable():
+            tags = {**run.tags, ORIGINAL: run.record.run_id}
+            run_id = self.start_run(experiment, parent, run.name, tags, started)
+            try:
+                self.log_settings(run_id, run.record.settings, run.pictures)
+                self._log_history(run_id, run.record.history, started, ended)
+                self._log_contents(run_id, run.files)
+                self._finish(run_id, run.record, _metrics(run.record.metrics, now=ended), ended)
+            except BaseException:  # Ctrl-C too: only a whole run may count as done
+                self.kill_run(run_id)
+                raise
+
+    def _log_history(self, run_id: str, history: Mapping[str, tuple[float, ...]], started: int, ended: int) -> None:
+        """Write the metrics of all epochs; a record does not tell when each ended, so they are spread evenly."""
+        metrics = [
+            Metric(name, value, started + (ended - started) * epoch // len(series), epoch)
+            for name, series in history.items()
+            for epoch, value in enumerate(series, start=1)
+        ]
+        for start in range(0, len(metrics), METRICS_BATCH):
+            self._client.log_batch(run_id, metrics[start : start + METRICS_BATCH])
+
+    def _log_contents(self, run_id: str, files: Mapping[str, bytes]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            for path, content in files.items():
+                Path(folder, path).write_bytes(content)
+            self.log_files(run_id, Path(folder))
+
+    def kill_run(self, run_id: str) -> None:
+        """Close a run that was stopped before its end."""
+        with self._reachable():
+            self._client.set_terminated(run_id, status="KILLED")
+
+    def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Write an arm's or a study's aggregates and close its run; a tag that is "" is taken away."""
+        with self._reachable():
+            for name in self._client.get_run(run_id).data.tags.keys() & {name for name in tags if not tags[name]}:
+                self._client.delete_tag(run_id, name)
+            aggregates = [RunTag(name, value[:TAG_LENGTH]) for name, value in tags.items() if value]
+            self._client.log_batch(run_id, _metrics(metrics), tags=aggregates)
+            self._client.set_terminated(run_id, status="FINISHED")
+
+    def log_report(self, experiment: str, study: str, folder: Path, note: str) -> None:
+        """Keep a study's report as the artifact of one run named `report`; `note` is Markdown for that run's page."""
+        with self._lock, self._reachable():
+            found = self._search([experiment], {KIND: "report"})
+            run_id = (
+                str(found[0].info.run_id)
+                if found
+                else self._create(experiment, "report", {KIND: "report", "study": study})
+            )
+            self._client.log_artifacts(run_id, str(folder), "report")
+            self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
+            self._client.set_terminated(run_id, status="FINISHED")
+
+    def _create(self, experiment: str, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
+        tags = {**tags, MLFLOW_SOURCE_NAME: "stn-bench"}
+        run = self._client.create_run(experiment, start_time=started, tags=tags, run_name=name)
+        return str(run.info.run_id)
+
+    def _location(self) -> str | None:
+        return None if self.uri.startswith("http") else self._artifacts.resolve().as_uri()
+
+    # Reading ---------------------------------------------------------------------------------------------------
+
+    def finished(self) -> list[FinishedRun]:
+        """Return every finished run in the store, the latest first."""
+        with self._reachable():
+            runs = self._cells(self._experiments(), "FINISHED")
+        return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
+
+    def crashed(self, study: str) -> list[FinishedRun]:
+        """Return the runs of a study that raised an error, the latest first."""
+        with self._reachable():
+            experiment = self._client.get_experiment_by_name(study)
+            found = [experiment.experiment_id] if experiment else []
+            runs = self._cells(found, "FAILED") if found else []
+        return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
+
+    def finished_as(self, run_key: str) -> str | None:
+        """Return the id of the finished run with this run key, the latest if there are more, or None."""
+        with self._reachable():
+            runs = self._cells(self._experiments(), "FINISHED", run_key=run_key)
+        return str(max(runs, key=_age).info.run_id) if runs else None
+
+    def tries(self) -> list[StoredRun]:
+        """Return every run there is, however it ended: tries that were killed, arms, reports, and deleted ones."""
+        with self._reachable():
+            experiments = [one.experiment_id for one in self._client.search_experiments(view_type=ViewType.ALL)]
+            models = self._models(experiments)
+            runs = self._search(experiments, {}, view=ViewType.ALL)
+        return [_stored_run(run, tuple(models.get(run.info.run_id, ()))) for run in runs]
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """Return the records of finished runs, in the order of their ids in this store.
+
+        The record of an imported run names it by the id that it had where it was trained.
+        """
+        with self._reachable():
+            return [self._record(run_id) for run_id in run_ids]
+
+    def find_run(self, name: str) -> str:
+        """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.
+
+        Raises:
+            StoreError: if there is none, or more than one.
+        """
+        with self._reachable():
+            runs = self._cells(self._experiments(), "FINISHED")
+        found = [
+            run.info.run_id
+            for run in runs
+            if any(known.startswith(name) for known in (run.info.run_id, _original(run), run.data.tags["run_key"]))
+        ]
+        if len(found) != 1:
+            raise StoreError(
+                f"tracking store {self.uri}: {len(found)} finished runs begin with `{name}`; expected one"
+            )
+        return str(found[0])
+
+    def file(self, run_id: str, path: str) -> Path:
+        """Return a local path to an artifact of a run, under its id here or where it was trained.
+
+        Raises:
+            StoreError: if the run has no such artifact.
+        """
+        with self._reachable():
+            imported = self._search(self._experiments(), {ORIGINAL: run_id}, "attributes.status != 'KILLED'")
+        return self._download(str(imported[0].info.run_id) if imported else run_id, path)
+
+    def _download(self, run_id: str, path: str) -> Path:
+        try:
+            return Path(self._client.download_artifacts(run_id, path))
+        except (MlflowException, OSError) as error:
+            imported = "the run was imported, and models stay where they were trained"
+            reason = imported if self._is_imported(run_id) else str(error).splitlines()[0]
+            raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})") from None
+
+    def _is_imported(self, run_id: str) -> bool:
+        try:
+            return ORIGINAL in self._client.get_run(run_id).data.tags
+        except MlflowException:
+            return False
+
+    def _record(self, run_id: str) -> RunRecord:
+        path = self._download(run_id, RECORD)
+        try:
+            return RunRecord.model_validate_json(path.read_bytes())
+        except ValueError:
+            raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
+
+    def _cells(self, experiments: list[str], status: str, **tags: str) -> list[Run]:
+        """Return the runs of cells that ended so, by themselves; a store may hold runs of other programs, too."""
+        runs = self._search(experiments, {KIND: "run", **tags}, f"attributes.status = '{status}'")
+        return [run for run in runs if _is_cell(run.data.tags)]
+
+    def _experiments(self) -> list[str]:
+        return [experiment.experiment_id for experiment in self._client.search_experiments()]
+
+    def _models(self, experiments: list[str]) -> dict[str, list[str]]:
+        """Return id of a run -> ids of the models that it logged, half-written ones too."""
+        found: dict[str, list[str]] = {}
+        token = None
+        while True:
+            page = self._client.search_logged_models(experiments, page_token=token)
+            for model in page:
+                found.setdefault(model.source_run_id, []).append(model.model_id)
+            token = page.token
+            if not token:
+                return found
+
+    def _search(
+        self, experiments: list[str], tags: Mapping[str, str], also: str = "", view: int = ViewType.ACTIVE_ONLY
+    ) -> list[Run]:
+        clauses = [f"tags.`{name}` = '{value}'" for name, value in tags.items()] + ([also] if also else [])
+        found: list[Run] = []
+        token = None
+        while True:
+            page = self._client.search_runs(experiments, " and ".join(clauses), view, PAGE, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return found
+
+
+def serve(uri: str, port: int, host: str = LOCAL[0]) -> subprocess.Popen[bytes]:
+    """Start the MLflow UI on a store, for this machine alone unless another address is named.
+
+    It answers only requests that call it by a name of this machine, so that no page of another site can reach it.
+
+    Raises:
+        StoreError: if the address to listen on is none.
+    """
+    if not re.fullmatch(r"[\w.:-]+", host):
+        raise StoreError(f"--host {host}: expected an address of this machine, such as {LOCAL[0]} or 0.0.0.0")
+    names = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in _own_names(host)]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
+    command += ["--allowed-hosts", ",".join(names)]
+    command += ["--cors-allowed-origins", ",".join(f"http://{name}" for name in names)]
+    # uvicorn looks for modules in the current folder, which may be somebody else's, unless it is given another.
+    command += ["--uvicorn-opts", f"--app-dir {shlex.quote(sysconfig.get_path('stdlib'))}"]
+    return subprocess.Popen(command, env=_server_environment(uri))
+
+
+def _own_names(host: str) -> list[str]:
+    """Return by what names a server that listens on this address may be called."""
+    names = [*LOCAL, host]
+    if host in EVERYWHERE:
+        own = itertools.chain.from_iterable(psutil.net_if_addrs().values())
+        names += [one.address.partition("%")[0] for one in own if one.family in IP]
+        names += [socket.gethostname(), socket.getfqdn()]
+    return list(dict.fromkeys(names))
+
+
+def _server_environment(uri: str) -> dict[str, str]:
+    """Return the environment of an MLflow server. It holds the store's address, which all users see in a command.
+
+    Variables that would open the server to others, or take its checks away, are left out.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVER_VARIABLES)}
+    own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONSAFEPATH": "1"}
+    return kept | own
+
+
+@contextlib.contextmanager
+def _active(run_id: str) -> Iterator[None]:
+    """Make a run MLflow's active one, and leave it running.
+
+    As a context of its own, MLflow would close it as FINISHED: a worker that is killed then, or a disk that is full,
+    would leave a finished run without its record.
+    """
+    mlflow.start_run(run_id=run_id)
+    try:
+        yield
+    finally:
+        mlflow.end_run("RUNNING")
+
+
+def _metrics(values: Mapping[str, float], step: int = 0, now: int | None = None) -> list[Metric]:
+    moment = int(time.time() * 1000) if now is None else now
+    return [Metric(name, value, moment, step) for name, value in values.items()]
+
+
+def _parameter(value: Any) -> str:
+    return str(tuple(value) if isinstance(value, list) else value)  # in a record read from JSON, tuples are lists
+
+
+def _milliseconds(moment: str) -> int:
+    return int(datetime.datetime.fromisoformat(moment).timestamp() * 1000)
+
+
+def _original(run: Run) -> str:
+    """Return the id that a run had where it was trained: the same in every store."""
+    return str(run.data.tags.get(ORIGINAL, run.info.run_id))
+
+
+def _age(run: Run) -> tuple[int, str]:
+    return run.info.end_time or 0, _original(run)
+
+
+def _is_cell(tags: Mapping[str, str]) -> bool:
+    return {"run_key", "phase", "outcome"} <= set(tags) and re.fullmatch(
+        r"-?[0-9]{1,20}", tags.get("seed", "")
+    ) is not None
+
+
+def _finished_run(run: Run) -> FinishedRun:
+    tags = run.data.tags
+    return FinishedRun(
+        run_id=str(run.info.run_id),
+        run_key=tags["run_key"],
+        settings=tags.get("settings", ""),
+        phase=tags["phase"],
+        seed=int(tags["seed"]),
+        dataset=tags.get("dataset", ""),
+        outcome=tags.get("outcome", ""),
+    )
+
+
+def _stored_run(run: Run, models: tuple[str, ...]) -> StoredRun:
+    told = {name: run.data.tags.get(name, "") for name in ("run_key", "settings", "phase", "seed")}
+    return StoredRun(str(run.info.run_id), status=str(run.info.status), models=models, **told)
+
+
+def _point_fluent_calls_at(uri: str) -> None:
+    """Set MLflow's global address, which logging a model needs, and no more than that.
+
+    MLflow also puts it into the environment, where the next workspace of this process, or a child, would take it for
+    the user's own choice.
+    """
+    before = os.environ.get(URI_VARIABLE)
+    mlflow.set_tracking_uri(uri)
+    if before is None:
+        os.environ.pop(URI_VARIABLE, None)
+    else:
+        os.environ[URI_VARIABLE] = before
+
+
+def _check_address(uri: str) -> None:
+    """See that somebody answers at a store's address: left to itself, MLflow tries for minutes.
+
+    Raises:
+        StoreError: if nobody does.
+    """
+    address = urllib.parse.urlsplit(uri)
+    if not address.hostname:
+        return
+    try:
+        port = address.port or PORTS.get(address.scheme.partition("+")[0])
+    except ValueError:  # its text quotes what stands there, part of a password maybe
+        raise StoreError(
+            f"tracking store {uri}: is no address; write / @ : # ? in a password as %2F %40 %3A %23 %3F"
+        ) from None
+    try:
+        socket.create_connection((address.hostname, port or 0), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"tracking store {uri}: nobody answers at {address.hostname}:{port} ({error}); "
+            f"start it, or choose another with --tracking-uri"
+        ) from None
+
+
+def _refusal(error: Exception, uri: str) -> str:
+    """Return why a store cannot be used, and what to do.
+
+    MLflow upgrades an older store by itself where whole tables are missing, and refuses it where only columns are. A
+    newer one it calls out of date too, or it cannot "locate" its revision.
+    """
+    if isinstance(error, OSError):
+        return f"cannot be used ({error})"
+    lines = [line for line in without_secrets(str(error)).strip().splitlines() if not line.startswith(AUTOFLUSH)]
+    reason = lines[0] if lines else ""  # without secrets before it is cut: half an address is none
+    if not (found := REVISION.search(reason)):
+        return f"cannot be used ({reason[:200]}); is it there, and MLflow's?"
+    migrations = Path(str(resources.files("mlflow.store.db_migrations.versions")))
+    if any(migrations.glob(f"{found[1] or found[2]}*.py")):
+        command = f"mlflow db upgrade {shlex.quote(without_secrets(uri))}"
+        return f"was written by an older MLflow than {mlflow.__version__}; make a copy of it, then run: {command}"
+    return f"was written by a newer MLflow than {mlflow.__version__}; run: pip install --upgrade mlflow"
+
+
+def _write_ahead(uri: str) -> None:
+    """Let SQLite's readers and writers work side by side: a lasting property of the file, set before it has tables."""
+    path = sqlite_file(uri)
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_foreign(f"tracking store {uri}", path, OURS, "--tracking-uri")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _dataset_input(note: DatasetNote) -> DatasetInput:
+    features = Schema([TensorSpec(np.dtype(np.uint8), (-1, *note.shape[1:]), "picture")])
+    schema = json.dumps({"mlflow_tensorspec": {"features": features.to_json(), "targets": None}})
+    dataset = Dataset(
+        name=note.name,
+        digest=note.fingerprint[:12],
+        source_type="code",
+        source=json.dumps({"tags": {MLFLOW_SOURCE_NAME: "stn-bench data make"}}),
+        schema=schema,
+        profile=json.dumps({"pictures": note.shape[0], "classes": note.classes}),
+    )
+    return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from makers import FakeStore, ablation, arm, plan, record
+
+from stn_bench.analysis.cost import (
+    ArmForecast,
+    Clock,
+    Forecast,
+    Pace,
+    forecast,
+    makespan,
+    nothing_finished,
+    run_seconds,
+    work,
+)
+from stn_bench.study.plan import Plan, PlannedArm, RunSpec
+from stn_bench.subjects.stn.config import Config, override
+from stn_bench.tracking.record import RunRecord, settings_digest
+from stn_bench.tracking.results import gather
+
+HERE = {"processor": "x", "cores": 2}
+WIDE, DROP = arm("wide", {"model.width": 2.0}), arm("drop", {"model.dropout": 0.5})
+
+
+def key(spec: RunSpec) -> str:
+    """Return a run key that the settings, phase and seed decide."""
+    return f"{settings_digest(spec.config)}-{spec.phase}-{spec.seed}"
+
+
+def trained(
+    one: PlannedArm, seeds: tuple[int, ...] = (1, 2, 3), seconds: float = 100.0, **change: Any
+) -> list[RunRecord]:
+    """Return finished runs of an arm on some seeds, each as long as the others."""
+    accuracy = 0.5 if one.name == "base" else 0.6
+    return [
+        record(spec, f"{one.label}-{spec.seed}", test_accuracy=accuracy + 0.001 * spec.seed).model_copy(
+            update={"run_key": key(spec), **lasting(seconds), **change}
+        )
+        for spec in one.verdict_specs({})
+        if spec.seed in seeds
+    ]
+
+
+def lasting(seconds: float) -> dict[str, str]:
+    start = "2026-01-01T00:00:00+00:00"
+    return {"started": start, "ended": f"2026-01-01T00:{int(seconds) // 60:02d}:{int(seconds) % 60:02d}+00:00"}
+
+
+def ahead(
+    planned: Plan, *runs: RunRecord, workers: int = 2, key_of: Callable[[RunSpec], str | None] = key, **clock: Any
+) -> Forecast:
+    results = gather(planned, FakeStore(*runs), Path("nowhere"))
+    return forecast(results, key_of, Clock(HERE, **clock), workers)
+
+
+# What is left to train ---------------------------------------------------------------------------------------------
+
+
+def test_of_a_fresh_study_all_is_left_and_nothing_known() -> None:
+    planned = plan(ablation(WIDE), trials=2)
+    for found in (ahead(planned), forecast(nothing_finished(planned), key, Clock(HERE), 2)):
+        assert (found.cells, found.sure, found.reused) == (10, 10, 0)
+        assert (found.unknown, found.seconds) == (("base", "depth/wide"), None)
+
+
+def test_what_has_its_run_key_is_reused() -> None:
+    planned = plan(ablation(WIDE))
+    found = ahead(planned, *trained(planned.arms[0]), *trained(planned.arms[1], (2,)))
+    assert [(one.cells, one.reused) for one in found.arms] == [(0, 3), (2, 1)]
+
+
+def test_a_run_of_other_code_is_trained_again_and_still_tells_the_time() -> None:
+    planned = plan(ablation(WIDE))
+    found = ahead(planned, *trained(planned.arms[0], run_key="older")).of("base")
+    assert (found.cells, found.reused, found.pace) == (3, 0, Pace(100.0, "3 runs"))
+
+
+def test_without_pictures_runs_of_the_same_settings_count_as_reused() -> None:
+    planned = plan(ablation(WIDE))
+    found = ahead(planned, *trained(planned.arms[0], (1, 3)), key_of=lambda spec: None).of("base")
+    assert (found.cells, found.reused) == (1, 2)
+
+
+def test_seeds_are_left_as_long_as_tuning_is_not_finished() -> None:
+    planned = plan(ablation(WIDE), trials=2)
+    first = planned.arms[0].tuning_specs()[0]
+    done = record(first, "t0", **{"best.validation.accuracy": 0.5}).model_copy(update={"run_key": key(first)})
+    assert (ahead(planned, done).of("base").rounds, ahead(planned, done).of("base").reused) == ((1, 3), 1)
+
+
+LOOKS: dict[str, Any] = {"seeds": (1, 2, 3, 4, 5), "looks": (3, 5)}
+
+
+def test_looks_tell_what_is_trained_at_least_and_at_most() -> None:
+    found = ahead(plan(ablation(WIDE), **LOOKS))
+    assert [(one.sure, one.rounds) for one in found.arms] == [(3, (0, 3, 2))] * 2
+
+
+def test_a_decided_arm_needs_no_more_seeds_and_nor_does_its_base() -> None:
+    planned = plan(ablation(WIDE), **LOOKS)
+    runs = [run for one in planned.arms for run in trained(one, (1, 2, 3))]  # better by 10 points on each seed
+    assert ahead(planned, *runs).cells == 0
+
+
+def test_an_arm_whose_base_lacks_a_seed_may_go_on() -> None:
+    planned = plan(ablation(WIDE), **LOOKS)
+    found = ahead(planned, *trained(planned.arms[0], (1, 2)), *trained(planned.arms[1], (1, 2, 3)))
+    assert [(one.sure, one.cells) for one in found.arms] == [(1, 3), (0, 2)]
+
+
+def test_an_undecided_arm_goes_on_with_its_base_alone() -> None:
+    planned = plan(ablation(WIDE, DROP), **LOOKS)
+    base, wide, drop = planned.arms
+    noisy = [
+        run.model_copy(update={"metrics": {**run.metrics, "test.accuracy": 0.5 + (-1) ** run.seed * 0.03}})
+        for run in trained(drop, (1, 2, 3))
+    ]
+    found = ahead(planned, *trained(base, (1, 2, 3)), *trained(wide, (1, 2, 3)), *noisy)
+    assert {one.label: (one.sure, one.cells) for one in found.arms} == {
+        "base": (2, 2),
+        "depth/wide": (0, 0),
+        "depth/drop": (2, 2),
+    }
+
+
+# How long a cell takes ---------------------------------------------------------------------------------------------
+
+
+def test_a_run_lasts_from_start_to_end() -> None:
+    (run,) = trained(plan(ablation(WIDE)).arms[0], (1,), seconds=125)
+    assert run_seconds(run) == 125
+
+
+def test_a_resumed_run_lasts_as_long_as_its_training() -> None:
+    (run,) = trained(plan(ablation(WIDE)).arms[0], (1,), seconds=20)
+    assert run_seconds(run) == 30.0  # cost.seconds of the maker
+
+
+def test_the_median_of_an_arms_own_runs_counts() -> None:
+    planned = plan(ablation(WIDE))
+    base = planned.arms[0]
+    runs = [*trained(base, (1,), 90), *trained(base, (2,), 100), *trained(base, (3,), 900)]
+    assert ahead(planned, *runs).of("base").pace == Pace(100.0, "3 runs")
+
+
+@pytest.mark.parametrize("change", [{"machine": {"processor": "y", "cores": 2}}, {"outcome": "diverged"}])
+def test_runs_of_other_machines_and_diverged_ones_tell_nothing(change: dict[str, Any]) -> None:
+    planned = plan(ablation(WIDE))
+    assert ahead(planned, *trained(planned.arms[0], **change)).of("base").pace is None
+
+
+def test_an_arm_without_runs_is_scaled_from_the_arm_nearest_in_work() -> None:
+    planned = plan(ablation(WIDE, arm("wider", {"model.width": 2.5})))
+    base, wide, wider = planned.arms
+    found = ahead(planned, *trained(base, seconds=60), *trained(wide, seconds=300)).of(wider.label).pace
+    assert found is not None
+    ratio = work(wider.config) / work(wide.config)  # type: ignore[operator]
+    assert (found.seconds, found.source) == (pytest.approx(300 * ratio), "depth/wide, by FLOPs")
+    assert not found.is_measured
+
+
+def test_a_probe_counts_before_other_arms_and_after_own_runs() -> None:
+    planned = plan(ablation(WIDE))
+    found = ahead(planned, *trained(planned.arms[0], (1,)), probed={"depth/wide": 8.0})
+    assert [one.pace for one in found.arms] == [Pace(100.0, "1 run, probe"), Pace(8.0, "probe")]
+    assert not any(one.is_unmeasured for one in found.arms)
+
+
+def test_a_probe_of_arms_with_runs_tells_how_fast_the_machine_is_today() -> None:
+    planned = plan(ablation(WIDE, DROP, arm("wider", {"model.width": 2.5})))
+    base, wide, drop, wider = planned.arms
+    runs = [*trained(base, (1, 2), 100), *trained(wide, (1,), 300), *trained(drop, (1,), 50)]
+    # The trainings in these runs took 30 s each: they are 0.5, 0.4 and 0.9 times as long today.
+    found = ahead(planned, *runs, probed={base.label: 15.0, wide.label: 12.0, drop.label: 27.0})
+    assert [found.of(one.label).pace for one in (base, wide, drop)] == [
+        Pace(50.0, "2 runs, probe"),
+        Pace(150.0, "1 run, probe"),
+        Pace(25.0, "1 run, probe"),
+    ]
+    scaled = found.of(wider.label).pace
+    ratio = work(wider.config) / work(wide.config)  # type: ignore[operator]
+    assert scaled is not None
+    assert scaled.seconds == pytest.approx(150 * ratio)
+    assert (found.is_probed, ahead(planned, *runs).is_probed) == (True, False)
+
+
+def test_a_network_of_ones_own_is_not_known_from_others() -> None:
+    planned = plan(ablation(arm("mine", {"model.factory": "mine:network"})))
+    found = ahead(planned, *trained(planned.arms[0]))
+    assert found.unknown == ("depth/mine",)
+
+
+def test_work_counts_pictures_and_epochs() -> None:
+    twice = override(Config(), {"train.epochs": 800})
+    assert work(twice) == pytest.approx(2 * work(Config()))  # type: ignore[operator]
+    assert work(override(Config(), {"model.factory": "mine:network"})) is None
+
+
+# How long all take -------------------------------------------------------------------------------------------------
+
+
+def test_cells_are_begun_in_turn_by_the_first_worker_that_is_free() -> None:
+    # Two workers: 0-5 and 0-3; then 3-7 on the second, 5-7 on the first.
+    assert makespan([5, 3, 4, 2], 2) == 7
+
+
+@given(st.lists(st.floats(0.1, 100), min_size=1, max_size=20), st.integers(1, 6))
+def test_the_whole_lies_between_the_best_and_twice_that(cells: list[float], workers: int) -> None:
+    best = max(sum(cells) / workers, max(cells))
+    assert best * (1 - 1e-9) <= makespan(cells, workers) <= 2 * best
+
+
+def test_rounds_wait_for_each_other() -> None:
+    slow, fast = Pace(10.0, "x"), Pace(1.0, "x")
+    arms = (ArmForecast("base", (1, 1), 2, 0, slow), ArmForecast("a", (1, 1), 2, 0, fast))
+    assert Forecast(arms, 2).seconds == 20.0
+    assert Forecast(arms, 1).seconds == 22.0
+
+
+def test_seeds_run_in_rounds_over_the_arms() -> None:
+    arms = (ArmForecast("base", (2,), 2, 0, Pace(4.0, "x")), ArmForecast("a", (2,), 2, 0, Pace(1.0, "x")))
+    # base 0-4 beside a 0-1; then base 1-5 beside a 4-5.
+    assert Forecast(arms, 2).seconds == 5.0
+    assert Forecast(arms[::-1], 2).seconds == 6.0  # a 0-1, base 0-4; a 1-2, base 2-6
+
+
+def test_what_is_sure_takes_no_longer_than_all() -> None:
+    found = ahead(plan(ablation(WIDE), **LOOKS), probed={"base": 10.0, "depth/wide": 20.0})
+    assert (found.sure_seconds, found.seconds) == (makespan([10, 20] * 3, 2), makespan([10, 20] * 3, 2) + 40.0)
+
+
+def test_no_more_workers_than_cells() -> None:
+    planned = plan(ablation(WIDE))
+    assert ahead(planned, workers=16).workers == 6
+    everything = [run for one in planned.arms for run in trained(one)]
+    assert (ahead(planned, *everything).workers, ahead(planned, *everything).seconds) == (1, 0.0)
+
+
+def test_an_arms_share_is_its_cells_shared_out() -> None:
+    found = ahead(plan(ablation(WIDE)), probed={"base": 10.0, "depth/wide": 20.0})
+    assert [found.share(one) for one in found.arms] == [15.0, 30.0]

@@ -1,0 +1,230 @@
+"""What came of a question, in words: they must read well for every arm that there is, whatever became of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+import pytest
+
+from stn_bench.analysis.confirmation import ConfirmationSummary
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, EffectSummary
+from stn_bench.report.sentences import PARTS, WORDS, answer, confirmed, interplay, ranked, seeds_in_words, sentence
+from stn_bench.study.catalogue import Catalogue, bundled_root
+from stn_bench.subjects.stn.config import Config, setting_paths
+from stn_bench.system.format import Unit
+
+CATALOGUE = Catalogue(bundled_root())
+POINTS, LOSS = Unit.of("test.accuracy"), Unit.of("test.loss")
+EMPTY: dict[str, Any] = dict.fromkeys(
+    ("mean", "sd", "parameters", "flops", "seconds", "cpu_seconds", "step_ms", "peak_memory_mb")
+)
+
+
+def summed(name: str, settings: Mapping[str, Any], verdict: str | None = "worse", **rest: Any) -> ArmSummary:
+    """Return an arm that loses 1.2 points, or gains them, on all of five seeds."""
+    difference = 0.012 if verdict == "better" else -0.012
+    numbers: dict[str, Any] = {
+        "difference": difference,
+        "interval": tuple(sorted((difference / 1.5, difference / 0.75))),
+        "pairs": 5,
+        "wins": 5 if verdict == "better" else 0,
+        "losses": 0 if verdict == "better" else 5,
+        "seeds": (1, 2, 3, 4, 5),
+        "values": (0.9,) * 5,
+        "reason": "1 of 5 seeds failed" if verdict == "invalid" else "",
+        "more_seeds": 7 if verdict == "undecided" else None,
+    }
+    fixed = {"label": name, "chosen": {}, "planned": 5, "failed": {}, "layers": (), "uncounted": (), "published": {}}
+    fields = {**EMPTY, **fixed, **numbers, "run_ids": ("r",) * 5, **rest}
+    return ArmSummary(name=name, set=dict(settings), verdict=verdict, **fields)
+
+
+def asked(*arms: ArmSummary, **rest: Any) -> AblationSummary:
+    base = summed("base", {}, None, difference=None, interval=None)
+    text = {"name": "q", "title": "Q", "question": "Q?", "source": "", "published_pictures": 0, "claims": ()}
+    return AblationSummary(arms=(base, *arms), **{**text, **rest})
+
+
+NONE = {"model.transformer.kind": "none"}
+PLAIN = summed("none", NONE)
+MATCHED = summed(
+    "none_matched", {**NONE, "model.width": 0.37}, match="flops", difference=-0.009, interval=(-0.013, -0.005)
+)
+COMMITTED = [pytest.param(CATALOGUE.ablation(name), id=name) for name in CATALOGUE.names("ablations")]
+
+
+@pytest.mark.parametrize("verdict", WORDS)
+@pytest.mark.parametrize("ablation", COMMITTED)
+def test_every_committed_arm_has_a_sentence_that_reads(ablation: Any, verdict: str) -> None:
+    arms = []
+    for written in ablation.arms:
+        width = {"model.width": 0.5} if written.match else {}
+        arms.append(summed(written.name, {**written.set, **width}, verdict, match=written.match or ""))
+    question = asked(*arms)
+    for one in question.arms[1:]:
+        said = sentence(one, question, POINTS)
+        assert f"`{one.name}`" in said
+        assert not re.search(r"None|  |\.\.|,,|model\.width|\.$|nan", said), said
+        assert said.count("`") % 2 == said.count("[") - said.count("]") == 0
+        amount = {
+            "better": "gains 1.20 points [0.80, 1.60], on 5 of 5 seeds",
+            "worse": "loses 1.20 points [0.80, 1.60]",
+        }
+        assert amount.get(verdict, "") in said
+    line = answer(question, POINTS)
+    assert line.startswith(f"**{verdict.capitalize()}**: ")
+    assert "\n" not in line
+
+
+def test_the_loss_without_a_part_and_what_remains_at_equal_cost() -> None:
+    assert sentence(PLAIN, asked(PLAIN, MATCHED), POINTS) == (
+        "without the transformer (`none`) the model loses 1.20 points [0.80, 1.60], on 5 of 5 seeds; "
+        "of that, 0.90 points [0.50, 1.30] remain at equal cost (`none_matched`)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("matched", "said"),
+    [
+        ({"difference": -0.02, "interval": (-0.03, -0.01)}, "at equal cost (`m`) it loses 2.00 points [1.00, 3.00]"),
+        (
+            {"verdict": "equivalent", "difference": 0.001, "interval": (-0.002, 0.004)},
+            "at equal cost (`m`) nothing beyond the margin remains: +0.10 points [−0.20, +0.40]",
+        ),
+        (
+            {"verdict": "undecided", "difference": 0.001, "interval": (-0.02, 0.022), "more_seeds": 4},
+            "at equal cost (`m`) undecided: +0.10 points [−2.00, +2.20] (about 4 more seeds)",
+        ),
+        ({"verdict": "better", "difference": 0.01, "interval": (0.005, 0.015)}, "it gains 1.00 points [0.50, 1.50]"),
+        ({"verdict": "invalid", "reason": "it failed"}, "at equal cost (`m`) invalid (it failed)"),
+    ],
+)
+def test_what_remains_at_equal_cost_is_never_more_than_there_was(matched: dict[str, Any], said: str) -> None:
+    other = summed("m", {**NONE, "model.width": 0.37}, matched.pop("verdict", "worse"), match="flops", **matched)
+    assert sentence(PLAIN, asked(PLAIN, other), POINTS).endswith(said)
+
+
+def test_an_arm_of_equal_cost_alone_says_so() -> None:
+    said = sentence(MATCHED, asked(MATCHED), POINTS)
+    assert said.startswith("at the base's FLOPs, without the transformer (`none_matched`) the model loses 0.90 points")
+
+
+def test_the_best_comes_first_and_the_others_by_verdict() -> None:
+    arms = [
+        summed("bad", {"model.dropout": 0.1}, "worse"),
+        summed("good", {"model.dropout": 0.2}, "better"),
+        summed("best", {"model.dropout": 0.3}, "better", difference=0.02, interval=(0.01, 0.03)),
+        summed("same", {"model.dropout": 0.4}, "equivalent", difference=0.0, interval=(-0.001, 0.001)),
+        summed("open", {"model.dropout": 0.5}, "undecided"),
+        summed("few", {"model.dropout": 0.6}, "unreplicated", seeds=(1,), pairs=1),
+        summed("unfair", {"model.dropout": 0.7}, "invalid"),
+    ]
+    assert answer(asked(*arms), POINTS) == (
+        "**Better**: with `model.dropout` = 0.3 (`best`) the model gains 2.00 points [1.00, 3.00], on 5 of 5 seeds. "
+        "Also `good` +1.20 points [+0.80, +1.60]. "
+        "**Worse**: `bad` −1.20 points [−1.60, −0.80]. "
+        "**Equivalent**: `same` +0.00 points [−0.10, +0.10]. "
+        "**Undecided**: `open` −1.20 points [−1.60, −0.80] (about 7 more seeds). "
+        "**Unreplicated**: `few` (1 of 5 seeds finished). "
+        "**Invalid**: `unfair` (1 of 5 seeds failed)."
+    )
+
+
+def test_of_many_arms_the_line_names_some_and_counts_the_rest() -> None:
+    arms = [summed(f"a{i}", {"model.dropout": i / 100}, "equivalent") for i in range(40)]
+    line = answer(asked(*arms), POINTS)
+    assert line.endswith(" and 35 more.")
+    assert len(line) < 500
+
+
+def test_an_arm_of_equal_cost_never_stands_before_the_one_that_it_completes() -> None:
+    worse = summed("none_matched", {**NONE, "model.width": 0.4}, match="flops", difference=-0.05)
+    assert [one.name for one in ranked(asked(worse, PLAIN))] == ["none", "none_matched"]
+
+
+def test_a_loss_rises_or_falls() -> None:
+    said = sentence(
+        summed("a", {"model.dropout": 0.1}, "better", difference=-0.02, interval=(-0.03, -0.01)), asked(), LOSS
+    )
+    assert said == "with `model.dropout` = 0.1 (`a`) test loss falls by 0.0200 [0.0100, 0.0300], on 5 of 5 seeds"
+
+
+def test_what_nobody_trained_yet_says_so() -> None:
+    nothing = summed("a", {"model.dropout": 0.1}, "unreplicated", difference=None, interval=None, pairs=0, seeds=())
+    assert "no seed has finished yet" in sentence(nothing, asked(), POINTS)
+    assert answer(asked(nothing), POINTS).startswith("**Unreplicated**: with")
+
+
+def test_an_undecided_arm_tells_how_many_seeds_would_decide_it() -> None:
+    one = summed("a", {"model.dropout": 0.1}, "undecided", more_seeds=1)
+    assert sentence(one, asked(), POINTS).endswith("; about 1 more seed would decide it")
+    many = summed("a", {"model.dropout": 0.1}, "undecided", more_seeds=None)
+    assert sentence(many, asked(), POINTS).endswith("; a thousand more seeds might not decide it")
+
+
+def test_an_arm_that_stopped_early_says_at_which_look() -> None:
+    one = summed("a", {"model.dropout": 0.1}, stopped=True, look=1)
+    assert sentence(one, asked(), POINTS).endswith("on 5 of 5 seeds, stopped at look 1")
+
+
+def test_every_part_that_can_be_taken_away_has_a_name() -> None:
+    kinds = [path.removesuffix(".kind") for path in setting_paths() if path.endswith(".kind")]
+    flat = {}
+    for part in kinds:
+        group = Config()
+        for name in part.split("."):
+            group = getattr(group, name)
+        flat[part] = get_args(type(group).model_fields["kind"].annotation)
+    assert {part for part, choices in flat.items() if "none" in choices} == set(PARTS)
+
+
+# Factors and confirmation ----------------------------------------------------------------------------------------
+
+
+def effect(p: float, **levels: Any) -> EffectSummary:
+    named = {name.replace("_", "."): level for name, level in levels.items()}
+    return EffectSummary(levels=named, value=0.02, interval=(0.01, 0.03), p=p, p_adjusted=p, method="pooled")
+
+
+def test_an_interaction_that_could_be_shown_is_told() -> None:
+    both = effect(0.01, model_width=2, model_dropout=0.1)
+    assert interplay([effect(0.001, model_width=2), both], POINTS) == (
+        "The factors act together: `model.width` = 2 × `model.dropout` = 0.1: +2.00 points [+1.00, +3.00], "
+        "Holm's p 0.010."
+    )
+    assert "could not be shown" in interplay([effect(0.5, model_width=2, model_dropout=0.1)], POINTS)
+    assert "takes three seeds" in interplay([], POINTS)
+
+
+@pytest.mark.parametrize(("agrees", "word"), [(True, "bear that out"), (False, "do not bear that out")])
+def test_a_confirmation_shows_both_numbers(agrees: bool, word: str) -> None:
+    found = ConfirmationSummary(
+        arm="best",
+        seeds=(11, 12, 13),
+        values=(0.9, 0.9, 0.9),
+        base_values=(0.8, 0.8, 0.8),
+        selected_difference=0.02,
+        selected_interval=(0.01, 0.03),
+        difference=0.008,
+        interval=(0.002, 0.014),
+        p=0.02,
+        wins=3,
+        agrees=agrees,
+    )
+    said = confirmed(found, POINTS)
+    assert said == (
+        f"`best` was chosen at +2.00 points [+1.00, +3.00]; 3 fresh seeds (11–13) {word}: "
+        "+0.80 points [+0.20, +1.40], ahead on 3 of 3, p 0.020."
+    )
+    question = asked(summed("best", {"model.dropout": 0.1}, "better"), confirmation=found)
+    assert answer(question, POINTS).endswith(said)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "text"),
+    [((1,), "1"), ((1, 2), "1, 2"), ((1, 2, 3), "1–3"), ((1, 3, 5), "1, 3, 5"), ((3, 2, 1), "3, 2, 1")],
+)
+def test_seeds_in_words(seeds: tuple[int, ...], text: str) -> None:
+    assert seeds_in_words(seeds) == text

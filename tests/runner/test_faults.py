@@ -1,0 +1,309 @@
+"""Faults that happen: killed processes, late workers, Ctrl-C, many commands at once. `pytest -m faults` runs them all.
+
+Real processes, real signals, real stores, on cells of a few seconds. `STN_BENCH_FAULTS=0.1 pytest -m faults` takes a
+tenth of the counts. What they found, and how it was mended, stands in docs/reliability.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+import zipfile
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+import pytest
+from processes import assert_each_cell_once, complete_trials, running, runs, statuses, wait_for_checkpoint, workers
+from tiny import PLAIN, make_root, stn_bench
+
+from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.record import MODEL
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
+
+SCALE = float(os.environ.get("STN_BENCH_FAULTS", "1"))
+SLOWER = PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 12')
+STARTING = 60  # seconds that a worker may take to load its libraries on a busy machine
+
+
+def times(count: int) -> int:
+    return max(1, round(SCALE * count))
+
+
+def seeds(count: int, study: str = SLOWER) -> str:
+    """Return a study of a base and one arm on so many seeds: twice as many cells."""
+    return study.replace("[1, 2, 3]", str(list(range(1, count + 1))))
+
+
+def training(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Wait until some worker trains, and return the workers."""
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        found = [worker for worker in workers(process) if worker.is_running() and worker.num_threads() > 8]
+        if found or process.poll() is not None:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no worker came to train")
+
+
+def outlived(children: list[psutil.Process], seconds: float = 20) -> list[psutil.Process]:
+    return psutil.wait_procs(children, timeout=seconds)[1]
+
+
+def weights(root: Path) -> dict[str, list[np.ndarray]]:
+    """Return run key -> the weights of the cell's model, in the order of its file."""
+    found: dict[str, list[np.ndarray]] = {}
+    for run in runs(root):
+        if run.info.status != "FINISHED":
+            continue
+        file = Workspace.at(root).artifacts / run.info.run_id / "artifacts" / MODEL
+        with zipfile.ZipFile(file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as layers:
+            arrays: list[np.ndarray] = []
+            layers.visititems(
+                lambda name, node, kept=arrays: kept.append(node[()]) if hasattr(node, "shape") else None
+            )
+        found[run.data.tags["run_key"]] = arrays
+    return found
+
+
+def same_weights(first: Path, second: Path) -> bool:
+    ours, theirs = weights(first), weights(second)
+    assert ours.keys() == theirs.keys()
+    return all(len(ours[key]) == len(theirs[key]) and all(map(np.array_equal, ours[key], theirs[key])) for key in ours)
+
+
+# Killed workers --------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_killed_at_a_random_moment(tmp_path: Path) -> None:
+    kills, chance = times(50), random.Random(1)
+    root = make_root(tmp_path, seeds(max(3, kills // 2)))
+    killed = 0
+    while killed < kills:
+        with running(root, "--workers", "2") as process:
+            while killed < kills and process.poll() is None:
+                time.sleep(chance.uniform(0.5, 12))
+                if alive := workers(process):
+                    chance.choice(alive).kill()
+                    killed += 1
+            output, _ = process.communicate(timeout=1800)
+        assert "Traceback" not in output
+        if process.returncode == 0 and killed < kills:  # all cells are trained: go on with fresh ones
+            assert_each_cell_once(root, 2 * max(3, kills // 2))
+            root = make_root(tmp_path / str(killed), seeds(max(3, (kills - killed) // 2)))
+    again = stn_bench("run", "tiny", root=root)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert_each_cell_once(root, len(set(complete_trials(root))))
+
+
+# Killed `run` ----------------------------------------------------------------------------------------------------
+
+
+def test_run_and_its_workers_killed_at_a_random_moment(tmp_path: Path) -> None:
+    undisturbed = make_root(tmp_path / "undisturbed", seeds(4))
+    assert stn_bench("run", "tiny", root=undisturbed).returncode == 0
+    kills, chance, killed = times(20), random.Random(2), 0
+    while killed < kills:  # where all cells are trained before that, with a fresh root
+        root = make_root(tmp_path / f"disturbed-{killed}", seeds(4))
+        while killed < kills and kill_run(root, chance, whole_group=killed % 2 == 1):
+            killed += 1
+        finished = stn_bench("run", "tiny", root=root)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        assert_each_cell_once(root, 8)
+        assert same_weights(root, undisturbed)
+
+
+def kill_run(root: Path, chance: random.Random, *, whole_group: bool) -> bool:
+    """Start `run`, kill it a while after its workers began to train, and return whether it was there to be killed.
+
+    Its whole group is killed at once, as a batch system does, or it alone: then its workers must end themselves.
+    """
+    with running(root, "--workers", "2") as process:
+        training(process)
+        time.sleep(chance.uniform(0, 6))
+        if process.poll() is not None:
+            return False
+        children = workers(process)
+        if whole_group:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        assert not outlived(children)
+    return True
+
+
+def test_a_cell_goes_on_at_its_epoch(tmp_path: Path) -> None:
+    root = make_root(tmp_path, seeds(1, PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 400')))
+    before = epochs_until_killed(root)
+    after = epochs_until_killed(root)
+    assert max(map(len, before.values())) > 1
+    assert before.keys() & after.keys()
+    for key in before.keys() & after.keys():  # how long an epoch took is never the same twice
+        assert len(after[key]) > len(before[key])
+        assert after[key][: len(before[key])] == before[key]
+
+
+def epochs_until_killed(root: Path) -> dict[str, list[float]]:
+    """Let a study train for some seconds, kill it, and return run key -> seconds of each epoch in its checkpoint."""
+    with running(root, "--workers", "1") as process:
+        training(process)
+        wait_for_checkpoint(root, process)
+        time.sleep(8)
+        os.killpg(process.pid, signal.SIGKILL)
+    return {path.parent.name: _epoch_seconds(path) for path in root.glob("mlruns/checkpoints/*/*.npz")}
+
+
+def _epoch_seconds(checkpoint: Path) -> list[float]:
+    with np.load(checkpoint) as file:
+        return list(json.loads(file["note"].tobytes())["progress"]["fit_seconds"])
+
+
+# Late workers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_worker_that_wakes_too_late_overwrites_nothing(tmp_path: Path) -> None:
+    turns, chance = times(10), random.Random(3)
+    lost = sum(
+        stop_a_worker(make_root(tmp_path / str(turn), study_of_late_workers()), chance) for turn in range(turns)
+    )
+    print(f"{lost} of {turns} late workers had lost their cell")
+    assert lost >= turns / 2  # a worker that is stopped between two cells, or while it holds the lock, loses none
+
+
+def study_of_late_workers() -> str:
+    return seeds(3, PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 40'))
+
+
+def stop_a_worker(root: Path, chance: random.Random) -> bool:
+    """Stop a worker until its cell is another's, see that all ends well, and return whether it had lost one."""
+    with running(root, "--workers", "2") as process:
+        training(process)
+        wait_for_checkpoint(root, process)
+        time.sleep(chance.uniform(0, 2))
+        late = workers(process)[0]
+        late.send_signal(signal.SIGSTOP)
+        wait_until_given_away(root)
+        late.send_signal(signal.SIGCONT)
+        output, _ = process.communicate(timeout=280)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert_each_cell_once(root, 6)
+    assert not list(root.glob("mlruns/checkpoints/*/*"))
+    return "KILLED" in statuses(root)
+
+
+def wait_until_given_away(root: Path) -> None:
+    """Return when some trial has failed: workers look for stale ones between two cells. Or when none does for long."""
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        time.sleep(0.5)
+        with (
+            contextlib.suppress(sqlite3.OperationalError),  # the stopped worker may hold the store
+            contextlib.closing(sqlite3.connect(root / "mlruns/optuna.db", timeout=1)) as store,
+        ):
+            if store.execute("SELECT count(*) FROM trials WHERE state = 'FAIL'").fetchone()[0]:
+                return
+
+
+# Ctrl-C ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c_at_a_random_moment(tmp_path: Path, presses: int) -> None:
+    turns, chance, pressed = times(10), random.Random(3 + presses), 0
+    while pressed < turns:  # where all cells are trained before that, with a fresh root
+        root = make_root(
+            tmp_path / str(pressed), seeds(3, PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 200'))
+        )
+        while pressed < turns and press_ctrl_c(root, chance, presses):
+            pressed += 1
+        finished = stn_bench("run", "tiny", root=root)
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        assert_each_cell_once(root, 6)
+
+
+def press_ctrl_c(root: Path, chance: random.Random, presses: int) -> bool:
+    """Press Ctrl-C a while after `run` began to train, and return whether it was there to be stopped."""
+    with running(root, "--workers", "2") as process:
+        if not training(process):
+            return False
+        wait_for_checkpoint(root, process)
+        time.sleep(chance.uniform(0, 3))
+        pressed = time.monotonic()
+        for _ in range(presses):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+        output, _ = process.communicate(timeout=60)
+    if process.returncode == 0:  # its last cell ended as Ctrl-C was pressed
+        return False
+    assert process.returncode == 130, output
+    assert "Traceback" not in output
+    assert "goes on from here" in output
+    if presses == 1:
+        assert "RUNNING" not in statuses(root)
+    else:
+        assert time.monotonic() - pressed < 10
+    return True
+
+
+# Many at once ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("commands", [2, 4])
+@pytest.mark.parametrize("turn", range(times(10)))
+def test_commands_on_one_study_share_its_cells(tmp_path: Path, commands: int, turn: int) -> None:
+    root = make_root(tmp_path, seeds(4))
+    found: list[subprocess.CompletedProcess[str]] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(stn_bench("run", "tiny", "--workers", 1, root=root)))
+        for _ in range(commands)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [run.returncode for run in found] == [0] * commands, [run.stdout + run.stderr for run in found]
+    assert_each_cell_once(root, 8)
+
+
+def open_stores(folder: str, rounds: int, barrier: Barrier, told: multiprocessing.Queue[str]) -> None:
+    """Open a new store, a round, at the same moment as others, and write to it."""
+    from stn_bench.runner.queue import Search
+    from stn_bench.tracking.mlflow import Tracking
+
+    for number in range(rounds):
+        workspace = Workspace.at(Path(folder, str(number)))
+        barrier.wait()
+        try:
+            tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+            search = Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
+            study = tracking.open_study("one")
+            search.enqueue("one", "maximize", [], {})
+            told.put(f"{number} {study} {search.counts('one')}")
+        except Exception as error:
+            told.put(f"{number} failed: {error!r}")
+
+
+def test_eight_processes_open_a_new_store_at_once(tmp_path: Path) -> None:
+    rounds, context = times(20), multiprocessing.get_context("spawn")
+    barrier, told = context.Barrier(8), context.Queue()
+    crowd = [
+        context.Process(target=open_stores, args=(str(tmp_path), rounds, barrier, told), daemon=True) for _ in range(8)
+    ]
+    for process in crowd:
+        process.start()
+    answers = [told.get(timeout=900) for _ in range(8 * rounds)]
+    for process in crowd:
+        process.join()
+    assert sorted(answers) == sorted(f"{number} 1 {{}}" for number in range(rounds) for _ in range(8))

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import keras
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from stores import PICTURES, finish, open_store, question
+
+from stn_bench.study.plan import RunSpec
+from stn_bench.system.errors import MachineError, StoreError
+from stn_bench.tracking.mlflow import ImportedRun, Tracking, _refusal
+from stn_bench.tracking.record import RunRecord, run_tags
+
+SPEC = question(trials=0).arms[0].verdict_specs({})[0]
+OTHER = question(trials=0).arms[0].verdict_specs({})[1]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Tracking:
+    return open_store(tmp_path)
+
+
+def statuses(store: Tracking) -> list[str]:
+    client = MlflowClient(tracking_uri=store.uri)
+    (experiment,) = [one.experiment_id for one in client.search_experiments() if one.name == SPEC.study]
+    return sorted(run.info.status for run in client.search_runs([experiment], "tags.kind = 'run'"))
+
+
+def elsewhere(record: RunRecord, run_id: str) -> ImportedRun:
+    """Return a run as another store trained it, under that id."""
+    moved = record.model_copy(update={"run_id": run_id})
+    files = {"predictions.npz": b"predictions"}
+    return ImportedRun(moved, "base, seed 1", run_tags(moved, moved.identity), PICTURES, files)
+
+
+def imported(store: Tracking, spec: RunSpec, run_id: str) -> RunRecord:
+    """Import a run of a spec that had this id elsewhere, and return its record."""
+    experiment = store.open_study(spec.study)
+    tags = {"study": spec.study, "ablation": spec.ablation, "arm": spec.arm}
+    run = elsewhere(finish(spec, open_store(Path(store.uri.removeprefix("sqlite:///")).parent / "other")), run_id)
+    store.import_run(experiment, store.open_arm(experiment, spec.label, tags, ""), run)
+    return run.record
+
+
+def test_a_record_is_read_as_it_was_written(store: Tracking) -> None:
+    record = finish(SPEC, store)
+    assert store.records([store.finished()[0].run_id]) == [record]
+
+
+def test_an_arms_tag_that_is_empty_goes(store: Tracking) -> None:
+    arm = store.open_arm(store.open_study("small"), "base", {"ablation": "base", "arm": "base"}, "")
+    for reason in ("2 of 3 seeds failed", "", ""):
+        store.describe(
+            arm, {"difference": 0.25, "difference.low": -0.5}, {"verdict": "better", "verdict.reason": reason}
+        )
+        data = MlflowClient(tracking_uri=store.uri).get_run(arm).data
+        assert (data.tags["verdict"], data.tags.get("verdict.reason", "")) == ("better", reason)
+    assert "verdict.reason" not in data.tags
+    assert data.metrics == {"difference": 0.25, "difference.low": -0.5}
+
+
+def test_numbers_that_are_none_survive(store: Tracking) -> None:
+    finish(SPEC, store, outcome="diverged", accuracy=math.nan)
+    (read,) = store.records([store.finished()[0].run_id])
+    assert math.isnan(read.metrics["test.accuracy"])
+    assert math.isnan(read.history["validation.accuracy"][2])
+
+
+def test_only_crashed_runs_are_not_finished(store: Tracking) -> None:
+    finish(SPEC, store, outcome="crashed")
+    finish(OTHER, store, outcome="diverged")
+    assert [run.seed for run in store.finished()] == [OTHER.seed]
+    assert [run.seed for run in store.crashed(SPEC.study)] == [SPEC.seed]
+    assert store.crashed("another") == []
+
+
+def test_the_latest_run_comes_first(store: Tracking) -> None:
+    ids = [finish(spec, store).run_id for spec in (SPEC, OTHER, SPEC)]
+    assert [run.run_id for run in store.finished()] == ids[::-1]
+
+
+def test_what_a_dead_try_left_open_is_closed(store: Tracking) -> None:
+    record = finish(SPEC, store)
+    experiment = store.open_study(SPEC.study)
+    for _ in range(2):
+        store.start_run(experiment, None, "again", {"run_key": record.run_key})
+    assert statuses(store) == ["FINISHED", "KILLED", "RUNNING"]
+
+
+def test_a_run_is_found_by_the_first_letters_of_its_id_or_key(store: Tracking) -> None:
+    record = finish(SPEC, store)
+    assert store.find_run(record.run_id[:9]) == store.find_run(record.run_key[:9]) == record.run_id
+
+
+@pytest.mark.parametrize("name", ["no-such-run", ""])
+def test_a_name_of_none_or_of_two_runs_is_refused(store: Tracking, name: str) -> None:
+    finish(SPEC, store)
+    finish(OTHER, store)
+    with pytest.raises(StoreError, match=f"(0|2) finished runs begin with `{name}`"):
+        store.find_run(name)
+
+
+def test_an_imported_run_is_found_by_the_id_that_it_had(store: Tracking) -> None:
+    record = imported(store, SPEC, "once-and-elsewhere")
+    here = store.find_run("once-and")
+    assert here == store.find_run(here[:9]) == store.finished()[0].run_id != record.run_id
+    assert store.records([here]) == [record]
+
+
+@pytest.mark.parametrize("known_as", ["there", "here"])
+def test_its_files_are_found_by_both_ids(store: Tracking, known_as: str) -> None:
+    record = imported(store, SPEC, "once-and-elsewhere")
+    run_id = {"there": record.run_id, "here": store.find_run(record.run_id)}[known_as]
+    assert store.file(run_id, "predictions.npz").read_bytes() == b"predictions"
+    with pytest.raises(StoreError, match="was imported, and models stay where they were trained"):
+        store.file(run_id, "model.keras")
+
+
+def test_a_file_that_a_run_lacks_is_named(store: Tracking) -> None:
+    record = finish(SPEC, store)
+    with pytest.raises(StoreError, match=f"run {record.run_id}: artifact `notes.txt` cannot be read"):
+        store.file(record.run_id, "notes.txt")
+
+
+def test_an_import_that_fails_is_closed_as_killed(store: Tracking, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fill(*arguments: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(store, "log_files", fill)
+    with pytest.raises(MachineError, match="the disk is full: make room, then run again"):
+        imported(store, SPEC, "once-and-elsewhere")
+    assert (statuses(store), store.finished()) == (["KILLED"], [])
+
+
+@pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # of MLflow, about a class of its own
+def test_a_run_whose_model_is_kept_is_not_finished_yet(store: Tracking) -> None:
+    model = keras.Sequential([keras.Input((4, 4, 3), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)])
+    experiment = store.open_study(SPEC.study)
+    run_id = store.start_run(experiment, None, "base, seed 1", {"run_key": "k", "phase": "verdict", "seed": "1"})
+    store.log_model(run_id, "base", model, {}, ["keras"])
+    assert statuses(store) == ["RUNNING"]  # its worker may die before the record is written
+    assert store.finished() == []
+
+
+def test_a_run_that_was_closed_without_an_outcome_is_not_finished(store: Tracking) -> None:
+    record = finish(SPEC, store)
+    MlflowClient(tracking_uri=store.uri).delete_tag(store.finished()[0].run_id, "outcome")
+    assert store.finished() == []
+    assert store.finished_as(record.run_key) is None
+
+
+def test_a_refusal_tells_the_reason_and_not_sqlalchemys_advice() -> None:
+    advice = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
+    error = MlflowException(f"{advice}\n(sqlite3.OperationalError) database is locked\n[SQL: SELECT 1]")
+    told = _refusal(error, "sqlite:///mlflow.db")
+    assert told == "cannot be used ((sqlite3.OperationalError) database is locked); is it there, and MLflow's?"
+    read_only = OSError(30, "Read-only file system", "/x/record.json")
+    assert _refusal(read_only, "") == "cannot be used ([Errno 30] Read-only file system: '/x/record.json')"
