@@ -33,7 +33,8 @@ def fit_cells(root: Path, seeds: list[int], epochs: int) -> None:
     """Train every cell with Keras alone."""
     import keras
 
-    from stn_bench.subjects.stn.config import Config, override
+    from stn_bench.settings import override
+    from stn_bench.subjects.stn.config import Config
     from stn_bench.subjects.stn.data.dataset import open_dataset
     from stn_bench.subjects.stn.data.spec import DatasetSpec
     from stn_bench.subjects.stn.nn.build import build_model
@@ -75,13 +76,12 @@ def run_command(root: Path) -> list[str]:
 
 def make_stores(root: Path) -> float:
     """Make both stores, empty, and return the seconds that it took."""
-    from stn_bench.runner.queue import Search
+    from stn_bench.runner.stores import open_queue, open_tracking
     from stn_bench.system.workspace import Workspace
-    from stn_bench.tracking.mlflow import Tracking
 
     start, workspace = time.perf_counter(), Workspace.at(root)
-    Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-    Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
+    open_tracking(workspace)
+    open_queue(workspace)
     return time.perf_counter() - start
 
 

@@ -42,7 +42,8 @@ NOTHING = 1e-9  # a margin within which no interval lies
 def train_seeds(seeds: Sequence[int], epochs: int, folder: Path) -> list[float]:
     """Return the test accuracy of the base on every seed."""
     os.environ.update(training_environment(threads=1))  # before Keras is loaded
-    from stn_bench.subjects.stn.config import Config, override
+    from stn_bench.settings import override
+    from stn_bench.subjects.stn.config import Config
     from stn_bench.subjects.stn.data.dataset import make_dataset
     from stn_bench.subjects.stn.data.spec import DatasetSpec
     from stn_bench.subjects.stn.nn.train import Job, train

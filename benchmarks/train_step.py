@@ -28,7 +28,8 @@ def keras_training(threads: int, *, network: str, width: float, steps: int) -> T
     limit_tensorflow(threads)
     import keras
 
-    from stn_bench.subjects.stn.config import Config, override
+    from stn_bench.settings import override
+    from stn_bench.subjects.stn.config import Config
     from stn_bench.subjects.stn.nn.build import build_model
 
     kind = {"cnn": "none", "stn": "affine"}[network]

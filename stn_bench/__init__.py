@@ -2,36 +2,38 @@
 
 Glossary, one word per thing:
 
-- *ablation*: one question about a model, and the arms that answer it (`ablations/*.toml`).
-- *arm*: the base configuration plus a few dotted overrides; *base*: the arm that the others are compared with.
-- *study*: which ablations, on which seeds, with which tuning budget (`studies/*.toml`).
+- *subject*: something that can be trained: its settings, and a function from settings and a seed to metrics.
+- *ablation*: one question about a subject, and the arms that answer it (`ablations/*.toml`).
+- *arm*: the base settings plus a few dotted overrides; *base*: the arm that the others are compared with.
+- *study*: which ablations of which subject, on which seeds, with which tuning budget (`studies/*.toml`).
 - *phase*: *tune* looks for hyperparameters, *verdict* compares the arms on seeds that tuning never saw, *confirm*
   trains the best arm of each question and its base on seeds that chose nothing.
-- *look*: a planned number of seeds after which verdicts are looked at; *round*: the runs up to the next look.
-- *cell*: one configuration with one seed, the unit of work; a *trial* to Optuna, a *run* to MLflow.
-- *run key*: the identity of a cell: configuration, seed, pictures, code and libraries.
+- *interim look*: a planned number of seeds after which verdicts are looked at; *round*: the runs up to the next look.
+- *job*: settings and a seed to train, the unit of work; a *trial* to Optuna, a *run* to MLflow. A worker that trains
+  it holds its *lease*.
+- *run key*: the identity of a run: settings, seed, data, code and libraries.
 - *record*: a finished run as a frozen value, all that a report sees; *archive*: the records of a study as a file.
+- *analysis*: all that may be said of a study's results, worked out once.
 - *claim*: what somebody published about a question, and the comparison or measurement that tests it here.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pandas as pd
 
+    from stn_bench.analysis.analyse import Analysis
     from stn_bench.analysis.summary import Summary
     from stn_bench.tracking.mlflow import Tracking
-    from stn_bench.tracking.results import Results
 
 __all__ = ["__version__", "runs", "summary"]
 __version__ = "0.1.0"
 
 
-def runs(study: str, *, root: Path | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
+def runs(study: str, *, root: Path | str | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
     """Return the runs of a study, what `runs.csv` holds: one line a run, with all its settings, metrics and costs.
 
     Args:
@@ -44,26 +46,24 @@ def runs(study: str, *, root: Path | None = None, tracking_uri: str | None = Non
     """
     from stn_bench.report.frames import runs_table
 
-    return runs_table(_gather(study, root, tracking_uri)[0])
+    return runs_table(_analyse(study, root, tracking_uri)[0].results)
 
 
-def summary(study: str, *, root: Path | None = None, tracking_uri: str | None = None) -> Summary:
+def summary(study: str, *, root: Path | str | None = None, tracking_uri: str | None = None) -> Summary:
     """Return the summary of a study, the object behind `report.json`; arguments as for `runs`."""
-    from stn_bench.analysis.summary import summarise
+    from stn_bench.analysis.summarise import summarise
 
-    results, tracking = _gather(study, root, tracking_uri)
-    return summarise(results, tracking.file)
+    analysis, tracking = _analyse(study, root, tracking_uri)
+    return summarise(analysis, tracking.file)
 
 
-def _gather(study: str, root: Path | None, tracking_uri: str | None) -> tuple[Results, Tracking]:
-    from stn_bench.study.catalogue import load
-    from stn_bench.study.plan import make_plan
-    from stn_bench.study.preregistration import with_frozen
+def _analyse(study: str, root: Path | str | None, tracking_uri: str | None) -> tuple[Analysis, Tracking]:
+    from stn_bench.analysis.analyse import analyse
+    from stn_bench.runner.stores import open_tracking
+    from stn_bench.study.load import load_plan
     from stn_bench.system.workspace import Workspace
-    from stn_bench.tracking.mlflow import Tracking
     from stn_bench.tracking.results import gather
 
-    workspace = Workspace.at(root, tracking_uri)
-    plan = with_frozen(make_plan(*load(workspace.root, study)), workspace.root)
-    tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-    return gather(plan, tracking, workspace.datasets), tracking
+    workspace = Workspace.at(None if root is None else Path(root), tracking_uri)
+    tracking = open_tracking(workspace)
+    return analyse(gather(load_plan(study, workspace), tracking, workspace.datasets)), tracking

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stn_bench.study.catalogue import Ablation, Arm, Range, Study, Tuning
 from stn_bench.study.plan import Plan, RunSpec, make_plan
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.study.spec import Ablation, Arm, Range, Study, Tuning
+from stn_bench.subject import LayerCost, find_subject
 from stn_bench.tracking.identity import Identity
-from stn_bench.tracking.record import LayerCost, RunRecord, settings_digest
+from stn_bench.tracking.record import RunRecord, settings_digest, settings_today
+from stn_bench.tracking.store import FinishedRun
+
+STN = find_subject("stn")
 
 STUDY = """
 title = "A study"
@@ -62,13 +64,14 @@ def study(trials: int = 0, tuning_seed: int = 1000, **rest: Any) -> Study:
 def plan(*ablations: Ablation, trials: int = 0, overrides: Mapping[str, Any] | None = None, **rest: Any) -> Plan:
     """Return the plan of a small study over these ablations."""
     names = tuple(dict.fromkeys(one.name for one in ablations))
-    return make_plan(study(trials, ablations=names, **rest), ablations, overrides or {})
+    asked = study(trials, ablations=names, **rest)
+    return make_plan(asked, ablations, find_subject(asked.subject), overrides or {})
 
 
 def record(spec: RunSpec, run_id: str, *, outcome: str = "finished", **metrics: float) -> RunRecord:
     """Return the record of a run of `spec`; metrics are named with `_` for the dot after the split."""
     named = {name.replace("_", ".", 1): value for name, value in metrics.items()}
-    settings = spec.config.flat()
+    settings = dict(spec.settings)
     return RunRecord(
         run_id=run_id,
         run_key=f"key-{run_id}",
@@ -123,23 +126,24 @@ class FakeStore:
         return [self._records[run_id] for run_id in run_ids]
 
 
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run as the store lists it."""
-
-    run_id: str
-    run_key: str
-    settings: str
-    phase: str
-    seed: int
-    dataset: str
-
-
 def _listed(one: RunRecord) -> FinishedRun:
-    digest = digest_of(one.settings)
-    return FinishedRun(one.run_id, one.run_key, digest, one.phase, one.seed, one.identity.dataset)
+    trial = "" if one.trial is None else str(one.trial)
+    return FinishedRun(
+        run_id=one.run_id,
+        run_key=one.run_key,
+        settings=digest_of(one),
+        phase=one.phase,
+        seed=one.seed,
+        dataset=one.identity.dataset,
+        outcome=one.outcome,
+        study=one.study,
+        ablation=one.ablation,
+        arm=one.arm,
+        trial=trial,
+    )
 
 
-def digest_of(settings: Mapping[str, Any]) -> str:
+def digest_of(one: RunRecord) -> str:
     """Return the digest of a run's settings, as its tag has it."""
-    return settings_digest(override(Config(), settings))
+    schema = find_subject(one.subject).settings
+    return settings_digest(settings_today(one, schema), schema.unkeyed)

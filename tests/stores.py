@@ -12,12 +12,14 @@ import numpy as np
 from makers import ablation, arm, plan, record
 
 from stn_bench.study.plan import Plan, RunSpec
+from stn_bench.subject import DataNote, find_subject
 from stn_bench.tracking.identity import identify
-from stn_bench.tracking.mlflow import DatasetNote, Tracking
+from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RunRecord, arm_tags, run_name, run_tags
 
 FINGERPRINT = "f" * 64
-PICTURES = DatasetNote("captcha-9x16", FINGERPRINT, (9, 16, 16, 3), 26)
+STN = find_subject("stn")
+PICTURES = DataNote("captcha-9x16", "captcha", (9, 16, 16, 3), "uint8", 26, "picture")
 EPOCHS = 3
 
 
@@ -49,11 +51,11 @@ def open_store(folder: Path) -> Tracking:
 
 def finish(spec: RunSpec, store: Tracking, outcome: str = "finished", accuracy: float = 0.5) -> RunRecord:
     """Write a run of a spec to a store, and return its record as it is read."""
-    identity = identify(spec.config, spec.seed, FINGERPRINT)
+    identity = identify(STN, spec.settings, spec.seed, FINGERPRINT)
     experiment = store.open_study(spec.study)
     parent = store.open_arm(experiment, spec.label, arm_tags(spec.study, spec.ablation, spec.arm), f"Arm {spec.label}")
-    run_id = store.start_run(experiment, parent, run_name(spec), run_tags(spec, identity))
-    store.log_settings(run_id, spec.config.flat(), PICTURES)
+    run_id = store.start_run(experiment, parent, run_name(spec), run_tags(spec, identity, STN.settings))
+    store.log_settings(run_id, spec.settings, PICTURES, FINGERPRINT)
     history = {
         "train.loss": tuple(1.0 / (spec.seed + epoch) for epoch in range(EPOCHS)),
         "validation.accuracy": tuple(accuracy * (epoch + 1) / EPOCHS for epoch in range(EPOCHS)),

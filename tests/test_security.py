@@ -38,8 +38,8 @@ from stn_bench.report.page import markdown_table, plain
 from stn_bench.study.catalogue import Catalogue, bundled_root
 from stn_bench.subjects.stn.data.folder import import_folder
 from stn_bench.system import errors
-from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError, Discreet, without_secrets
-from stn_bench.system.text import is_name, printable
+from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError
+from stn_bench.system.text import Discreet, is_name, printable, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
 from stn_bench.tracking.record import MODEL, RunRecord

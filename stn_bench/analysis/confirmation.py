@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from pydantic import BaseModel, ConfigDict
 
-from stn_bench.analysis.looks import selected_arm
-from stn_bench.analysis.verdicts import ArmVerdict
+from stn_bench.analysis.analyse import Analysis
 from stn_bench.stats import Comparison, Verdict, compare, known, known_interval
-from stn_bench.study.catalogue import Study
-from stn_bench.study.plan import PlannedAblation
-from stn_bench.tracking.results import ArmResults, Results
+from stn_bench.study.plan import PlannedQuestion
+from stn_bench.tracking.results import ArmResults
 
 
 class ConfirmationSummary(BaseModel):
@@ -50,27 +46,20 @@ class ConfirmationSummary(BaseModel):
     failed: dict[int, str] = {}
 
 
-def confirmation_of(
-    planned: PlannedAblation, results: Results, found: Mapping[str, ArmVerdict]
-) -> ConfirmationSummary | None:
-    """Return what fresh seeds say of a question's best arm; None as long as it and its base have no such seed yet.
-
-    Args:
-        planned: the question.
-        results: the study's results.
-        found: the verdicts on the question's arms.
-    """
-    study, name = results.plan.study, selected_arm(planned, results, found)
+def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> ConfirmationSummary | None:
+    """Return what fresh seeds say of a question's best arm; None as long as it and its base have no such seed yet."""
+    plan, results, name = analysis.plan, analysis.results, analysis.selected.get(question.ablation.name)
     if name is None:
         return None
-    arm, base = results.of(planned.arm(name)), results.of(planned.base)
-    ours, theirs = (one.confirmed_values(study.metric) for one in (arm, base))
-    seeds = [seed for seed in study.confirm if seed in ours and seed in theirs]
+    arm, base = results.of(question.arms[name]), results.of(question.base)
+    ours, theirs = (one.confirmed_values(plan.metric.name) for one in (arm, base))
+    seeds = [seed for seed in plan.study.confirm if seed in ours and seed in theirs]
     if not seeds:
         return None
-    selected, fresh = found[name].judgement.comparison, compare(ours, theirs, study.direction)
+    verdict = analysis.verdicts[question.ablation.name][name]
+    selected, fresh = verdict.judgement.comparison, compare(ours, theirs, plan.metric.direction)
     failures = [_failures(one) for one in (arm, base)]
-    is_sound = all(len(failed) <= study.max_failed for failed in failures)
+    is_sound = all(len(failed) <= plan.study.max_failed for failed in failures)
     return ConfirmationSummary(
         arm=name,
         seeds=tuple(seeds),
@@ -82,14 +71,14 @@ def confirmation_of(
         interval=known_interval(fresh.low, fresh.high),
         p=known(fresh.p),
         wins=fresh.wins,
-        agrees=is_sound and _agrees(selected, fresh, found[name].word, study),
+        agrees=is_sound and _agrees(selected, fresh, verdict.word, plan.study.margin),
         failed=failures[1] | failures[0],
     )
 
 
-def _agrees(selected: Comparison, fresh: Comparison, word: Verdict, study: Study) -> bool:
+def _agrees(selected: Comparison, fresh: Comparison, word: Verdict, margin: float) -> bool:
     if word == "equivalent":
-        return -study.margin < fresh.low and fresh.high < study.margin
+        return -margin < fresh.low and fresh.high < margin
     return fresh.low > 0 if selected.difference > 0 else fresh.high < 0 and selected.difference < 0
 
 

@@ -1,4 +1,4 @@
-"""The forecast: what a study will cost on this machine. Pure: finished runs and a probe's numbers in, seconds out."""
+"""Cost: what each arm costs, and what the rest of a study will cost on this machine. Pure: runs in, numbers out."""
 
 from __future__ import annotations
 
@@ -6,29 +6,94 @@ import dataclasses
 import datetime
 import heapq
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from stn_bench.analysis.looks import wanted_seeds
-from stn_bench.analysis.verdicts import verdicts
-from stn_bench.study.plan import Plan, PlannedArm, RunSpec
-from stn_bench.subjects.stn.config import Config
-from stn_bench.subjects.stn.nn.layout import flops
+from stn_bench.analysis.analyse import Analysis
+from stn_bench.stats import known, spread
+from stn_bench.study.plan import PlannedArm, PlannedQuestion, RunSpec
+from stn_bench.system.format import counted
 from stn_bench.tracking.record import RunRecord
-from stn_bench.tracking.results import ArmResults, Results
+from stn_bench.tracking.results import ArmResults, Results, common_seeds
 
-BACKWARD = 2
-"""A step's backward pass costs this many forward passes: the gradients of the weights and those of the values."""
+KeysOf = Callable[[RunSpec], tuple[str, ...]]
+"""The run keys by which a planned run is known, today's first; () as long as its data are not made."""
 
-KeyOf = Callable[[RunSpec], str | None]
-"""The run key of a planned run, or None as long as its pictures are not made."""
+
+# What an arm costs -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What an arm costs, as far as it is known: means over the seeds that all arms of its question have.
+
+    Args:
+        parameters: number of weights, moving statistics included.
+        flops: floating-point operations to predict one example.
+        seconds: seconds of training and validation.
+        cpu_seconds: processor seconds of the same, all threads.
+        step_ms: processor milliseconds per training step, its share of validation included, of the least disturbed of
+            those seeds: what else the machine does costs a step time, and never saves it any.
+        peak_memory_mb: largest resident memory of the training process in MiB.
+    """
+
+    parameters: float | None = None
+    flops: float | None = None
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    step_ms: float | None = None
+    peak_memory_mb: float | None = None
+
+
+def timed_seeds(question: PlannedQuestion, results: Results) -> tuple[int, ...]:
+    """Return the seeds whose runs tell what the arms of a question cost: those that all of its arms have."""
+    return common_seeds(results.of(arm) for arm in question.arms.values())
+
+
+def measured_costs(question: PlannedQuestion, results: Results) -> dict[str, Costs]:
+    """Return what the runs of a question's arms measured, by the arm's name."""
+    timed = timed_seeds(question, results)
+    return {name: _measured(results.of(arm), timed) for name, arm in question.arms.items()}
+
+
+def _measured(arm: ArmResults, timed: Collection[int]) -> Costs:
+    runs = [run for seed, run in arm.runs.items() if not timed or seed in timed]
+    values = {
+        one.name: [run.metrics[f"cost.{one.name}"] for run in runs if f"cost.{one.name}" in run.metrics]
+        for one in dataclasses.fields(Costs)
+    }
+    means = {name: known(spread(found).mean) for name, found in values.items()}
+    steps = arm.arm.subject.steps(arm.arm.config) if arm.arm.subject.steps else 0
+    quickest = min(values["cpu_seconds"], default=None)
+    return Costs(**{**means, "step_ms": 1000 * quickest / steps if quickest is not None and steps else None})
+
+
+def known_costs(question: PlannedQuestion, measured: Mapping[str, Costs]) -> dict[str, Costs]:
+    """Return what a question's arms cost: what their runs measured, and on paper what they do not tell."""
+    return {name: _with_paper(measured[name], arm) for name, arm in question.arms.items()}
+
+
+def _with_paper(costs: Costs, arm: PlannedArm) -> Costs:
+    if costs.parameters is not None and costs.flops is not None:
+        return costs
+    paper = arm.subject.cost(arm.config) if arm.subject.cost else None
+    if paper is None:
+        return costs
+    return dataclasses.replace(
+        costs,
+        parameters=paper.parameters if costs.parameters is None else costs.parameters,
+        flops=paper.flops if costs.flops is None else costs.flops,
+    )
+
+
+# What is left to train ---------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long one cell takes.
+    """How long one job takes.
 
     Args:
         seconds: from its start to its finished run.
@@ -43,11 +108,11 @@ class Pace:
 
 @dataclass(frozen=True)
 class Clock:
-    """What is known of how long cells take here.
+    """What is known of how long jobs take here.
 
     Args:
         machine: this machine, as `machine.describe_machine` describes it; runs of others do not count.
-        probed: label of an arm -> seconds of one of its cells, as a probe measured it today.
+        probed: label of an arm -> seconds of one of its jobs, as `--probe` measured it today.
     """
 
     machine: Mapping[str, Any]
@@ -55,7 +120,12 @@ class Clock:
 
     def timed(self, runs: Iterable[RunRecord]) -> list[RunRecord]:
         """Return the finished runs of this machine."""
-        return [run for run in runs if run.outcome == "finished" and self._is_ours(run)]
+        parts = ("processor", "cores")
+        return [
+            run
+            for run in runs
+            if run.outcome == "finished" and all(run.machine.get(part) == self.machine.get(part) for part in parts)
+        ]
 
     def drift(self, timed: Mapping[str, Sequence[RunRecord]]) -> float:
         """Return how many times as long a training takes today as when the finished runs were trained.
@@ -74,20 +144,17 @@ class Clock:
         """What stands behind the number of runs that a time is known from."""
         return ", probe" if self.probed else ""
 
-    def _is_ours(self, run: RunRecord) -> bool:
-        return all(run.machine.get(part) == self.machine.get(part) for part in ("processor", "cores"))
-
 
 @dataclass(frozen=True)
-class ArmForecast:
+class ArmCostEstimate:
     """What one arm will cost.
 
     Args:
         label: the arm's name in the study.
-        rounds: cells to train in the tuning phase and then up to each look, if the arm stays open to the last.
+        rounds: jobs to train in the tuning phase and then up to each look, if the arm stays open to the last.
         sure: how many of them are trained whatever the looks say.
-        reused: cells that are finished.
-        pace: how long a cell takes, or None where nothing tells.
+        reused: jobs that are finished.
+        pace: how long a job takes, or None where nothing tells.
     """
 
     label: str
@@ -97,53 +164,53 @@ class ArmForecast:
     pace: Pace | None
 
     @property
-    def cells(self) -> int:
-        """Cells to train at most."""
+    def jobs(self) -> int:
+        """Jobs to train at most."""
         return sum(self.rounds)
 
     @property
     def is_unmeasured(self) -> bool:
-        """Whether it has cells to train and nobody timed one of its own."""
-        return bool(self.cells) and not (self.pace and self.pace.is_measured)
+        """Whether it has jobs to train and nobody timed one of its own."""
+        return bool(self.jobs) and not (self.pace and self.pace.is_measured)
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """What a study will cost, with cells trained side by side.
+class CostEstimate:
+    """What a study will cost, with jobs trained side by side.
 
     Args:
         arms: its arms, in the plan's order.
-        workers: cells that are trained at once.
-        is_probed: whether a probe looked how fast the machine is today.
+        workers: jobs that are trained at once.
+        is_probed: whether `--probe` looked how fast the machine is today.
     """
 
-    arms: tuple[ArmForecast, ...]
+    arms: tuple[ArmCostEstimate, ...]
     workers: int
     is_probed: bool = False
 
     @property
-    def cells(self) -> int:
-        """Cells to train at most."""
-        return sum(arm.cells for arm in self.arms)
+    def jobs(self) -> int:
+        """Jobs to train at most."""
+        return sum(arm.jobs for arm in self.arms)
 
     @property
     def sure(self) -> int:
-        """Cells that are trained whatever the looks say."""
+        """Jobs that are trained whatever the looks say."""
         return sum(arm.sure for arm in self.arms)
 
     @property
     def reused(self) -> int:
-        """Cells that are finished."""
+        """Jobs that are finished."""
         return sum(arm.reused for arm in self.arms)
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Arms with cells to train of which nothing tells how long they take."""
-        return tuple(arm.label for arm in self.arms if arm.cells and arm.pace is None)
+        """Arms with jobs to train of which nothing tells how long they take."""
+        return tuple(arm.label for arm in self.arms if arm.jobs and arm.pace is None)
 
     @property
     def seconds(self) -> float | None:
-        """From the first cell's start to the last one's end, if every arm stays open to the last look."""
+        """From the first job's start to the last one's end, if every arm stays open to the last look."""
         if self.unknown:
             return None
         rounds = max((len(arm.rounds) for arm in self.arms), default=0)
@@ -151,48 +218,98 @@ class Forecast:
 
     @property
     def sure_seconds(self) -> float | None:
-        """The same for the cells that are trained whatever the looks say."""
-        sure = tuple(ArmForecast(arm.label, (arm.sure,), arm.sure, 0, arm.pace) for arm in self.arms)
-        return Forecast(sure, self.workers).seconds if self.sure < self.cells else self.seconds
+        """The same for the jobs that are trained whatever the looks say."""
+        sure = tuple(ArmCostEstimate(arm.label, (arm.sure,), arm.sure, 0, arm.pace) for arm in self.arms)
+        return CostEstimate(sure, self.workers).seconds if self.sure < self.jobs else self.seconds
 
-    def of(self, label: str) -> ArmForecast:
+    def of(self, label: str) -> ArmCostEstimate:
         """Return what one arm will cost."""
         return next(arm for arm in self.arms if arm.label == label)
 
-    def share(self, arm: ArmForecast) -> float | None:
-        """Return an arm's part of the whole time, in seconds: its cells, shared out among the workers."""
-        return arm.cells * arm.pace.seconds / self.workers if arm.pace else None if arm.cells else 0.0
+    def share(self, arm: ArmCostEstimate) -> float | None:
+        """Return an arm's part of the whole time, in seconds: its jobs, shared out among the workers."""
+        return arm.jobs * arm.pace.seconds / self.workers if arm.pace else None if arm.jobs else 0.0
 
 
-def forecast(results: Results, key_of: KeyOf, clock: Clock, workers: int) -> Forecast:
+def reusable(results: Results, keys_of: KeysOf) -> Results:
+    """Return the results without the runs that are trained again, since they have another run key today."""
+
+    def of_arm(arm: ArmResults) -> ArmResults:
+        if not arm.trials and not arm.runs:
+            return arm
+        keys = [keys_of(spec) for spec in (*arm.arm.tuning_specs(), *arm.arm.verdict_specs(arm.chosen or {}))]
+        if () in keys:  # data that are not made here have no fingerprint yet; they are taken to be the same
+            return arm
+        known_keys = {key for some in keys for key in some}
+        trials = tuple(run for run in arm.trials if run.run_key in known_keys)
+        return dataclasses.replace(arm.trained_as(known_keys), trials=trials)
+
+    return dataclasses.replace(results, arms=tuple(of_arm(arm) for arm in results.arms))
+
+
+def estimate_cost(results: Results, reused: Analysis, clock: Clock, workers: int) -> CostEstimate:
     """Return what is left of a study to train, and how long that takes.
 
     Args:
-        results: what is finished.
-        key_of: the run keys of today: a run with another is trained again.
-        clock: what is known of how long cells take here.
-        workers: cells that are trained at once.
+        results: what is finished, for how long it took.
+        reused: what of that is not trained again, see `reusable`.
+        clock: what is known of how long jobs take here.
+        workers: jobs that are trained at once.
     """
-    study, reused = results.plan.study, _reused(results, key_of)
-    wanted = {label: set(seeds) for label, seeds in wanted_seeds(reused).items()}
-    still_open = set(_still_open(reused))
+    study = results.plan.study
+    still_open = {
+        one.arm.label
+        for rows in reused.standings.values()
+        for standing in rows
+        if not standing.is_settled
+        for one in (standing.arm, standing.base)
+    }
     added = [set(study.seeds[start:stop]) for start, stop in pairwise((0, *study.all_looks))]
+    paces = _paces(results, clock)
+    arms = []
+    for arm in reused.results.arms:
+        label, tuning, trained = arm.arm.label, arm.arm.trials - len(arm.trials), arm.runs.keys()
+        sure = set(reused.wanted_seeds[label]) - trained
+        left = [len((seeds if label in still_open else seeds & sure) - trained) for seeds in added]
+        done = len(arm.trials) + len(trained)
+        arms.append(ArmCostEstimate(label, (tuning, *left), tuning + len(sure), done, paces[label]))
+    return CostEstimate(tuple(arms), max(1, min(workers, sum(arm.jobs for arm in arms))), bool(clock.probed))
+
+
+def _paces(results: Results, clock: Clock) -> dict[str, Pace | None]:
+    """Return label of the arm -> how long one of its jobs takes: by its runs, a probe, or the arm nearest in work."""
     timed = {arm.arm.label: clock.timed((*arm.trials, *arm.runs.values())) for arm in results.arms}
     drift = clock.drift(timed)
     measured = {label: [drift * run_seconds(run) for run in runs] for label, runs in timed.items()}
-    arms = []
-    for arm in reused.arms:
-        label, tuning, trained = arm.arm.label, arm.arm.trials - len(arm.trials), arm.runs.keys()
-        sure = wanted[label] - trained
-        left = [len((seeds if label in still_open else seeds & sure) - trained) for seeds in added]
-        pace = _pace(arm.arm, results, measured, clock)
-        arms.append(ArmForecast(label, (tuning, *left), tuning + len(sure), len(arm.trials) + len(trained), pace))
-    return Forecast(tuple(arms), max(1, min(workers, sum(arm.cells for arm in arms))), bool(clock.probed))
+    work = {arm.arm.label: training_flops(arm.arm) for arm in results.arms}
+    paces: dict[str, Pace | None] = {}
+    for label, own in measured.items():
+        if own:
+            paces[label] = Pace(statistics.median(own), counted(len(own), "run") + clock.note)
+        elif label in clock.probed:
+            paces[label] = Pace(clock.probed[label], "probe")
+        else:
+            paces[label] = min(_scaled(label, work, measured), key=lambda found: found[0], default=(0.0, None))[1]
+    return paces
 
 
-def nothing_finished(plan: Plan) -> Results:
-    """Return the results of a plan of which nothing is trained."""
-    return Results(plan, tuple(ArmResults(arm, (), None if arm.trials else {}, {}, {}) for arm in plan.arms))
+def _scaled(
+    label: str, work: Mapping[str, float | None], measured: Mapping[str, Sequence[float]]
+) -> Iterator[tuple[float, Pace | None]]:
+    """Yield what each measured arm says of one that is not, behind how far apart the two are."""
+    ours = work[label]
+    for other, theirs in work.items():
+        seconds = measured[other]
+        if ours and theirs and seconds:
+            ratio = ours / theirs
+            pace = Pace(statistics.median(seconds) * ratio, f"{other}, by FLOPs", is_measured=False)
+            yield max(ratio, 1 / ratio), pace
+
+
+def training_flops(arm: PlannedArm) -> float | None:
+    """Return the operations of a whole training of an arm, roughly, or None where its subject cannot tell them."""
+    paper = arm.subject.cost(arm.config) if arm.subject.cost else None
+    return paper.training_flops if paper else None
 
 
 def run_seconds(run: RunRecord) -> float:
@@ -201,73 +318,34 @@ def run_seconds(run: RunRecord) -> float:
     return max((ended - started).total_seconds(), run.metrics.get("cost.seconds", 0.0))
 
 
-def work(config: Config) -> float | None:
-    """Return the operations of a whole training, roughly, or None for a network that has no closed form."""
-    if config.model.factory:
-        return None
-    pictures = (1 + BACKWARD) * config.data.train + config.data.validation
-    return float(flops(config)) * pictures * config.train.epochs
-
-
-def makespan(cells: Sequence[float], workers: int) -> float:
-    """Return when the last of some cells ends, each begun in its turn by the first worker that is free."""
+def makespan(jobs: Sequence[float], workers: int) -> float:
+    """Return when the last of some jobs ends, each begun in its turn by the first worker that is free."""
     free = [0.0] * workers
-    for seconds in cells:
+    for seconds in jobs:
         heapq.heappush(free, heapq.heappop(free) + seconds)
     return max(free)
 
 
-def _in_turn(arms: Iterable[ArmForecast], number: int) -> list[float]:
-    """Return the seconds of a round's cells in the order in which they are begun: one of each arm, then the next."""
+def _in_turn(arms: Iterable[ArmCostEstimate], number: int) -> list[float]:
+    """Return the seconds of a round's jobs in the order in which they are begun: one of each arm, then the next."""
     counts = [(arm.rounds[number], arm.pace.seconds) for arm in arms if arm.pace and number < len(arm.rounds)]
     longest = max((count for count, _ in counts), default=0)
     return [seconds for turn in range(longest) for count, seconds in counts if turn < count]
 
 
-def _reused(results: Results, key_of: KeyOf) -> Results:
-    """Return the results without the runs that are trained again, since they have another run key today."""
-    return dataclasses.replace(results, arms=tuple(_reused_of_arm(arm, key_of) for arm in results.arms))
-
-
-def _reused_of_arm(arm: ArmResults, key_of: KeyOf) -> ArmResults:
-    if not arm.trials and not arm.runs:
-        return arm
-    keys = {key_of(spec) for spec in (*arm.arm.tuning_specs(), *arm.arm.verdict_specs(arm.chosen or {}))}
-    if None in keys:  # pictures that are not made here have no fingerprint yet; they are taken to be the same
-        return arm
-    trials = tuple(run for run in arm.trials if run.run_key in keys)
-    return dataclasses.replace(arm.trained_as({key for key in keys if key}), trials=trials)
-
-
-def _still_open(results: Results) -> Iterator[str]:
-    """Yield the arms that may be trained up to the last look, and their bases."""
-    found, study = verdicts(results), results.plan.study
-    for question in results.plan.ablations:
-        for written, arm in question.arms:
-            verdict = found[question.ablation.name][written.name]
-            seeds = set(study.seeds[: study.all_looks[verdict.judgement.look - 1]])
-            has_ended = seeds <= results.of(arm).ended & results.of(question.base).ended
-            if not (has_ended and (verdict.judgement.stopped or verdict.word == "invalid")):
-                yield from (arm.label, question.base.label)
-
-
-def _pace(arm: PlannedArm, results: Results, measured: Mapping[str, Sequence[float]], clock: Clock) -> Pace | None:
-    own = measured[arm.label]
-    if own:
-        return Pace(statistics.median(own), f"{len(own)} run{'s' if len(own) > 1 else ''}{clock.note}")
-    if arm.label in clock.probed:
-        return Pace(clock.probed[arm.label], "probe")
-    return min(_scaled(arm, results, measured), key=lambda found: found[0], default=(0.0, None))[1]
-
-
-def _scaled(
-    arm: PlannedArm, results: Results, measured: Mapping[str, Sequence[float]]
-) -> Iterator[tuple[float, Pace | None]]:
-    """Yield what each measured arm says of one that is not, behind how far apart the two are."""
-    ours = work(arm.config)
-    for other in results.arms:
-        theirs, seconds = work(other.arm.config), measured[other.arm.label]
-        if ours and theirs and seconds:
-            ratio = ours / theirs
-            pace = Pace(statistics.median(seconds) * ratio, f"{other.arm.label}, by FLOPs", is_measured=False)
-            yield max(ratio, 1 / ratio), pace
+__all__ = [
+    "ArmCostEstimate",
+    "Clock",
+    "CostEstimate",
+    "Costs",
+    "KeysOf",
+    "Pace",
+    "estimate_cost",
+    "known_costs",
+    "makespan",
+    "measured_costs",
+    "reusable",
+    "run_seconds",
+    "timed_seeds",
+    "training_flops",
+]

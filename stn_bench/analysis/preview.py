@@ -1,44 +1,42 @@
-"""The outlook: a plan, what is finished of it, what the rest will cost and what it can show. What `plan` prints."""
+"""The preview: a plan, what is finished of it, what the rest will cost and what it can show. Pure."""
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from stn_bench.analysis.caveats import costs_of, difference, flags
-from stn_bench.analysis.cost import Clock, Forecast, forecast, nothing_finished
-from stn_bench.analysis.power import ASSUMED_CORRELATION, Reach, reaches
-from stn_bench.study.catalogue import BASE
-from stn_bench.study.plan import Plan, PlannedAblation, PlannedArm
-from stn_bench.study.preregistration import is_later
-from stn_bench.system.machine import Crew, describe_machine
-from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.results import Results, common_seeds, gather, run_key
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.analysis.caveats import caveats, difference
+from stn_bench.analysis.cost import Clock, CostEstimate, KeysOf, estimate_cost, known_costs, measured_costs, reusable
+from stn_bench.analysis.power import ASSUMED_CORRELATION, Power, powers
+from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
+from stn_bench.study.preregistration import changes_since, is_later
+from stn_bench.system.machine import Resources
+from stn_bench.tracking.results import Results
 
 HOUR = 3600.0
 
-Probe = Callable[[list[PlannedArm], Crew], dict[str, float]]
-"""(arms, crew) -> label of each arm -> seconds of one of its cells."""
+Probe = Callable[[list[PlannedArm], Resources], Mapping[str, float]]
+"""(arms, resources) -> label of each arm -> seconds of one of its jobs, as a short training tells them."""
 
 
 @dataclass(frozen=True)
-class Outlook:
+class Preview:
     """A plan, with what its study would cost and could show.
 
     Args:
         results: the plan, and what is finished of it.
-        forecast: what is left to train, and how long that takes.
-        reaches: what each question can show, in the plan's order.
-        crew: how the work would be shared.
+        estimate: what is left to train, and how long that takes.
+        powers: what each question can show, in the plan's order.
+        resources: how the work would be shared.
     """
 
     results: Results
-    forecast: Forecast
-    reaches: tuple[Reach, ...]
-    crew: Crew
+    estimate: CostEstimate
+    powers: tuple[Power, ...]
+    resources: Resources
 
     @property
     def plan(self) -> Plan:
@@ -46,138 +44,95 @@ class Outlook:
         return self.results.plan
 
     @property
-    def is_frozen_late(self) -> bool:
-        """Whether the plan was frozen after the first of its runs had begun."""
-        frozen, started = self.plan.frozen, [run.started for run in self.results.records]
-        return frozen is not None and bool(started) and is_later(frozen.date, min(started))
+    def is_preregistered_late(self) -> bool:
+        """Whether the plan was preregistered after the first of its runs had begun."""
+        fixed, started = self.plan.preregistration, [run.started for run in self.results.records]
+        return fixed is not None and bool(started) and is_later(fixed.date, min(started))
 
-    def flags(self, planned: PlannedAblation) -> dict[str, tuple[str, ...]]:
+    def caveats(self, question: PlannedQuestion) -> dict[str, tuple[str, ...]]:
         """Return the name of each arm of a question, the base first -> what a reader should know of it."""
-        arms = arms_of(planned)
-        rows = {name: self.results.of(arm) for name, arm in arms.items()}
-        timed = common_seeds(rows.values())
-        costs = {name: costs_of(arms[name].config, row.runs.values(), timed) for name, row in rows.items()}
-        return {name: flags(planned, name, costs[name], costs[BASE]) for name in arms}
+        costs = known_costs(question, measured_costs(question, self.results))
+        return {name: caveats(question, name, costs) for name in question.arms}
 
 
-def arms_of(planned: PlannedAblation) -> dict[str, PlannedArm]:
-    """Return the arms of a question by their names in it, the base first."""
-    return {BASE: planned.base, **{written.name: arm for written, arm in planned.arms}}
-
-
-def look_ahead(planned: Plan, workspace: Workspace, crew: Crew, probe: Probe | None = None) -> Outlook:
+def preview(
+    analysis: Analysis, keys_of: KeysOf, clock: Clock, resources: Resources, probe: Probe | None = None
+) -> Preview:
     """Return a plan with what its study would cost and could show.
 
     Args:
-        planned: the plan.
-        workspace: where its finished runs are looked for, if there is a store.
-        crew: how the work would be shared.
+        analysis: the plan, and what is finished of it.
+        keys_of: the run keys by which a planned run is known: a run with another is trained again.
+        clock: what is known of how long jobs take here.
+        resources: how the work would be shared.
         probe: measures the arms of which no finished run tells how long they take, and a few others, to see whether
             the machine is as fast as when their runs were trained; None leaves both unknown.
     """
-    results = _results(planned, workspace)
-    key_of = functools.partial(run_key, datasets=workspace.datasets)
-    clock = Clock(describe_machine(crew.threads))
-    found = forecast(results, key_of, clock, crew.workers)
-    crew = Crew(found.workers, crew.threads)
-    yardsticks = _yardsticks(found)
-    probed = [arm for arm in planned.arms if found.of(arm.label).is_unmeasured or arm.label in yardsticks]
-    if probe and probed:
-        clock = dataclasses.replace(clock, probed=probe(probed, crew))
-        found = forecast(results, key_of, clock, crew.workers)
-    return Outlook(results, found, reaches(results), crew)
+    results = analysis.results
+    reused = analyse(reusable(results, keys_of))
+    found = estimate_cost(results, reused, clock, resources.workers)
+    resources = dataclasses.replace(resources, workers=found.workers)
+    if probe:
+        chosen = yardsticks(found)
+        probed = [arm for arm in results.plan.arms if found.of(arm.label).is_unmeasured or arm.label in chosen]
+        if probed:
+            clock = dataclasses.replace(clock, probed=probe(probed, resources))
+            found = estimate_cost(results, reused, clock, resources.workers)
+    return Preview(results, found, powers(results), resources)
 
 
-def _yardsticks(found: Forecast) -> set[str]:
-    """Return the quickest, the middle and the slowest of the arms that have both runs and cells to train."""
-    timed = [(arm.pace.seconds, arm.label) for arm in found.arms if arm.cells and arm.pace and arm.pace.is_measured]
+def yardsticks(found: CostEstimate) -> set[str]:
+    """Return the quickest, the middle and the slowest of the arms that have both runs and jobs to train."""
+    timed = [(arm.pace.seconds, arm.label) for arm in found.arms if arm.jobs and arm.pace and arm.pace.is_measured]
     labels = [label for _, label in sorted(timed)]
     return {labels[0], labels[len(labels) // 2], labels[-1]} if labels else set()
 
 
-def _results(planned: Plan, workspace: Workspace) -> Results:
-    if not workspace.has_tracking:
-        return nothing_finished(planned)
-    from stn_bench.tracking.mlflow import Tracking  # late: `plan` of a fresh root answers without it
-
-    tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-    return gather(planned, tracking, workspace.datasets)
-
-
-def plan_tree(outlook: Outlook, workspace: Workspace) -> dict[str, Any]:
+def plan_tree(found: Preview, keys_of: KeysOf) -> dict[str, Any]:
     """Return what `plan --json` prints."""
-    planned, found = outlook.plan, outlook.forecast
-    study = planned.study
+    plan, estimate = found.plan, found.estimate
     return {
-        "study": study.name,
-        "digest": planned.digest,
-        "frozen": _frozen_tree(planned),
-        "metric": study.metric,
-        "direction": study.direction,
-        "margin": study.margin,
-        "looks": study.all_looks,
-        "runs": planned.cells(),
+        "study": plan.study.name,
+        "digest": plan.digest,
+        "preregistration": _preregistration_tree(plan),
+        "metric": plan.metric.name,
+        "direction": plan.metric.direction,
+        "margin": plan.study.margin,
+        "looks": plan.study.all_looks,
+        "runs": plan.jobs(),
         "cost": {
-            "workers": outlook.crew.workers,
-            "threads": outlook.crew.threads,
-            "runs": found.cells,
-            "runs_to_first_look": found.sure,
-            "reused": found.reused,
-            "hours": _hours(found.seconds),
-            "hours_to_first_look": _hours(found.sure_seconds),
+            "workers": found.resources.workers,
+            "threads": found.resources.threads,
+            "runs": estimate.jobs,
+            "runs_to_first_look": estimate.sure,
+            "reused": estimate.reused,
+            "hours": _hours(estimate.seconds),
+            "hours_to_first_look": _hours(estimate.sure_seconds),
         },
-        "arms": [{**_arm_tree(arm, workspace), "cost": _cost_tree(outlook, arm.label)} for arm in planned.arms],
+        "arms": [_arm_tree(arm, keys_of) | {"cost": _cost_tree(estimate, arm.label)} for arm in plan.arms],
         "ablations": [
             {
                 "name": one.ablation.name,
                 "question": one.ablation.question,
                 "base": one.base.label,
-                "arms": {written.name: arm.label for written, arm in one.arms},
-                "differences": {name: difference(arm.config, one.base.config) for name, arm in arms_of(one).items()},
-                "flags": outlook.flags(one),
-                "reach": _reach_tree(reach),
+                "arms": {name: arm.label for name, arm in one.tested.items()},
+                "differences": {name: difference(arm.settings, one.base.settings) for name, arm in one.arms.items()},
+                "caveats": found.caveats(one),
+                "power": _power_tree(power),
             }
-            for one, reach in zip(planned.ablations, outlook.reaches, strict=True)
+            for one, power in zip(plan.questions, found.powers, strict=True)
         ],
     }
 
 
-def _frozen_tree(planned: Plan) -> dict[str, Any] | None:
-    if planned.frozen is None:
+def _preregistration_tree(plan: Plan) -> dict[str, Any] | None:
+    if plan.preregistration is None:
         return None
-    tree = planned.frozen.model_dump(mode="json", include={"date", "digest", "deviations"})
-    return {**tree, "undeclared": planned.frozen.changes(planned)}
+    tree = plan.preregistration.model_dump(mode="json", include={"date", "digest", "deviations"})
+    return {**tree, "undeclared": changes_since(plan.preregistration, plan)}
 
 
-def _cost_tree(outlook: Outlook, label: str) -> dict[str, Any]:
-    arm = outlook.forecast.of(label)
-    return {
-        "runs": arm.cells,
-        "runs_to_first_look": arm.sure,
-        "reused": arm.reused,
-        "seconds": arm.pace.seconds if arm.pace else None,
-        "source": arm.pace.source if arm.pace else None,
-        "hours": _hours(outlook.forecast.share(arm)),
-    }
-
-
-def _reach_tree(reach: Reach) -> dict[str, Any]:
-    return {
-        "smallest": reach.smallest,
-        "smallest_at_first_look": reach.smallest_at_first,
-        "sd": reach.sd and dataclasses.asdict(reach.sd),
-        "correlation": dataclasses.asdict(ASSUMED_CORRELATION),
-        "picture_error": reach.picture_error,
-        "accuracy": reach.accuracy and dataclasses.asdict(reach.accuracy),
-        "pictures": reach.pictures,
-    }
-
-
-def _hours(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds / HOUR, 4)
-
-
-def _arm_tree(arm: PlannedArm, workspace: Workspace) -> dict[str, Any]:
+def _arm_tree(arm: PlannedArm, keys_of: KeysOf) -> dict[str, Any]:
     specs = [*arm.tuning_specs(), *(arm.verdict_specs({}) if not arm.trials else ())]
     return {
         "label": arm.label,
@@ -186,16 +141,47 @@ def _arm_tree(arm: PlannedArm, workspace: Workspace) -> dict[str, Any]:
         "set": dict(arm.changes),
         "seeds": arm.seeds,
         "trials": arm.trials,
-        "epochs": arm.config.train.epochs,
+        "epochs": arm.subject.num_epochs(arm.settings),
         "runs": [
             {
-                "phase": s.phase,
-                "seed": s.seed,
-                "trial": s.trial,
-                "chosen": s.chosen,
-                "run_key": run_key(s, workspace.datasets),
+                "phase": spec.phase,
+                "seed": spec.seed,
+                "trial": spec.trial,
+                "chosen": spec.chosen,
+                "run_key": next(iter(keys_of(spec)), None),
             }
-            for s in specs
+            for spec in specs
         ],
-        "settings": arm.config.resolved().flat(),
+        "settings": arm.settings,
     }
+
+
+def _cost_tree(found: CostEstimate, label: str) -> dict[str, Any]:
+    arm = found.of(label)
+    return {
+        "runs": arm.jobs,
+        "runs_to_first_look": arm.sure,
+        "reused": arm.reused,
+        "seconds": arm.pace.seconds if arm.pace else None,
+        "source": arm.pace.source if arm.pace else None,
+        "hours": _hours(found.share(arm)),
+    }
+
+
+def _power_tree(power: Power) -> dict[str, Any]:
+    return {
+        "smallest": power.smallest,
+        "smallest_at_first_look": power.smallest_at_first,
+        "sd": power.sd and dataclasses.asdict(power.sd),
+        "correlation": dataclasses.asdict(ASSUMED_CORRELATION),
+        "example_error": power.example_error,
+        "mean": power.mean and dataclasses.asdict(power.mean),
+        "examples": power.examples,
+    }
+
+
+def _hours(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds / HOUR, 4)
+
+
+__all__ = ["HOUR", "Preview", "Probe", "plan_tree", "preview", "yardsticks"]

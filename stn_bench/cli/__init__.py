@@ -46,7 +46,7 @@ def _fail(error: StnBenchError) -> NoReturn:
 
 def _tell_fault(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print the traceback of a fault of ours, in which other libraries may quote the address of a store."""
-    from stn_bench.system.errors import without_secrets
+    from stn_bench.system.text import without_secrets
 
     print(without_secrets("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
 from stn_bench import __version__
-from stn_bench.cli import archive, data, house, models, planning, studies
+from stn_bench.cli import archive, house, planning, studies, training
+from stn_bench.subject import find_subject, shipped_subjects
 
 app = typer.Typer(
     name="stn-bench",
-    help="Ask one question about a Keras model, train every arm on the same seeds, get an honest verdict.",
+    help="Ask one question about a model, train every arm on the same seeds, get an honest verdict.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,9 +46,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     studies.ui,
     studies.why,
     archive.export,
-    models.train,
-    models.predict,
-    models.rectify,
+    training.train,
     house.schema,
     house.doctor,
     house.gc,
@@ -56,4 +56,6 @@ app.command("list")(studies.list_all)
 for command in COMMANDS:
     app.command()(command)
 app.command("import")(archive.import_)
-app.add_typer(data.app, name="data")
+for name in shipped_subjects():  # each brings the commands that only it needs
+    if commands := find_subject(name).commands:
+        importlib.import_module(commands).mount(app)

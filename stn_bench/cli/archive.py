@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from stn_bench.cli.options import Root, Settings, StudyName, TrackingUri, console, load_plan
+from stn_bench.cli.options import Root, Settings, StudyName, TrackingUri, console
+from stn_bench.study.load import load_plan
 from stn_bench.system.workspace import Workspace
 
 
@@ -20,21 +21,20 @@ def export(
 ) -> None:
     """Write the finished runs of a study to a file, without their models; `stn-bench import` reads it elsewhere."""
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings)
-    from stn_bench.analysis.looks import planned_runs
+    planned = load_plan(study, workspace, settings or ())
+    from stn_bench.analysis.analyse import analyse
+    from stn_bench.report.build import build_report
+    from stn_bench.runner.stores import open_tracking
     from stn_bench.tracking.archive import collect, write_archive
-    from stn_bench.tracking.mlflow import Tracking
     from stn_bench.tracking.results import gather
 
-    tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-    results = gather(planned, tracking, workspace.datasets)
-    archive = collect(results, tracking.file)
+    tracking = open_tracking(workspace)
+    analysis = analyse(gather(planned, tracking, workspace.datasets))
+    archive = collect(analysis.results, tracking.file, lambda artifact: build_report(analysis, artifact))
     size = write_archive(file, archive)
     console.print(f"{file}: {len(archive.records)} runs of study {study}, {size / 1e6:.2f} MB", soft_wrap=True)
-    wanted = planned_runs(results)
-    missing = wanted - results.finished
-    if missing:
-        told = f"{missing} of its {wanted} runs are not finished; `stn-bench status {study}` says which"
+    if missing := analysis.missing_runs:
+        told = f"{missing} of its {analysis.planned_runs} runs are not finished; `stn-bench status {study}` says which"
         console.print(told, soft_wrap=True)
 
 
@@ -44,12 +44,11 @@ def import_(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Merge exported runs into this store, so that they are not trained again here; those it has are skipped."""
+    from stn_bench.runner.stores import open_tracking
     from stn_bench.tracking.archive import merge, read_archive
-    from stn_bench.tracking.mlflow import Tracking
 
     archive = read_archive(file)
-    workspace = Workspace.at(root, tracking_uri)
-    tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+    tracking = open_tracking(Workspace.at(root, tracking_uri))
     with console.status("importing") as status:
         merged = merge(archive, tracking, lambda done, count: status.update(f"importing: {done} of {count} runs"))
     console.print(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from stn_bench.cli.options import AsJson, Root, TrackingUri, console, load_plan, print_json
+from stn_bench.cli.options import AsJson, Root, SubjectName, TrackingUri, console, print_json
+from stn_bench.study.load import load_plan
+from stn_bench.subject import DEFAULT, find_subject, is_shipped
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -17,11 +19,15 @@ if TYPE_CHECKING:
 
 def schema(
     folder: Annotated[Path, typer.Argument(help="Folder for the schemas.")] = Path("docs/schema"),
+    subject: SubjectName = DEFAULT,
+    root: Root = None,
 ) -> None:
     """Write the JSON schemas of ablation and study files, so that editors complete them."""
     from stn_bench.study.schema import write_schemas
 
-    for path in write_schemas(folder):
+    if not is_shipped(subject):
+        Workspace.at(root).find_code()
+    for path in write_schemas(folder, find_subject(subject)):
         console.print(str(path), soft_wrap=True)
 
 
@@ -29,6 +35,7 @@ def doctor(
     root: Root = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
+    subject: SubjectName = DEFAULT,
     determinism: Annotated[
         bool, typer.Option("--determinism", help="Train a small cell twice instead, and compare them bit by bit.")
     ] = False,
@@ -36,7 +43,11 @@ def doctor(
     """Check what the machine has, and say what to install; exit 1 if something is missing or differs."""
     from stn_bench.runner.doctor import examine, examine_determinism
 
-    findings = [examine_determinism()] if determinism else examine(Workspace.at(root, tracking_uri))
+    workspace = Workspace.at(root, tracking_uri)
+    if not is_shipped(subject):
+        workspace.find_code()
+    found = find_subject(subject)
+    findings = [examine_determinism(found)] if determinism else examine(workspace, found)
     if as_json:
         print_json(
             [{"check": one.check, "sound": one.sound, "found": one.found, "advice": one.advice} for one in findings]
@@ -61,7 +72,7 @@ def gc(
     from stn_bench.study.catalogue import Catalogue
 
     workspace = Workspace.at(root, tracking_uri)
-    plans = [load_plan(name, workspace, None) for name in Catalogue(workspace.root).names("studies")]
+    plans = [load_plan(name, workspace) for name in Catalogue(workspace.root).names("studies")]
     with looking(workspace, plans) as held:
         found = find_leftovers(held)
         if not as_json:

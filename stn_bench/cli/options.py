@@ -13,9 +13,8 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from stn_bench.study.plan import Plan
-from stn_bench.subjects.stn.config import parse_assignment
-from stn_bench.system.workspace import Workspace
+from stn_bench.settings import Settings as Schema
+from stn_bench.study.toml import parse_assignment
 
 Root = Annotated[
     Path | None,
@@ -39,6 +38,10 @@ Threads = Annotated[
         "--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False
     ),
 ]
+SubjectName = Annotated[
+    str,
+    typer.Option("--subject", metavar="NAME", help="A shipped subject, or `module:attribute` of one of your own."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, see `stn-bench list`.")]
 
@@ -46,26 +49,14 @@ console = Console(highlight=False, soft_wrap=False)
 messages = Console(highlight=False, soft_wrap=True, stderr=True)  # what is no result: it would spoil --json
 
 
-def assignments(settings: list[str] | None) -> dict[str, Any]:
-    """Return `--set PATH=VALUE …` as overrides."""
-    return dict(map(parse_assignment, settings or []))
+def assignments(settings: list[str] | None, schema: type[Schema]) -> dict[str, Any]:
+    """Return `--set PATH=VALUE …` as overrides of a subject's settings."""
+    return dict(parse_assignment(text, schema) for text in settings or ())
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=1, default=str))
-
-
-def load_plan(study: str, workspace: Workspace, settings: list[str] | None) -> Plan:
-    """Return the plan of a study by its name, with what was frozen of it."""
-    from stn_bench.study.catalogue import load
-    from stn_bench.study.plan import make_plan
-    from stn_bench.study.preregistration import with_frozen
-
-    planned = with_frozen(make_plan(*load(workspace.root, study), assignments(settings)), workspace.root)
-    if any(arm.config.model.factory for arm in planned.arms):
-        workspace.find_code()
-    return planned
 
 
 @contextmanager

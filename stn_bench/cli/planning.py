@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -11,10 +12,11 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-from stn_bench.analysis.caveats import difference, in_short, in_words
-from stn_bench.analysis.cost import Forecast
-from stn_bench.analysis.power import ASSUMED_SD, Reach
-from stn_bench.analysis.preview import HOUR, Outlook, Probe, arms_of, look_ahead, plan_tree
+from stn_bench.analysis.analyse import analyse, nothing_finished
+from stn_bench.analysis.caveats import difference, in_words
+from stn_bench.analysis.cost import Clock, CostEstimate
+from stn_bench.analysis.power import ASSUMED_SD, Power
+from stn_bench.analysis.preview import Preview, Probe, plan_tree, preview
 from stn_bench.cli.options import (
     AsJson,
     Root,
@@ -24,20 +26,25 @@ from stn_bench.cli.options import (
     TrackingUri,
     Workers,
     console,
-    load_plan,
     messages,
     print_json,
 )
 from stn_bench.stats import FEWEST_SEEDS
-from stn_bench.study.plan import Plan, PlannedAblation, PlannedArm
-from stn_bench.study.preregistration import freeze, frozen_path, write_frozen
-from stn_bench.subjects.stn.nn.layout import flops
+from stn_bench.study.load import load_plan
+from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
+from stn_bench.study.preregistration import (
+    changes_since,
+    preregister,
+    preregistration_path,
+    write_preregistration,
+)
+from stn_bench.subject import is_shipped
 from stn_bench.system.errors import PlanError
-from stn_bench.system.format import Unit, counted, listed
-from stn_bench.system.machine import Crew, load
+from stn_bench.system.format import Unit, counted, duration, in_short, listed
+from stn_bench.system.machine import Resources, describe_machine, load
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.results import Results, gather, keys_of
 
-MINUTE = 60.0
 BUSY = 0.5  # processes a core that a probe would have to share it with
 SOURCE = "known from"
 COLUMNS = ("FLOPs", "train", "reuse", "a run", "in all", SOURCE)
@@ -63,37 +70,50 @@ def plan(
 ) -> None:
     """Show what a study would train, what that would cost and what it could show, and train nothing."""
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings)
+    planned = load_plan(study, workspace, settings or ())
     if freezing or because:
         planned = _freeze(planned, workspace, freezing, because)
-    outlook = look_ahead(planned, workspace, Crew.of(workers, threads), _probe(workspace) if probe else None)
+    resources = Resources.of(workers, threads)
+    keys = functools.partial(keys_of, subject=planned.subject, datasets=workspace.datasets)
+    analysis = analyse(_finished(planned, workspace))
+    clock = Clock(describe_machine(resources.threads))
+    found = preview(analysis, keys, clock, resources, _probe(workspace) if probe else None)
     if as_json:
-        print_json(plan_tree(outlook, workspace))
+        print_json(plan_tree(found, keys))
     else:
-        _print_outlook(outlook)
+        _print_preview(found)
+
+
+def _finished(planned: Plan, workspace: Workspace) -> Results:
+    """Return what is finished of a plan; a fresh root answers without MLflow, which takes seconds to load."""
+    if not workspace.has_tracking:
+        return nothing_finished(planned)
+    from stn_bench.runner.stores import open_tracking
+
+    return gather(planned, open_tracking(workspace), workspace.datasets)
 
 
 def _freeze(planned: Plan, workspace: Workspace, asked: bool, because: str) -> Plan:
     if not asked:
         raise PlanError("`--because` says why a frozen plan has changed; it belongs to `--freeze`")
-    frozen = freeze(planned, because)
-    if frozen != planned.frozen:
-        write_frozen(workspace.root, frozen)
-    messages.print(f"frozen: {frozen_path(workspace.root, frozen.study)}", markup=False)
-    return dataclasses.replace(planned, frozen=frozen)
+    fixed = preregister(planned, because)
+    if fixed != planned.preregistration:
+        write_preregistration(workspace.root, fixed)
+    messages.print(f"frozen: {preregistration_path(workspace.root, fixed.study)}", markup=False)
+    return dataclasses.replace(planned, preregistration=fixed)
 
 
 def _probe(workspace: Workspace) -> Probe:
-    def measure(arms: list[PlannedArm], crew: Crew) -> dict[str, float]:
+    def measure(arms: list[PlannedArm], resources: Resources) -> dict[str, float]:
         from stn_bench.runner.timing import probe
 
         busy = load()
-        messages.print(f"probing {counted(len(arms), 'arm')} with {_crew(crew)}", markup=False)
+        messages.print(f"probing {counted(len(arms), 'arm')} with {_shared_out(resources)}", markup=False)
         if busy > BUSY:
             messages.print(
                 f"this machine is busy with other work (load {busy:.1f} a core): on a quiet one it is faster"
             )
-        return probe(arms, workspace, crew)
+        return probe(arms, workspace, resources)
 
     return measure
 
@@ -101,143 +121,142 @@ def _probe(workspace: Workspace) -> Probe:
 # For people --------------------------------------------------------------------------------------------------------
 
 
-def _print_outlook(outlook: Outlook) -> None:
-    planned, shown = outlook.plan, set[str]()
-    study = planned.study
+def _print_preview(found: Preview) -> None:
+    planned, shown = found.plan, set[str]()
+    study, metric = planned.study, planned.metric
     console.print(f"[bold]{escape(study.title)}[/]")
-    console.print(f"metric {study.metric} ({study.direction}), margin {study.margin:g}, plan {planned.digest[:12]}")
-    console.print(_frozen_line(outlook), markup=False)
-    for one, reach in zip(planned.ablations, outlook.reaches, strict=True):
-        console.print(f"\n[bold]{one.ablation.name}[/]: {escape(one.ablation.question)}")
-        _print(_budget(one.base), 2)
-        for factory, names in _factories(one).items():
-            _print(f"! runs code of the root's own, `{factory}`: {', '.join(names)}", 2)
-        _print_arms(outlook, one, shown)
-        _print_differences(outlook, one)
-        for line in _reach_lines(reach, Unit.of(study.metric)):
+    console.print(f"metric {metric.name} ({metric.direction}), margin {study.margin:g}, plan {planned.digest[:12]}")
+    console.print(_freeze_line(found), markup=False)
+    if not is_shipped(study.subject):
+        console.print(f"! runs code of the root's own, `{study.subject}`: the subject", markup=False)
+    for question, power in zip(planned.questions, found.powers, strict=True):
+        console.print(f"\n[bold]{question.ablation.name}[/]: {escape(question.ablation.question)}")
+        _print(_budget(question.base), 2)
+        for code, names in _foreign_code(question).items():
+            _print(f"! runs code of the root's own, `{code}`: {', '.join(names)}", 2)
+        _print_arms(found, question, shown)
+        _print_differences(found, question)
+        for line in _power_lines(power, metric.unit, planned.subject.example):
             _print(line, 2)
-    _print_total(outlook)
+    _print_total(found)
 
 
 def _print(text: str, indent: int) -> None:
     console.print(Padding(escape(text), (0, 0, 0, indent), expand=False))
 
 
-def _frozen_line(outlook: Outlook) -> str:
-    planned, frozen = outlook.plan, outlook.plan.frozen
-    if frozen is None:
+def _freeze_line(found: Preview) -> str:
+    planned, fixed = found.plan, found.plan.preregistration
+    if fixed is None:
         return f"not frozen; `stn-bench plan {planned.study.name} --freeze` fixes it before the first run"
-    when = "after" if outlook.is_frozen_late else "before"
-    declared = f", {counted(len(frozen.deviations), 'change')} declared since" if frozen.deviations else ""
-    undeclared = frozen.changes(planned)
+    when = "after" if found.is_preregistered_late else "before"
+    declared = f", {counted(len(fixed.deviations), 'change')} declared since" if fixed.deviations else ""
+    undeclared = changes_since(fixed, planned)
     changed = f"; changed and not declared: {'; '.join(undeclared)}" if undeclared else ""
-    return f"frozen on {frozen.date[:10]}, {when} the first run, as {frozen.digest[:12]}{declared}{changed}"
+    return f"frozen on {fixed.date[:10]}, {when} the first run, as {fixed.digest[:12]}{declared}{changed}"
 
 
 def _budget(base: PlannedArm) -> str:
     tuning = f"{counted(base.trials, 'tuning trial')} on seed {base.tuning_seed}, then " if base.trials else ""
     seeds = f"seed{'s' * (len(base.seeds) > 1)} {listed([str(seed) for seed in base.seeds])}"
-    return f"each arm: {tuning}{seeds}; {counted(base.config.train.epochs, 'epoch')}"
+    epochs = base.subject.num_epochs(base.settings)
+    return f"each arm: {tuning}{seeds}" + (f"; {counted(epochs, 'epoch')}" if epochs else "")
 
 
-def _factories(planned: PlannedAblation) -> dict[str, list[str]]:
-    """Return what code that is not ours a question would run, and in which arms."""
+def _foreign_code(question: PlannedQuestion) -> dict[str, list[str]]:
+    """Return what code outside its subject a question would run, and in which arms."""
     found: dict[str, list[str]] = {}
-    for name, arm in arms_of(planned).items():
-        if arm.config.model.factory:
-            found.setdefault(arm.config.model.factory, []).append(name)
+    for name, arm in question.arms.items():
+        for address in arm.subject.foreign_code(arm.config):
+            found.setdefault(address, []).append(name)
     return found
 
 
-def _print_arms(outlook: Outlook, planned: PlannedAblation, shown: set[str]) -> None:
+def _print_arms(found: Preview, question: PlannedQuestion, shown: set[str]) -> None:
     table = Table("arm", box=None, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == SOURCE else "right")
-    for name, arm in arms_of(planned).items():
-        costs = ("", "", "", "", "above") if arm.label in shown else _cost_row(outlook, arm)
-        table.add_row(name, "–" if arm.config.model.factory else in_short(flops(arm.config)), *costs)
+    for name, arm in question.arms.items():
+        costs = ("", "", "", "", "above") if arm.label in shown else _cost_row(found, arm)
+        on_paper = arm.subject.cost(arm.config) if arm.subject.cost else None
+        flops = on_paper.flops if on_paper else None
+        table.add_row(name, "–" if flops is None else in_short(flops), *costs)
         shown.add(arm.label)
     console.print(Padding(table, (1, 0, 1, 2), expand=False))
 
 
-def _cost_row(outlook: Outlook, arm: PlannedArm) -> tuple[str, ...]:
-    found = outlook.forecast.of(arm.label)
-    share, pace = outlook.forecast.share(found), found.pace
-    runs = str(found.cells) if found.sure == found.cells else f"{found.sure}–{found.cells}"
-    seconds = "?" if pace is None else _duration(pace.seconds)
-    in_all = _duration(share) if share else ""
-    return (runs, str(found.reused), seconds if found.cells else "", in_all, pace.source if pace and share else "")
+def _cost_row(found: Preview, arm: PlannedArm) -> tuple[str, ...]:
+    cost = found.estimate.of(arm.label)
+    share, pace = found.estimate.share(cost), cost.pace
+    runs = str(cost.jobs) if cost.sure == cost.jobs else f"{cost.sure}–{cost.jobs}"
+    seconds = "?" if pace is None else duration(pace.seconds)
+    in_all = duration(share) if share else ""
+    return (runs, str(cost.reused), seconds if cost.jobs else "", in_all, pace.source if pace and share else "")
 
 
-def _print_differences(outlook: Outlook, planned: PlannedAblation) -> None:
-    found = outlook.flags(planned)
-    for name, arm in arms_of(planned).items():
-        changed = in_words(difference(arm.config, planned.base.config))
-        if changed or found[name]:
+def _print_differences(found: Preview, question: PlannedQuestion) -> None:
+    caveats = found.caveats(question)
+    for name, arm in question.arms.items():
+        changed = in_words(difference(arm.settings, question.base.settings))
+        if changed or caveats[name]:
             _print(": ".join(filter(None, (arm.label, ", ".join(changed)))), 2)
-        for flag in found[name]:
-            _print(f"! {flag}", 4)
+        for caveat in caveats[name]:
+            _print(f"! {caveat}", 4)
 
 
-def _reach_lines(reach: Reach, unit: Unit) -> Iterator[str]:
-    if reach.design.seeds < FEWEST_SEEDS:
+def _power_lines(power: Power, unit: Unit, example: str) -> Iterator[str]:
+    if power.design.seeds < FEWEST_SEEDS:
         yield f"can show nothing: a verdict needs {FEWEST_SEEDS} seeds"
-    elif reach.sd is None:
+    elif power.sd is None:
         yield f"what it can show is not known before {FEWEST_SEEDS} seeds of the base are trained"
     else:
-        design = f"80 % power, {counted(reach.design.seeds, 'seed')}, {counted(reach.design.arms, 'arm')}"
-        spread = f"sd over seeds {unit.value(reach.sd.value)}{unit.points}, {reach.sd.source}"
-        yield f"can show a difference of {unit.value(reach.smallest)}{unit.points} ({design}; {spread})"
-    if reach.first and reach.smallest_at_first is not None:
-        smallest = f"{unit.value(reach.smallest_at_first)}{unit.points}"
-        yield f"at the first of {reach.first.looks} looks, after {reach.first.seeds} seeds: {smallest}"
-    if reach.picture_error is not None and reach.accuracy:
-        error = f"{unit.value(reach.picture_error)}{unit.points}"
-        accuracy = f"{unit.value(reach.accuracy.value)}{unit.suffix}, {reach.accuracy.source}"
-        yield f"{reach.pictures:,} pictures alone: standard error {error} of one accuracy ({accuracy})"
+        design = f"80 % power, {counted(power.design.seeds, 'seed')}, {counted(power.design.arms, 'arm')}"
+        spread = f"sd over seeds {unit.value(power.sd.value)}{unit.points}, {power.sd.source}"
+        yield f"can show a difference of {unit.value(power.smallest)}{unit.points} ({design}; {spread})"
+    if power.first and power.smallest_at_first is not None:
+        smallest = f"{unit.value(power.smallest_at_first)}{unit.points}"
+        yield f"at the first of {power.first.looks} looks, after {power.first.seeds} seeds: {smallest}"
+    if power.example_error is not None and power.mean:
+        error = f"{unit.value(power.example_error)}{unit.points}"
+        mean = f"{unit.value(power.mean.value)}{unit.suffix}, {power.mean.source}"
+        name = unit.name.split()[-1]
+        yield f"{power.examples:,} {example}s alone: standard error {error} of one {name} ({mean})"
 
 
-def _print_total(outlook: Outlook) -> None:
-    planned, found = outlook.plan, outlook.forecast
+def _print_total(found: Preview) -> None:
+    planned, estimate = found.plan, found.estimate
     console.print()
-    if any(reach.sd == ASSUMED_SD for reach in outlook.reaches):
+    if any(power.sd == ASSUMED_SD for power in found.powers):
         console.print("assumed: no runs of the base tell yet, and arm and base are uncorrelated over the seeds")
-    shared = sum(1 + len(one.arms) for one in planned.ablations) - len(planned.arms)
+    shared = sum(len(question.arms) for question in planned.questions) - len(planned.arms)
     if shared:
         console.print(f"{counted(shared, 'arm')} shared between questions and trained once")
-    if found.unknown:
-        console.print(f"the time of a run is not known for {counted(len(found.unknown), 'arm')}; --probe measures it")
+    if estimate.unknown:
+        told = f"the time of a run is not known for {counted(len(estimate.unknown), 'arm')}"
+        console.print(f"{told}; --probe measures it" if planned.subject.probe else told)
     if planned.study.confirm:
         console.print(
             f"`run --confirm` adds {counted(len(planned.study.confirm), 'seed')} of each best arm and its base"
         )
-    console.print(_total(found) + (f" with {_crew(outlook.crew)}" if found.cells else ""))
-    if found.cells and not found.is_probed and not found.unknown:
+    console.print(_total(estimate) + (f" with {_shared_out(found.resources)}" if estimate.jobs else ""))
+    if estimate.jobs and not estimate.is_probed and not estimate.unknown:
         console.print("if this machine is as fast as when the runs were trained that tell; --probe looks")
 
 
-def _total(found: Forecast) -> str:
-    if not found.cells:
-        return f"nothing to train, {counted(found.reused, 'run')} reused"
-    runs = (
-        counted(found.cells, "run") if found.sure == found.cells else f"{found.sure} to {counted(found.cells, 'run')}"
-    )
-    return f"{runs} to train, {found.reused} reused: {_time(found)}"
+def _total(estimate: CostEstimate) -> str:
+    if not estimate.jobs:
+        return f"nothing to train, {counted(estimate.reused, 'run')} reused"
+    most = counted(estimate.jobs, "run")
+    is_certain = estimate.sure == estimate.jobs
+    runs = most if is_certain else f"{estimate.sure} to {most}"
+    if estimate.seconds is None or estimate.sure_seconds is None:
+        time = "time not known"
+    elif is_certain:
+        time = f"about {duration(estimate.seconds)}"
+    else:
+        time = f"about {duration(estimate.sure_seconds)} to the next look, {duration(estimate.seconds)} to the last"
+    return f"{runs} to train, {estimate.reused} reused: {time}"
 
 
-def _time(found: Forecast) -> str:
-    if found.seconds is None or found.sure_seconds is None:
-        return "time not known"
-    if found.sure == found.cells:
-        return f"about {_duration(found.seconds)}"
-    return f"about {_duration(found.sure_seconds)} to the next look, {_duration(found.seconds)} to the last"
-
-
-def _crew(crew: Crew) -> str:
-    return f"{counted(crew.workers, 'worker')} of {counted(crew.threads, 'thread')}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 10 * MINUTE:
-        return f"{seconds:.0f} s"
-    return f"{seconds / MINUTE:.0f} min" if seconds < 2 * HOUR else f"{seconds / HOUR:.1f} h"
+def _shared_out(resources: Resources) -> str:
+    return f"{counted(resources.workers, 'worker')} of {counted(resources.threads, 'thread')}"

@@ -19,20 +19,22 @@ from stn_bench.cli.options import (
     TrackingUri,
     Workers,
     console,
-    load_plan,
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.study.catalogue import Ablation, Catalogue, Study
+from stn_bench.study.catalogue import Catalogue
+from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan
-from stn_bench.study.preregistration import check_frozen
-from stn_bench.system.errors import CatalogueError, Interrupted, without_secrets
-from stn_bench.system.machine import Crew
+from stn_bench.study.preregistration import check_preregistration
+from stn_bench.study.spec import Ablation, Study
+from stn_bench.system.errors import CatalogueError, Interrupted
+from stn_bench.system.machine import Resources
+from stn_bench.system.text import without_secrets
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
+    from stn_bench.analysis.analyse import Analysis
     from stn_bench.tracking.mlflow import Tracking
-    from stn_bench.tracking.results import Results
 
 
 def list_all(root: Root = None, as_json: AsJson = False) -> None:
@@ -89,7 +91,7 @@ def check(root: Root = None) -> None:
     for name in catalogue.names("ablations"):
         catalogue.ablation(name)
     for name in catalogue.names("studies"):
-        load_plan(name, workspace, None)
+        load_plan(name, workspace)
     console.print(
         f"{len(catalogue.names('ablations'))} ablations and {len(catalogue.names('studies'))} studies are sound"
     )
@@ -119,24 +121,25 @@ def run(
         plan(study, root, tracking_uri, settings, workers, threads)
         return
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings)
-    check_frozen(planned)
+    planned = load_plan(study, workspace, settings or ())
+    check_preregistration(planned)
     if confirm:
         _check_confirm(planned)
     from stn_bench.cli.progress import Progress
     from stn_bench.runner.runner import Runner
+    from stn_bench.runner.stores import open_stores
 
-    crew = Crew.of(workers, threads)
+    stores = open_stores(workspace)
     with Progress(planned, console) as progress:
-        runner = Runner(planned, workspace, crew, progress, accept_stale)
-        results = runner.run(confirm=confirm)
-    folder = _write_report(results, workspace, runner.tracking)
-    _print_answers(results, confirm)
-    if stops := _stops(results):
+        runner = Runner(planned, stores, workspace, Resources.of(workers, threads), progress, accept_stale)
+        analysis = runner.run(confirm=confirm)
+    folder = _write_report(analysis, workspace, stores.tracking)
+    _print_answers(analysis, confirm)
+    if stops := _stops(analysis):
         console.print(f"\n{stops}", soft_wrap=True)
-    console.print(f"\nreport: {folder / 'report.md'}\nbrowse: stn-bench ui{_root_option(root)}", soft_wrap=True)
-    missing = _count_missing(results, confirm)
-    if missing:
+    at_root = f" --root {root}" if root else ""
+    console.print(f"\nreport: {folder / 'report.md'}\nbrowse: stn-bench ui{at_root}", soft_wrap=True)
+    if missing := analysis.missing_runs + (analysis.confirming_runs if confirm else 0):
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
             f"`stn-bench run {study}` tries them again.",
@@ -154,28 +157,24 @@ def status(
 ) -> None:
     """Show how far a study is: finished, failed and missing runs of each arm."""
     workspace = Workspace.at(root, tracking_uri)
-    results, _ = _gather(load_plan(study, workspace, settings), workspace)
-    from stn_bench.analysis.looks import planned_runs
-
-    rows, planned = _status_rows(results), planned_runs(results)
+    analysis, _ = _analyse(load_plan(study, workspace, settings or ()), workspace)
+    rows, finished = _status_rows(analysis), analysis.results.finished
     if as_json:
-        print_json({"study": study, "planned": planned, "finished": results.finished, "arms": rows})
+        print_json({"study": study, "planned": analysis.planned_runs, "finished": finished, "arms": rows})
         return
     table = Table(*({"trials": "tuning trials"}.get(name, name) for name in rows[0]), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(str, row.values()))
     console.print(table)
-    console.print(f"\n{results.finished} of {planned} runs finished")
-    if stops := _stops(results):
+    console.print(f"\n{finished} of {analysis.planned_runs} runs finished")
+    if stops := _stops(analysis):
         console.print(stops, soft_wrap=True)
 
 
-def _status_rows(results: Results) -> list[dict[str, Any]]:
-    from stn_bench.analysis.looks import confirming_seeds, planned_seeds
-
-    planned, fresh = planned_seeds(results), confirming_seeds(results)
+def _status_rows(analysis: Analysis) -> list[dict[str, Any]]:
+    planned, fresh = analysis.planned_seeds, analysis.confirming_seeds
     rows = []
-    for arm in results.arms:
+    for arm in analysis.results.arms:
         label = arm.arm.label
         row = {
             "arm": label,
@@ -185,7 +184,7 @@ def _status_rows(results: Results) -> list[dict[str, Any]]:
             "crashed": len(arm.crashed),
         }
         confirmed = {"confirmed": f"{len(arm.confirmed)}/{len(fresh.get(label, ()))}"}
-        rows.append(row | (confirmed if results.plan.study.confirm else {}))
+        rows.append(row | (confirmed if analysis.plan.study.confirm else {}))
     return rows
 
 
@@ -207,7 +206,7 @@ def report(
 ) -> None:
     """Write the report of a study again, from what the store holds."""
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings)
+    planned = load_plan(study, workspace, settings or ())
     from stn_bench.report.build import (
         DEFAULT,
         FORMATS,
@@ -220,14 +219,14 @@ def report(
 
     folder = workspace.report(study)
     asked = read_formats(formats) if formats else None
-    results, tracking = _gather(planned, workspace)
+    analysis, tracking = _analyse(planned, workspace)
     if not check:
         wanted = asked or kept_formats(folder)
-        _write_report(results, workspace, tracking, wanted)
+        _write_report(analysis, workspace, tracking, wanted)
         for name in wanted:
             console.print(f"report: {folder / FORMATS[name]}", soft_wrap=True)
         return
-    stale = stale_files(folder, build_report(results, tracking.file, asked or present_formats(folder) or DEFAULT))
+    stale = stale_files(folder, build_report(analysis, tracking.file, asked or present_formats(folder) or DEFAULT))
     if stale:
         console.print(f"{workspace.report(study)} is stale: {', '.join(stale)}", soft_wrap=True)
         raise typer.Exit(1)
@@ -247,10 +246,10 @@ def ui(
     if workspace.tracking.startswith("http"):
         console.print(f"the store has its own UI: {without_secrets(workspace.tracking)}", soft_wrap=True)
         return
-    tracking = _tracking(workspace)
-    from stn_bench.tracking.mlflow import LOCAL, serve
+    from stn_bench.runner.stores import open_tracking
+    from stn_bench.tracking.server import LOCAL, serve
 
-    server = serve(tracking.uri, port, host)
+    server = serve(open_tracking(workspace).uri, port, host)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     console.print(f"MLflow UI: http://{address} (ready in some seconds; Ctrl-C ends it)", soft_wrap=True, markup=False)
     if host not in LOCAL:
@@ -271,30 +270,25 @@ def why(
 ) -> None:
     """Say whether a run would be reused today, or what has changed so that it would be trained again."""
     workspace = Workspace.at(root, tracking_uri)
-    tracking = _tracking(workspace)
-    (record,) = tracking.records([tracking.find_run(name)])
-    from stn_bench.subjects.stn.config import Config, override
-    from stn_bench.subjects.stn.data.dataset import read_fingerprint
-    from stn_bench.subjects.stn.data.spec import DatasetSpec
-    from stn_bench.tracking.identity import differences, identify
+    from stn_bench.runner.stores import open_tracking
+    from stn_bench.tracking.why import compare_with_today
 
-    config = override(Config(), record.settings, where=f"run {record.run_id}")
-    if config.model.factory:
-        workspace.find_code()  # to be read; nothing of it is run
-    fingerprint = read_fingerprint(DatasetSpec.of(config), workspace.datasets)
-    old = record.identity
-    changed = differences(old, identify(config, record.seed, fingerprint or old.dataset, old.start))
+    tracking = open_tracking(workspace)
+    (record,) = tracking.records([tracking.find_run(name)])
+    today = compare_with_today(record, workspace)
     if as_json:
-        print_json({"run_id": record.run_id, "run_key": record.run_key, "reused": not changed, "changed": changed})
+        told = {"run_id": record.run_id, "run_key": record.run_key, "reused": not today.changed}
+        print_json({**told, "changed": today.changed})
         return
     console.print(f"run {record.run_id}: {record.study}, {record.label}, seed {record.seed}", soft_wrap=True)
     console.print(f"run key {record.run_key}", soft_wrap=True)
-    if old.start:
-        console.print(f"trained on from the run with key {old.start}", soft_wrap=True)
-    if fingerprint is None:
-        console.print("its pictures are not made here; taken to be the same", soft_wrap=True)
-    console.print("would be trained again, since:" if changed else "is reused: nothing that it depends on has changed")
-    for line in changed:
+    if record.identity.start:
+        console.print(f"trained on from the run with key {record.identity.start}", soft_wrap=True)
+    for note in today.notes:
+        console.print(note, soft_wrap=True, markup=False)
+    again = "would be trained again, since:" if today.changed else "is reused: nothing that it depends on has changed"
+    console.print(again)
+    for line in today.changed:
         console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
@@ -312,41 +306,35 @@ def _plain(value: Any) -> str:
     return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
 
 
-def _tracking(workspace: Workspace) -> Tracking:
-    from stn_bench.tracking.mlflow import Tracking
-
-    return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
-
-
-def _gather(planned: Plan, workspace: Workspace) -> tuple[Results, Tracking]:
-    tracking = _tracking(workspace)
+def _analyse(planned: Plan, workspace: Workspace) -> tuple[Analysis, Tracking]:
+    from stn_bench.analysis.analyse import analyse
+    from stn_bench.runner.stores import open_tracking
     from stn_bench.tracking.results import gather
 
-    return gather(planned, tracking, workspace.datasets), tracking
+    tracking = open_tracking(workspace)
+    return analyse(gather(planned, tracking, workspace.datasets)), tracking
 
 
 def _write_report(
-    results: Results, workspace: Workspace, tracking: Tracking, formats: tuple[str, ...] | None = None
+    analysis: Analysis, workspace: Workspace, tracking: Tracking, formats: tuple[str, ...] | None = None
 ) -> Path:
     """Write the report in these formats, else in Markdown and those that lie there, so that none becomes stale."""
-    from stn_bench.analysis.summary import summarise
+    from stn_bench.analysis.summarise import summarise
     from stn_bench.report.build import build_report, kept_formats, write_report
     from stn_bench.report.page import opening
 
-    name = results.plan.study.name
+    name = analysis.plan.study.name
     folder = workspace.report(name)
-    write_report(folder, build_report(results, tracking.file, formats or kept_formats(folder)))
-    tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(results)))
+    write_report(folder, build_report(analysis, tracking.file, formats or kept_formats(folder)))
+    tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(analysis)))
     return folder
 
 
-def _print_answers(results: Results, confirm: bool) -> None:
-    from stn_bench.analysis.summary import summarise
+def _print_answers(analysis: Analysis, confirm: bool) -> None:
+    from stn_bench.analysis.summarise import summarise
     from stn_bench.report.sentences import confirmed, ranked, sentence
-    from stn_bench.system.format import Unit
 
-    summary = summarise(results)
-    unit = Unit.of(summary.metric)
+    summary, unit = summarise(analysis), analysis.plan.metric.unit
     for ablation in summary.ablations:
         console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
         for arm in ranked(ablation):
@@ -359,17 +347,12 @@ def _print_answers(results: Results, confirm: bool) -> None:
             console.print("  no arm was confirmed: the verdicts are invalid, or runs are missing", soft_wrap=True)
 
 
-def _stops(results: Results) -> str:
+def _stops(analysis: Analysis) -> str:
     """Return which arms an early look decided, so that nobody wonders where their other seeds are; a line for each."""
-    from stn_bench.analysis.verdicts import verdicts
-
-    arms: dict[int, list[str]] = {}
-    for ablation, found in verdicts(results).items():
-        for name, verdict in found.items():
-            if verdict.judgement.stopped and verdict.word != "invalid":
-                arms.setdefault(verdict.judgement.look, []).append(f"{ablation}/{name}")
-    looks = len(results.plan.study.all_looks)
-    return "\n".join(f"stopped at look {look} of {looks}: {', '.join(names)}" for look, names in sorted(arms.items()))
+    looks = len(analysis.plan.study.all_looks)
+    return "\n".join(
+        f"stopped at look {look} of {looks}: {', '.join(names)}" for look, names in analysis.stops.items()
+    )
 
 
 def _check_confirm(planned: Plan) -> None:
@@ -378,16 +361,6 @@ def _check_confirm(planned: Plan) -> None:
             f"studies/{planned.study.name}.toml: `run --confirm` needs fresh seeds; add `confirm = [..]` with some "
             f"that are neither in `seeds` nor `tuning.seed`"
         )
-
-
-def _count_missing(results: Results, confirm: bool) -> int:
-    from stn_bench.analysis.looks import confirming_runs, planned_runs
-
-    return planned_runs(results) - results.finished + (confirming_runs(results) if confirm else 0)
-
-
-def _root_option(root: Path | None) -> str:
-    return f" --root {root}" if root else ""
 
 
 __all__ = ["check", "list_all", "report", "run", "show", "status", "ui", "why"]

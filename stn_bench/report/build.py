@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stn_bench.analysis.summary import Artifact, Summary, summarise
-from stn_bench.report.figures import Illustration, forest, illustrations
+from stn_bench.analysis.analyse import Analysis
+from stn_bench.analysis.summarise import Artifact, summarise
+from stn_bench.figure import Figure
+from stn_bench.report.figures import forest, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
 from stn_bench.report.latex import render_latex
 from stn_bench.report.page import render_page
-from stn_bench.system.errors import MachineError, ReportError, did_you_mean
+from stn_bench.system.errors import MachineError, ReportError
+from stn_bench.system.files import write_whole
 from stn_bench.system.machine import NO_ROOM
-from stn_bench.tracking.results import Results
+from stn_bench.system.text import did_you_mean
 
 Files = dict[str, bytes]
 FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
@@ -47,53 +49,41 @@ def kept_formats(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*DEFAULT, *present_formats(folder))))
 
 
-def build_report(results: Results, artifact: Artifact, formats: Sequence[str] = DEFAULT) -> Files:
+def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] = DEFAULT) -> Files:
     """Return every file of the report by its path in the report's folder: the same bytes for the same store.
 
     Args:
-        results: the study's results.
+        analysis: what the study's results say.
         artifact: (run id, path) -> local path of an artifact of a run.
         formats: names from `FORMATS`.
 
     Raises:
         ReportError: if nothing is finished yet.
     """
-    name = results.plan.study.name
-    if not results.finished:
+    name = analysis.plan.study.name
+    if not analysis.results.finished:
         raise ReportError(f"study `{name}`: no run is finished yet; start with `stn-bench run {name}`")
-    summary = summarise(results, artifact)
+    summary = summarise(analysis, artifact)
     files: Files = {}
     if {"md", "html"} & set(formats):
-        files |= _pages(summary, _figures(summary, results, artifact), results, formats)
-    if "latex" in formats:
-        files[FORMATS["latex"]] = render_latex(summary).encode()
-    if "csv" in formats:
-        files[FORMATS["csv"]] = to_csv(verdicts_table(summary)).encode()
-    return files
-
-
-def _figures(summary: Summary, results: Results, artifact: Artifact) -> dict[str, list[Illustration]]:
-    """Return the figures of the study, under "", and of each question."""
-    all_arms = forest(summary)
-    return {"": [all_arms] if all_arms else []} | {
-        ablation.name: list(illustrations(planned, ablation, results, artifact))
-        for planned, ablation in zip(results.plan.ablations, summary.ablations, strict=True)
-    }
-
-
-def _pages(
-    summary: Summary, figures: Mapping[str, Sequence[Illustration]], results: Results, formats: Sequence[str]
-) -> Files:
-    page = render_page(summary, figures)
-    drawn = {figure.path: figure.png for group in figures.values() for figure in group}
-    files: Files = {}
+        all_arms = forest(summary)
+        figures: dict[str, list[Figure]] = {"": [all_arms] if all_arms else []} | {
+            ablation.name: list(illustrations(question, ablation, analysis, artifact))
+            for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True)
+        }
+        page = render_page(summary, figures)
+        drawn = {path_of(figure): figure.png for group in figures.values() for figure in group}
     if "md" in formats:
         files |= drawn
         files["report.md"] = page.encode()
         files["report.json"] = (summary.model_dump_json(indent=1) + "\n").encode()
-        files["runs.csv"] = to_csv(runs_table(results)).encode()
+        files["runs.csv"] = to_csv(runs_table(analysis.results)).encode()
     if "html" in formats:
         files["report.html"] = render_html(summary.title, page, drawn).encode()
+    if "latex" in formats:
+        files[FORMATS["latex"]] = render_latex(summary).encode()
+    if "csv" in formats:
+        files[FORMATS["csv"]] = to_csv(verdicts_table(summary)).encode()
     return files
 
 
@@ -115,22 +105,13 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         raise MachineError(f"{where}: the report cannot be written ({reason}); {advice}") from None
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all; one that has this content already is left alone."""
-    if path.is_file() and path.read_bytes() == content:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        partial.write_bytes(content)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
-
-
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """Return the names of the files that are missing, differ from the store, or should not be there."""
-    differing = [path for path, content in files.items() if not _is_same(folder / path, content)]
+    differing = [
+        path
+        for path, content in files.items()
+        if not (folder / path).is_file() or (folder / path).read_bytes() != content
+    ]
     return differing + _left_over(folder, files)
 
 
@@ -140,10 +121,6 @@ def _left_over(folder: Path, files: Mapping[str, bytes]) -> list[str]:
         return []
     present = [f"figures/{path.name}" for path in sorted((folder / "figures").glob("*"))]
     return [path for path in present if path not in files]
-
-
-def _is_same(path: Path, content: bytes) -> bool:
-    return path.is_file() and path.read_bytes() == content
 
 
 __all__ = [
@@ -157,5 +134,4 @@ __all__ = [
     "read_formats",
     "stale_files",
     "write_report",
-    "write_whole",
 ]

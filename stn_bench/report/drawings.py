@@ -1,4 +1,4 @@
-"""The figures of verdicts, drawn by matplotlib: numbers in, PNG bytes out."""
+"""The figures of a report, drawn by matplotlib: numbers in, PNG bytes out. Nothing is computed here."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from stn_bench.figure import COLOURS, add_legend, legend_height, look, new_figure
+from stn_bench.system.format import counted, in_short
 
 # Marker and colour of each verdict: told apart without colour too, by shape and by being filled.
 LOOKS = {
@@ -28,17 +30,17 @@ FARTHEST = 4.0
 """Intervals are cut where they reach this many times farther than the largest difference."""
 
 LONGEST = 66
-"""Letters of a heading that fit."""
+"""Characters of a heading that fit."""
 
 LONGEST_NAME = 32
-"""Letters of an arm's name that leave room for the plot."""
+"""Characters of an arm's name that leave room for the plot."""
 
 UNEVEN = 12.0
 """A largest difference this many times the median asks for a scale that is logarithmic beyond the margin."""
 
 
 @dataclass(frozen=True)
-class Effect:
+class ForestRow:
     """An arm's difference to the base with its interval; None where nothing has finished.
 
     Args:
@@ -57,13 +59,13 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Scale:
+class ForestScale:
     """What the differences are measured in, and which of them are small.
 
     Args:
         label: what stands below the axis.
         margin: smaller differences count as equivalent.
-        most: no difference can be larger, so no axis is; 100 points for an accuracy.
+        most: no difference can be larger, so no axis is; 100 points for a fraction.
     """
 
     label: str
@@ -88,44 +90,77 @@ class Interplay:
     lines: Mapping[str, Sequence[tuple[float, Sequence[float]]]] = field(default_factory=dict)
 
 
-def draw_forest(groups: Sequence[tuple[str, Sequence[Effect]]], scale: Scale) -> bytes:
+@dataclass(frozen=True)
+class Curve:
+    """An arm's metric over the epochs.
+
+    Args:
+        name: the arm.
+        epochs: epochs from 1, shape (epochs,).
+        mean: mean over the seeds.
+        low: smallest value over the seeds.
+        high: largest.
+        seeds: number of seeds.
+    """
+
+    name: str
+    epochs: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    seeds: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """An arm's cost and its metric on each seed."""
+
+    name: str
+    cost: float
+    values: tuple[float, ...]
+    mean: float
+
+
+def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: ForestScale) -> bytes:
     """Return a forest plot: each arm's difference to its base with its interval, and the margin around 0.
 
     Args:
         groups: (heading, arms); a heading of "" takes no row.
         scale: what the differences are measured in.
     """
-    rows: list[str | Effect] = []
-    for heading, effects in groups:
-        rows += [heading, *effects] if heading else list(effects)
-    drawn = [row for row in rows if isinstance(row, Effect) and row.difference is not None]
+    rows: list[str | ForestRow] = []
+    for heading, arms in groups:
+        rows += [heading, *arms] if heading else list(arms)
+    drawn = [row for row in rows if isinstance(row, ForestRow) and row.difference is not None]
     with new_figure(7.2, 0.75 + ROW * max(len(rows), 3)) as (figure, png):
         axes = figure.subplots()
         axes.axvspan(-scale.margin, scale.margin, color="#999999", alpha=0.22, linewidth=0)
         axes.axvline(0, color="#000000", linewidth=0.8)
         _set_range(axes, drawn, scale)
         for place, row in enumerate(reversed(rows)):
-            if isinstance(row, Effect):
-                _draw_effect(axes, place, row)
+            if isinstance(row, ForestRow):
+                _draw_arm(axes, place, row)
             else:
                 _draw_heading(axes, place, row)
         axes.set(yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
-        axes.set_yticklabels([_cut(row.name, LONGEST_NAME) if isinstance(row, Effect) else "" for row in rows[::-1]])
+        axes.set_yticklabels(
+            [_cut(row.name, LONGEST_NAME) if isinstance(row, ForestRow) else "" for row in rows[::-1]]
+        )
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="y", visible=False)
     return png.getvalue()
 
 
-def _set_range(axes: Axes, effects: Sequence[Effect], scale: Scale) -> None:
+def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> None:
     """Show all differences, and as much of the intervals as leaves the differences readable."""
-    sizes = sorted(abs(effect.difference or 0.0) for effect in effects) or [0.0]
+    sizes = sorted(abs(arm.difference or 0.0) for arm in arms) or [0.0]
     reach = min(FARTHEST * max(sizes[-1], scale.margin), scale.most)
-    ends = [end for effect in effects for end in effect.interval or (effect.difference or 0.0,)]
+    ends = [end for arm in arms for end in arm.interval or (arm.difference or 0.0,)]
     low = max(min([*ends, -2 * scale.margin]), -reach)
     high = min(max([*ends, 2 * scale.margin]), reach)
     label = scale.label
-    if len(effects) > 2 and sizes[-1] > UNEVEN * max(median(sizes), scale.margin):
+    if len(arms) > 2 and sizes[-1] > UNEVEN * max(median(sizes), scale.margin):
         axes.set_xscale("symlog", linthresh=2 * scale.margin, linscale=1.0, subs=[3])
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
         axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)
@@ -148,23 +183,23 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
-def _draw_effect(axes: Axes, row: int, effect: Effect) -> None:
-    marker, colour, fill = LOOKS[effect.verdict]
+def _draw_arm(axes: Axes, place: int, row: ForestRow) -> None:
+    marker, colour, fill = LOOKS[row.verdict]
     low, high = axes.get_xlim()
-    text = f"{effect.verdict}{effect.note}"
+    text = f"{row.verdict}{row.note}"
     axes.annotate(
-        text, (1.015, row), xycoords=("axes fraction", "data"), va="center", annotation_clip=False, fontsize=8
+        text, (1.015, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False, fontsize=8
     )
-    if effect.difference is None:
+    if row.difference is None:
         return
-    if effect.interval:
-        start, end = max(effect.interval[0], low), min(effect.interval[1], high)
-        axes.plot([start, end], [row, row], color=colour, linewidth=1.8, solid_capstyle="butt")
+    if row.interval:
+        start, end = max(row.interval[0], low), min(row.interval[1], high)
+        axes.plot([start, end], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
         for end_of_axes, reached, arrow in ((low, start, "<"), (high, end, ">")):
             if reached == end_of_axes:  # what is cut ends in an arrow
-                axes.plot([reached], [row], arrow, color=colour, markersize=5, clip_on=False)
+                axes.plot([reached], [place], arrow, color=colour, markersize=5, clip_on=False)
     face = "white" if fill == "none" else colour
-    axes.plot([effect.difference], [row], marker, color=colour, markerfacecolor=face, markersize=6, mew=1.4, zorder=3)
+    axes.plot([row.difference], [place], marker, color=colour, markerfacecolor=face, markersize=6, mew=1.4, zorder=3)
 
 
 def draw_interplay(panels: Sequence[Interplay], ylabel: str) -> bytes:
@@ -207,3 +242,46 @@ def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: st
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         add_legend(axes, len(curves))
     return png.getvalue()
+
+
+def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
+    """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
+    with new_figure(6.4, 3.6 + legend_height(len(curves))) as (figure, png):
+        axes = figure.subplots()
+        for index, curve in enumerate(curves):
+            colour, line, marker = look(index)
+            axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
+            label = f"{curve.name} ({counted(curve.seeds, 'seed')})"
+            single = marker if len(curve.epochs) == 1 else ""
+            axes.plot(curve.epochs, curve.mean, line, color=colour, label=label, linewidth=1.6, marker=single)
+        axes.set(xlabel="epoch", ylabel=ylabel)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        add_legend(axes, len(curves))
+    return png.getvalue()
+
+
+def draw_costs(points: Sequence[Point], xlabel: str, ylabel: str) -> bytes:
+    """Return the metric against FLOPs: a small mark for each seed, a large one for the mean."""
+    with new_figure(6.4, 3.6 + legend_height(len(points))) as (figure, png):
+        axes = figure.subplots()
+        for index, point in enumerate(points):
+            colour, _, marker = look(index)
+            axes.plot([point.cost] * len(point.values), point.values, marker, color=colour, markersize=4, alpha=0.45)
+            axes.plot([point.cost], [point.mean], marker, color=colour, markersize=9, label=point.name, linestyle="")
+        axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
+        _readable_log(axes, [point.cost for point in points])
+        add_legend(axes, len(points))
+    return png.getvalue()
+
+
+def _readable_log(axes: Axes, costs: Sequence[float]) -> None:
+    """Label each arm's cost in plain numbers: a decade's ticks say nothing where all costs lie within one."""
+    axes.set_xlim(min(costs) / 1.6, max(costs) * 1.6)
+    gap = max(1.15, (max(costs) * 1.6 / (min(costs) / 1.6)) ** (1 / 9))  # nine labels fit beside one another
+    distinct: list[float] = []
+    for cost in sorted(costs):
+        if not distinct or cost > distinct[-1] * gap:
+            distinct.append(cost)
+    axes.set_xticks(distinct)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: in_short(value)))
+    axes.minorticks_off()

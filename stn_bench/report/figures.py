@@ -2,132 +2,109 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from stn_bench.analysis.summary import AblationSummary, ArmSummary, Artifact, Summary
-from stn_bench.figure import Curve, Example, Point, draw_costs, draw_curves, draw_gallery
+from stn_bench.analysis.analyse import Analysis
+from stn_bench.analysis.summarise import Artifact
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
+from stn_bench.figure import Figure
 from stn_bench.report.drawings import (
-    Effect,
+    Curve,
+    ForestRow,
+    ForestScale,
     Interplay,
-    Scale,
+    Point,
+    draw_costs,
+    draw_curves,
     draw_expected_best,
     draw_forest,
     draw_interplay,
 )
+from stn_bench.report.sentences import each
 from stn_bench.report.tables import interval_header
-from stn_bench.study.plan import PlannedAblation, PlannedArm
-from stn_bench.subjects.stn.data.pictures import side_by_side
+from stn_bench.study.plan import PlannedQuestion
+from stn_bench.subject import KeptRun, Metric
 from stn_bench.system.format import Unit, setting_value
-from stn_bench.tracking.record import RunRecord
-from stn_bench.tracking.results import ArmResults, Results
-
-CURVE = "validation.accuracy"
-GALLERY_FILE = "rectified.npz"
-TRANSFORMER = "model.transformer."
-FOREST = "figures/verdicts.png"
+from stn_bench.tracking.results import ArmResults
 
 
-@dataclass(frozen=True)
-class Illustration:
-    """A figure: its path in the report's folder, what stands beneath it, and its bytes."""
-
-    path: str
-    caption: str
-    png: bytes
+def path_of(figure: Figure) -> str:
+    """Return the path of a figure in the report's folder."""
+    return f"figures/{figure.name}.png"
 
 
-def forest(summary: Summary) -> Illustration | None:
+def forest(summary: Summary) -> Figure | None:
     """Return all arms of the study in one forest plot, or None where nothing can be compared yet."""
-    unit = Unit.of(summary.metric)
-    groups = [(ablation.title, _effects(ablation, unit)) for ablation in summary.ablations]
-    if all(effect.difference is None for _, effects in groups for effect in effects):
+    unit = summary.unit
+    groups = [(ablation.title, _rows(ablation, unit)) for ablation in summary.ablations]
+    if all(row.difference is None for _, rows in groups for row in rows):
         return None
     levels = " and ".join(sorted({interval_header(ablation)[1:-1] for ablation in summary.ablations}))
     caption = (
         f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
         "grey: the margin. ▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
     )
-    return Illustration(FOREST, caption, draw_forest(groups, _scale(summary.margin, unit)))
+    return Figure("verdicts", caption, draw_forest(groups, _scale(summary.margin, unit)))
 
 
 def illustrations(
-    planned: PlannedAblation, ablation: AblationSummary, results: Results, artifact: Artifact
-) -> Iterator[Illustration]:
-    """Yield the figures of a question, in the order of the page."""
-    study = results.plan.study
-    unit, folder = Unit.of(study.metric), f"figures/{ablation.name}"
-    arms = {name: results.of(arm) for name, arm in _named(planned)}
-    effects = _effects(ablation, unit)
-    if any(effect.difference is not None for effect in effects):
+    question: PlannedQuestion, ablation: AblationSummary, analysis: Analysis, artifact: Artifact
+) -> Iterator[Figure]:
+    """Yield the figures of a question, in the order of the page, named after it."""
+    plan = analysis.plan
+    arms = {name: analysis.results.of(arm) for name, arm in question.arms.items()}
+    found = itertools.chain(
+        _differences(ablation, plan.metric.unit, plan.study.margin),
+        _factors(ablation, plan.metric.unit),
+        _curves(arms, plan.subject.curve),
+        _costs(ablation, plan.metric.unit, plan.subject.example),
+        _tuning(ablation, next(iter(plan.subject.tuning), None)),
+        _subjects_own(question, arms, artifact),
+    )
+    for figure in found:
+        yield dataclasses.replace(figure, name=f"{ablation.name}_{figure.name}")
+
+
+def _differences(ablation: AblationSummary, unit: Unit, margin: float) -> Iterator[Figure]:
+    rows = _rows(ablation, unit)
+    if any(row.difference is not None for row in rows):
         what = unit.in_differences(f"Difference to the base in {unit.name}")
         caption = f"{what}, with {interval_header(ablation)[1:-1]} intervals; grey: the margin"
-        png = draw_forest([("", effects)], _scale(study.margin, unit))
-        yield Illustration(f"{folder}_differences.png", caption, png)
-    panels = _interplay(ablation, unit)
-    if panels:
-        caption = (
-            f"{unit.name.capitalize()} by the levels of the factors: lines that are not parallel are an interaction"
-        )
-        yield Illustration(f"{folder}_factors.png", caption, draw_interplay(panels, unit.in_values))
-    curves = [curve for name, arm in arms.items() if (curve := _curve(name, arm))]
-    if curves:
-        caption = "Validation accuracy by epoch: the mean over the seeds, and the band from the lowest to the highest"
-        yield Illustration(f"{folder}_curves.png", caption, draw_curves(curves, "validation accuracy, %"))
-    costs = _points(ablation, unit)
-    if costs:
-        caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
-        yield Illustration(f"{folder}_cost.png", caption, draw_costs(costs, unit.in_values))
-    bests = _expected_best(ablation)
-    if bests:
-        caption = "Expected best validation accuracy of the first tuning trials: what more trials would have brought"
-        yield Illustration(f"{folder}_tuning.png", caption, draw_expected_best(bests, "expected best, %"))
-    for name, arm in arms.items() if _asks_about_transformer(planned) else ():
-        found = _examples(arm, artifact)
-        if found:
-            seed, examples = found
-            caption = f"What the transformer of `{name}` does (seed {seed}): original | yellow bar | rectified"
-            yield Illustration(f"{folder}_gallery_{name}.png", caption, draw_gallery(examples))
+        yield Figure("differences", caption, draw_forest([("", rows)], _scale(margin, unit)))
 
 
-def _scale(margin: float, unit: Unit) -> Scale:
+def _scale(margin: float, unit: Unit) -> ForestScale:
     most = unit.scale if unit.points else math.inf
-    return Scale(unit.in_differences("difference to base"), margin * unit.scale, most)
+    return ForestScale(unit.in_differences("difference to base"), margin * unit.scale, most)
 
 
-def _asks_about_transformer(planned: PlannedAblation) -> bool:
-    return any(path.startswith(TRANSFORMER) for arm, _ in planned.arms for path in arm.set)
-
-
-def _named(planned: PlannedAblation) -> list[tuple[str, PlannedArm]]:
-    return [("base", planned.base), *((arm.name, trained) for arm, trained in planned.arms)]
-
-
-def _effects(ablation: AblationSummary, unit: Unit) -> list[Effect]:
+def _rows(ablation: AblationSummary, unit: Unit) -> list[ForestRow]:
     return [
-        Effect(
+        ForestRow(
             arm.name,
             arm.verdict or "unreplicated",
             None if arm.difference is None else arm.difference * unit.scale,
             None if arm.interval is None else (arm.interval[0] * unit.scale, arm.interval[1] * unit.scale),
-            f", look {arm.look}" if arm.stopped and arm.verdict != "invalid" else "",
+            f", look {arm.look}" if arm.stopped else "",
         )
         for arm in ablation.arms[1:]
     ]
 
 
-def _interplay(ablation: AblationSummary, unit: Unit) -> list[Interplay]:
-    """Return the metric by the levels of each pair of factors, over the levels of all others."""
-    if not ablation.effects:
-        return []
+def _factors(ablation: AblationSummary, unit: Unit) -> Iterator[Figure]:
+    """Yield the metric by the levels of each pair of factors, over the levels of all others."""
+    if len(ablation.factors) < 2 or not ablation.effects:
+        return
     cells = [arm for arm in ablation.arms if arm.set.keys() <= ablation.factors.keys()]
     common = sorted(set.intersection(*(set(arm.seeds) for arm in cells)))  # the effects are those of these seeds
-    return [
+    panels = [
         Interplay(
             across,
             along,
@@ -142,6 +119,8 @@ def _interplay(ablation: AblationSummary, unit: Unit) -> list[Interplay]:
         )
         for across, along in itertools.combinations(ablation.factors, 2)
     ]
+    caption = f"{unit.name.capitalize()} by the levels of the factors: lines that are not parallel are an interaction"
+    yield Figure("factors", caption, draw_interplay(panels, unit.in_values))
 
 
 def _has(arm: ArmSummary, levels: dict[str, Any], ablation: AblationSummary) -> bool:
@@ -155,41 +134,64 @@ def _cell(arms: Sequence[ArmSummary], seeds: Sequence[int], unit: Unit) -> tuple
     return float(np.mean(values)), tuple(values)
 
 
-def _curve(name: str, arm: ArmResults) -> Curve | None:
-    """Return the mean and the range over the seeds, as far as the shortest of them goes."""
-    series = [run.history[CURVE] for run in arm.runs.values() if run.outcome == "finished"]
-    if not series:
-        return None
-    epochs = min(len(values) for values in series)
-    values = 100 * np.array([values[:epochs] for values in series])  # (seeds, epochs), per cent
-    return Curve(name, np.arange(1, epochs + 1), values.mean(0), values.min(0), values.max(0), len(series))
+def _curves(arms: Mapping[str, ArmResults], metric: Metric | None) -> Iterator[Figure]:
+    """Yield the mean and the range over the seeds by epoch, as far as the shortest of them goes."""
+    curves = []
+    for name, arm in arms.items() if metric else ():
+        assert metric is not None
+        series = [run.history.get(metric.name, ()) for run in arm.runs.values() if run.outcome == "finished"]
+        epochs = min(map(len, series), default=0)
+        if epochs:
+            values = metric.unit.scale * np.array([one[:epochs] for one in series])  # (seeds, epochs)
+            low_to_high = (values.mean(0), values.min(0), values.max(0))
+            curves.append(Curve(name, np.arange(1, epochs + 1), *low_to_high, len(series)))
+    if metric and curves:
+        what = metric.unit.name.capitalize()
+        caption = f"{what} by epoch: the mean over the seeds, and the band from the lowest to the highest"
+        yield Figure("curves", caption, draw_curves(curves, metric.unit.in_values))
 
 
-def _points(ablation: AblationSummary, unit: Unit) -> list[Point]:
-    return [
+def _costs(ablation: AblationSummary, unit: Unit, example: str) -> Iterator[Figure]:
+    points = [
         Point(arm.name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
         for arm in ablation.arms
         if arm.flops and arm.mean is not None
     ]
+    if points:
+        caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
+        png = draw_costs(points, f"floating-point operations {each(example)}", unit.in_values)
+        yield Figure("cost", caption, png)
 
 
-def _expected_best(ablation: AblationSummary) -> list[tuple[str, tuple[float, ...]]]:
-    return [
-        (name, tuple(100 * score for score in scores if score is not None))
+def _tuning(ablation: AblationSummary, metric: Metric | None) -> Iterator[Figure]:
+    if metric is None or not ablation.expected_best:
+        return
+    unit = metric.unit
+    bests = [
+        (name, tuple(unit.scale * score for score in scores if score is not None))
         for name, scores in ablation.expected_best.items()
     ]
+    best = unit.name if unit.name.startswith("best ") else f"best {unit.name}"
+    caption = f"Expected {best} of the first tuning trials: what more trials would have brought"
+    png = draw_expected_best(bests, dataclasses.replace(unit, name="expected best").in_values)
+    yield Figure("tuning", caption, png)
 
 
-def _examples(arm: ArmResults, artifact: Artifact) -> tuple[int, list[Example]] | None:
-    """Return the pictures that the arm's first run with a transformer kept, and that run's seed."""
-    for seed, run in sorted(arm.runs.items()):
-        if _has_gallery(run):
-            with np.load(artifact(run.run_id, GALLERY_FILE), allow_pickle=False) as file:
-                triples = zip(file["letters"], file["originals"], file["rectified"], strict=True)
-                return seed, [Example(str(letter), side_by_side(before, after)) for letter, before, after in triples]
-    return None
+def _subjects_own(question: PlannedQuestion, arms: Mapping[str, ArmResults], artifact: Artifact) -> Iterator[Figure]:
+    """Yield the figures that the subject draws of the files that its runs kept."""
+    draw = question.base.subject.figures
+    if draw is None:
+        return
+    changed = frozenset(path for name in question.tested for path in question.written(name).set)
+    kept = {
+        name: [
+            KeptRun(seed, run.settings, functools.partial(artifact, run.run_id))
+            for seed, run in sorted(arm.runs.items())
+            if run.outcome == "finished"
+        ]
+        for name, arm in arms.items()
+    }
+    yield from draw(changed, kept)
 
 
-def _has_gallery(run: RunRecord) -> bool:
-    transforms = run.settings["model.transformer.kind"] != "none" and not run.settings["model.factory"]
-    return run.outcome == "finished" and transforms
+__all__ = ["forest", "illustrations", "path_of"]

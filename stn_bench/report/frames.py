@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from stn_bench.analysis.summary import ArmSummary, Summary
 from stn_bench.study.plan import Phase, PlannedArm
-from stn_bench.subjects.stn.config import setting_paths
-from stn_bench.subjects.stn.metrics import METRICS
+from stn_bench.subject import COSTS, Subject
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import ArmResults, Results
 
@@ -23,8 +22,20 @@ def runs_table(results: Results) -> pd.DataFrame:
 
     A run that another study trained is listed under the arm and the phase that it serves in this one.
     """
-    rows = [_row(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm)]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *setting_paths(), *METRICS])
+    listed = [(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm)]
+    records, subject = [record for record, _, _ in listed], results.plan.subject
+    metrics = _metrics(subject, records)
+    former = {path: None for record in records for path in record.settings}  # of records alone: they come last
+    settings = dict.fromkeys((*subject.paths, *former))
+    rows = [_row(record, arm, phase, metrics) for record, arm, phase in listed]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *settings, *metrics])
+
+
+def _metrics(subject: Subject, records: Sequence[RunRecord]) -> tuple[str, ...]:
+    """Return the metrics that the subject declares, in its order, and the costs; of one that declares none, all."""
+    if not subject.metrics:
+        return tuple(sorted({name for record in records for name in record.metrics}))
+    return tuple(dict.fromkeys(metric.name for metric in (*subject.metrics, *COSTS)))
 
 
 def _phases(arm: ArmResults) -> Iterator[tuple[Phase, RunRecord]]:
@@ -40,7 +51,7 @@ def _by_seed(runs: Mapping[int, RunRecord]) -> list[RunRecord]:
     return [run for _, run in sorted(runs.items())]
 
 
-def _row(record: RunRecord, arm: PlannedArm, phase: Phase) -> dict[str, Any]:
+def _row(record: RunRecord, arm: PlannedArm, phase: Phase, metrics: Iterable[str]) -> dict[str, Any]:
     identity = {
         "study": arm.study,
         "ablation": arm.ablation,
@@ -52,7 +63,7 @@ def _row(record: RunRecord, arm: PlannedArm, phase: Phase) -> dict[str, Any]:
         "run_key": record.run_key,
         "run_id": record.run_id,
     }
-    return identity | record.settings | {name: record.metrics.get(name) for name in METRICS}
+    return identity | record.settings | {name: record.metrics.get(name) for name in metrics}
 
 
 def verdicts_table(summary: Summary) -> pd.DataFrame:
@@ -77,7 +88,7 @@ def _verdict_row(arm: ArmSummary) -> dict[str, Any]:
         elif isinstance(value, dict):
             row[name] = json.dumps(value, ensure_ascii=False) if value else ""
         elif isinstance(value, list):
-            row[name] = ("; " if name == "flags" else " ").join(map(str, value))
+            row[name] = ("; " if name == "caveats" else " ").join(map(str, value))
         else:
             row[name] = value
     return row

@@ -57,7 +57,7 @@ ESCAPED = {
     "”": "''",
     "\u00a0": "~",
 }
-LETTERS = re.compile(r"[ -~À-ÖØ-öø-ÿĀ-ćĎ-ďĘ-ěĞ-ğİĹ-ĺĽ-ľŁ-ńŇ-ňŐ-őŒ-œŔ-ŕŘ-śŞ-šŢ-ťŮ-űŸ-ž]")
+CHARACTERS = re.compile(r"[ -~À-ÖØ-öø-ÿĀ-ćĎ-ďĘ-ěĞ-ğİĹ-ĺĽ-ľŁ-ńŇ-ňŐ-őŒ-œŔ-ŕŘ-śŞ-šŢ-ťŮ-űŸ-ž]")
 """What T1 fonts hold; anything else is written as its code point, so that the file compiles."""
 
 WIDTHS = (2.3, 3.5, 0.9, 1.7, 3.2, 0.95, 2.1, 1.7)
@@ -69,10 +69,9 @@ MOST_ROWS = 24
 
 def render_latex(summary: Summary) -> str:
     """Return `report.tex`: an article that compiles with booktabs alone."""
-    unit = Unit.of(summary.metric)
     title = rf"\section*{{{latex(summary.title)}}}"
     lead = [inline(text.strip()) for text in (summary.scope, rules(summary)) if text]
-    tables = [_table(ablation, unit, len(summary.looks)) for ablation in summary.ablations]
+    tables = [_table(ablation, summary.unit, len(summary.looks)) for ablation in summary.ablations]
     return PREAMBLE + "\n\n".join([title, *lead, *tables]) + "\n\\end{document}\n"
 
 
@@ -82,17 +81,17 @@ def _table(ablation: AblationSummary, unit: Unit, looks: int) -> str:
     label = rf"\label{{tab:{ablation.name}}}"
     said = [rf"\par\smallskip\raggedright {inline(note)}" for note in notes(ablation)]
     if len(table.rows) > MOST_ROWS:
-        return "\n".join([_long(table, caption, label), r"{\footnotesize", *said, r"\par}"])
-    return _short(table, caption, label, said)
+        return "\n".join([_over_pages(table, caption, label), r"{\footnotesize", *said, r"\par}"])
+    return _on_one_page(table, caption, label, said)
 
 
-def _short(table: Table, caption: str, label: str, said: Sequence[str]) -> str:
+def _on_one_page(table: Table, caption: str, label: str, said: Sequence[str]) -> str:
     lines = [r"\begin{table}[!htbp]", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", caption, label]
     lines += [rf"\begin{{tabular}}{{{_columns(table)}}}", r"\toprule", _row(table.header), r"\midrule"]
     return "\n".join([*lines, *map(_row, table.rows), r"\bottomrule", r"\end{tabular}", *said, r"\end{table}"])
 
 
-def _long(table: Table, caption: str, label: str) -> str:
+def _over_pages(table: Table, caption: str, label: str) -> str:
     lines = [r"{\footnotesize\setlength{\tabcolsep}{3pt}", rf"\begin{{longtable}}{{{_columns(table)}}}"]
     lines += [f"{caption}{label}" + r" \\", r"\toprule", _row(table.header), r"\midrule", r"\endhead"]
     return "\n".join([*lines, *map(_row, table.rows), r"\bottomrule", r"\end{longtable}}"])
@@ -131,8 +130,8 @@ def _breakable(code: str) -> str:
 def latex(text: str) -> str:
     """Return any text so that LaTeX sets it as it is, and so that none of it is a command."""
     composed = unicodedata.normalize("NFC", re.sub(r"\s+", " ", text))
-    return "".join(ESCAPED.get(character) or _letter(character) for character in composed)
+    return "".join(ESCAPED.get(character) or _typeset(character) for character in composed)
 
 
-def _letter(character: str) -> str:
-    return character if LETTERS.fullmatch(character) else f"[U+{ord(character):04X}]"
+def _typeset(character: str) -> str:
+    return character if CHARACTERS.fullmatch(character) else f"[U+{ord(character):04X}]"

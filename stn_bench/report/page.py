@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 import jinja2
 
 from stn_bench.analysis.summary import AblationSummary, Summary
+from stn_bench.figure import Figure
 from stn_bench.report import tables as columns
-from stn_bench.report.figures import Illustration
+from stn_bench.report.figures import path_of
 from stn_bench.report.sentences import answer, confirmed, seeds_in_words
 from stn_bench.stats import ALPHA
-from stn_bench.subjects.stn.metrics import METRICS
-from stn_bench.system.format import Unit, counted, level_in_words, listed, settings_in_words
+from stn_bench.system.format import counted, level_in_words, listed, settings_in_words
 
 GUIDE = "../../docs/statistics.md"
 """Where the committed reports find what explains their columns."""
@@ -21,7 +21,7 @@ GUIDE = "../../docs/statistics.md"
 LIVE = re.compile(r"(\\*)(\](?=\((?!#))|<(?=[A-Za-z/!?])|^\[(?=.*\]:))")
 """What makes a link, a picture or HTML of words, or names a link's target; and the backslashes before it."""
 
-Figures = Mapping[str, Sequence[Illustration]]
+Figures = Mapping[str, Sequence[Figure]]
 """Ablation -> its figures, in order; "" -> those of the study."""
 
 
@@ -32,22 +32,21 @@ def render_page(summary: Summary, figures: Figures) -> str:
         summary: the study.
         figures: the figures of the study and of each of its questions.
     """
-    unit = Unit.of(summary.metric)
-    looks = len(summary.looks)
+    unit, looks, example = summary.unit, len(summary.looks), summary.example
     template = templates().get_template("report.md.j2")
     page = template.render(
         summary=summary,
         unit=unit,
-        metric_meaning=METRICS[summary.metric],
         figures=figures,
+        path_of=path_of,
         opening=opening(summary),
         guide=GUIDE,
         rules=rules(summary),
         claim_table=lambda: markdown(columns.claim_table(summary)),
         arm_table=lambda ablation: markdown(columns.arm_table(ablation, unit, looks)),
-        sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit)),
+        sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example)),
         effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
-        cost_table=lambda ablation: markdown(columns.cost_table(ablation)),
+        cost_table=lambda ablation: _costs(ablation, example),
         timed_note=columns.timed_note,
         fairness=_fairness,
         confirmed=lambda found: confirmed(found, unit),
@@ -76,9 +75,8 @@ def templates() -> jinja2.Environment:
 
 def opening(summary: Summary) -> str:
     """Return what a report begins with: its title, and what came of each question."""
-    unit = Unit.of(summary.metric)
     lines = [
-        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(answer(ablation, unit))}"
+        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(answer(ablation, summary.unit))}"
         for ablation in summary.ablations
     ]
     return "\n".join([f"# {plain(summary.title)}", "", *lines])
@@ -99,9 +97,9 @@ def rules(summary: Summary) -> str:
     looks = ""
     if len(summary.looks) > 1:
         counts = listed([str(count) for count in summary.looks])
-        looks = f" The {len(summary.looks)} looks, at {counts} seeds, share the 5 %. A decided arm "
-        looks += (
-            "stops at its look: its mean stands on fewer seeds than the base's, its difference on the pairs alone."
+        looks = (
+            f" The {len(summary.looks)} looks, at {counts} seeds, share the 5 %. A decided arm stops at its look: its "
+            "mean stands on fewer seeds than the base's, its difference on the pairs alone."
         )
     paired = f"Differences are paired by seed, with Student's {level} interval in brackets"
     return f"{paired}; p is corrected by Holm's method over {family}.{looks}"
@@ -110,6 +108,12 @@ def rules(summary: Summary) -> str:
 def _fairness(ablation: AblationSummary) -> str:
     table = columns.fairness_table(ablation)
     return columns.fairness_line(ablation) if table is None else markdown(table)
+
+
+def _costs(ablation: AblationSummary, example: str) -> str:
+    """Return the table of costs, or "" where none is known."""
+    table = columns.cost_table(ablation, example)
+    return markdown(table) if len(table.header) > 1 else ""
 
 
 def markdown(table: columns.Table) -> str:

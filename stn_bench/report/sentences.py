@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import get_args
 
-from stn_bench.analysis.confirmation import ConfirmationSummary
-from stn_bench.analysis.summary import AblationSummary, ArmSummary, EffectSummary
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, ConfirmationSummary, EffectSummary
 from stn_bench.stats import ALPHA, FEWEST_SEEDS, Verdict
 from stn_bench.system.format import Unit, counted, listed, p_value, setting_value
 
 WORDS: tuple[Verdict, ...] = get_args(Verdict)
 """The six words, in the order in which arms are told."""
 
-PARTS = {"model.transformer": "the transformer", "model.norm": "normalisation"}
-"""Parts of the model that a setting `kind` = none takes away, by their path."""
-
-WIDTH = "model.width"
 MOST_SETTINGS = 2
 MOST_NAMED = 4
 
@@ -57,12 +52,7 @@ def companion(arm: ArmSummary, ablation: AblationSummary) -> ArmSummary | None:
     """Return the arm that makes the same change at the base's cost, or None."""
     if arm.match:
         return None
-    return next((other for other in ablation.arms[1:] if other.match and moved(other) == arm.set), None)
-
-
-def moved(arm: ArmSummary) -> Mapping[str, Any]:
-    """Return what an arm sets of its own: without the width that gives it the base's cost."""
-    return {path: value for path, value in arm.set.items() if not (arm.match and path == WIDTH)}
+    return next((other for other in ablation.arms[1:] if other.match and other.moved == arm.set), None)
 
 
 def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
@@ -86,16 +76,18 @@ def _word(arm: ArmSummary) -> Verdict:
 
 def _subject(arm: ArmSummary) -> str:
     """Return what an arm changes, and its name: "without the transformer (`none`)"."""
-    settings = moved(arm)
-    at_cost = "at the base's FLOPs, " if arm.match else ""
+    settings, at_cost = arm.moved, "at the base's FLOPs, " if arm.match else ""
     if len(settings) > MOST_SETTINGS:
         return f"{at_cost}with the {len(settings)} settings of `{arm.name}`"
-    parts = {path: path.rpartition(".") for path in settings}
-    gone = [part for path, (part, _, kind) in parts.items() if kind == "kind" and settings[path] == "none"]
-    left = [f"`{path}` = {setting_value(settings[path])}" for path, (part, *_) in parts.items() if part not in gone]
-    without = f"without {listed([PARTS.get(part, f'`{part}`') for part in gone])}" if gone else ""
-    changes = [without, f"with {listed(left)}" if left else ""]
-    return f"{at_cost}{listed(list(filter(None, changes))) or 'unchanged'} (`{arm.name}`)"
+    gone = {path.rpartition(".")[0] for path in arm.without} - {""}  # what else is set of a part says nothing then
+    left = [
+        f"`{path}` = {setting_value(value)}"
+        for path, value in settings.items()
+        if path not in arm.without and path.rpartition(".")[0] not in gone
+    ]
+    without = f"without {listed(list(arm.without.values()))}" if arm.without else ""
+    changes = list(filter(None, [without, f"with {listed(left)}" if left else ""]))
+    return f"{at_cost}{listed(changes) or 'unchanged'} (`{arm.name}`)"
 
 
 def _found(arm: ArmSummary, unit: Unit) -> str:
@@ -103,17 +95,19 @@ def _found(arm: ArmSummary, unit: Unit) -> str:
     difference = arm.difference or 0.0
     if arm.verdict in ("better", "worse"):
         count = arm.wins if arm.verdict == "better" else arm.losses
-        return f"{_moves(difference, unit)} {unit.amount(difference, arm.interval)}, on {count} of {arm.pairs} seeds"
+        return f"{_moves(arm, unit)} {unit.amount(difference, arm.interval)}, on {count} of {arm.pairs} seeds"
     ahead = f"{unit.change(difference, arm.interval)}, ahead on {arm.wins} of {arm.pairs} seeds"
     if arm.verdict == "equivalent":
         return f"{unit.name} stays within the margin: {ahead}"
     return f"no effect on {unit.name} could be shown: {ahead}; {_still_needed(arm)}"
 
 
-def _moves(difference: float, unit: Unit) -> str:
-    if unit.points:
-        return f"the model {'gains' if difference > 0 else 'loses'}"
-    return f"{unit.name} {'rises' if difference > 0 else 'falls'} by"
+def _moves(arm: ArmSummary, unit: Unit) -> str:
+    """Return which way the metric of a better or worse arm goes; of a fraction of which more is better, in short."""
+    rises = (arm.difference or 0.0) > 0
+    if unit.points and rises == (arm.verdict == "better"):
+        return f"the model {'gains' if rises else 'loses'}"
+    return f"{unit.name} {'rises' if rises else 'falls'} by"
 
 
 def _so_far(arm: ArmSummary, unit: Unit) -> str:
@@ -140,7 +134,7 @@ def _at_equal_cost(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
         amount = unit.amount(theirs, matched.interval)
         if matched.verdict == arm.verdict and abs(theirs) <= abs(ours):
             return f"of that, {amount} remain at equal cost {name}"
-        return f"at equal cost {name} {_moves(theirs, unit).replace('the model', 'it')} {amount}"
+        return f"at equal cost {name} {_moves(matched, unit).replace('the model', 'it')} {amount}"
     if matched.verdict == "equivalent":
         nothing = "nothing beyond the margin remains" if arm.verdict in ("better", "worse") else "equivalent"
         return f"at equal cost {name} {nothing}: {unit.change(theirs, matched.interval)}"
@@ -202,3 +196,8 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}–{seeds[-1]}"
     return ", ".join(map(str, seeds))
+
+
+def each(noun: str) -> str:
+    """Return a noun with its article: "a picture", "an example"."""
+    return f"{'an' if noun[:1].lower() in tuple('aeiou') else 'a'} {noun}"

@@ -5,23 +5,25 @@ Cells are Markdown of the simplest kind: `code` and **bold**.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from stn_bench.analysis.caveats import in_short
+from stn_bench.analysis.caveats import step_time
 from stn_bench.analysis.claims import ClaimSummary
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
-from stn_bench.report.sentences import effect_name, seeds_in_words
+from stn_bench.report.sentences import each, effect_name, seeds_in_words
 from stn_bench.stats import ALPHA
-from stn_bench.study.catalogue import BASE
 from stn_bench.study.plan import COSTLIER_SIGN
+from stn_bench.study.spec import BASE
 from stn_bench.system.format import (
     Unit,
     counted,
+    in_short,
     level_in_words,
     listed,
     number,
     p_value,
+    relative,
     settings_in_words,
 )
 
@@ -69,11 +71,9 @@ def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
         "published",
     )
     table = Table(header, tuple(_arm_row(arm, unit, looks) for arm in ablation.arms))
-    return table if any(arm.published for arm in ablation.arms) else Table(header[:-1], _cut(table.rows))
-
-
-def _cut(rows: Sequence[Row]) -> tuple[Row, ...]:
-    return tuple(row[:-1] for row in rows)
+    if any(arm.published for arm in ablation.arms):
+        return table
+    return Table(header[:-1], tuple(row[:-1] for row in table.rows))
 
 
 def _arm_row(arm: ArmSummary, unit: Unit, looks: int) -> Row:
@@ -115,8 +115,14 @@ def mark(arm: ArmSummary) -> str:
     return COSTLIER_SIGN if arm.costlier else ""
 
 
-def sure_table(ablation: AblationSummary, unit: Unit) -> Table:
-    """Return how sure each difference is: one row an arm, without the columns that tell nothing here."""
+def sure_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:
+    """Return how sure each difference is: one row an arm, without the columns that tell nothing here.
+
+    Args:
+        ablation: the question.
+        unit: how its metric is written.
+        example: the noun for what the subject is tested on.
+    """
     header = (
         "arm",
         "wins of pairs",
@@ -127,7 +133,7 @@ def sure_table(ablation: AblationSummary, unit: Unit) -> Table:
         "p of sign flips",
         "p of equivalence",
         unit.in_differences("standard error from seeds"),
-        unit.in_differences("from pictures"),
+        unit.in_differences(f"from {example}s"),
         "method",
     )
     return Table(header, tuple(_sure_row(arm, unit) for arm in ablation.arms[1:])).without_empty()
@@ -146,7 +152,7 @@ def _sure_row(arm: ArmSummary, unit: Unit) -> Row:
         f"{p_value(arm.sign_flip_p)}{', disagrees' if arm.disagrees else ''}",
         p_value(arm.equivalence_p),
         unit.value(arm.seed_se),
-        unit.value(arm.picture_se),
+        unit.value(arm.example_se),
         arm.method or NOTHING if arm.seed_se is not None else NOTHING,
     )
 
@@ -179,11 +185,18 @@ def effect_table(ablation: AblationSummary, unit: Unit) -> Table:
 
 def fairness_table(ablation: AblationSummary) -> Table | None:
     """Return what each arm was given, or None where all were given the same."""
-    if len({given for given in ablation.fairness.values()}) < 2:
+    fairness = list(ablation.fairness.values())
+    if all(given == fairness[0] for given in fairness):
         return None
-    header = ("arm", "tuning trials", "settings searched", "epochs", "training pictures")
+    nouns = tuple(dict.fromkeys(noun for given in fairness for noun in given.given))
+    header = ("arm", "tuning trials", "settings searched", *(f"{noun}s" for noun in nouns))
     rows = [
-        (f"`{name}`", str(given.trials), str(given.searched), str(given.epochs), f"{given.pictures:,}")
+        (
+            f"`{name}`",
+            str(given.trials),
+            str(given.searched),
+            *(f"{given.given[noun]:,}" if noun in given.given else NOTHING for noun in nouns),
+        )
         for name, given in ablation.fairness.items()
     ]
     return Table(header, tuple(rows))
@@ -195,21 +208,19 @@ def fairness_line(ablation: AblationSummary) -> str:
         return ""
     given = next(iter(ablation.fairness.values()))
     tried = f"{counted(given.trials, 'tuning trial')} over {counted(given.searched, 'setting')}"
-    tuning = tried if given.trials else "no tuning"
-    return f"Every arm alike: {tuning}, {counted(given.epochs, 'epoch')}, {given.pictures:,} training pictures."
+    parts = [tried if given.trials else "no tuning", *(counted(count, noun) for noun, count in given.given.items())]
+    return f"Every arm alike: {', '.join(parts)}."
 
 
-def cost_table(ablation: AblationSummary) -> Table:
-    """Return what each arm of a question costs, and by how much that differs from the base's."""
-    header = ("arm", "parameters", "FLOPs a picture", "training", "CPU time", "a step", "peak memory")
-    return Table(header, tuple(_cost_row(arm, ablation.base) for arm in ablation.arms))
+def cost_table(ablation: AblationSummary, example: str = "example") -> Table:
+    """Return what each arm of a question costs, and by how much that differs from the base's.
 
-
-def timed_note(ablation: AblationSummary) -> str:
-    """Return on which seeds arms are timed, or "" where it is on all of every arm's."""
-    if not ablation.timed or all(set(arm.seeds) <= set(ablation.timed) for arm in ablation.arms):
-        return ""
-    return f"Times and memory are means over the seeds that all arms have: {seeds_in_words(ablation.timed)}."
+    Args:
+        ablation: the question.
+        example: the noun for what the subject is tested on.
+    """
+    header = ("arm", "parameters", f"FLOPs {each(example)}", "training", "CPU time", "a step", "peak memory")
+    return Table(header, tuple(_cost_row(arm, ablation.base) for arm in ablation.arms)).without_empty()
 
 
 def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
@@ -220,19 +231,27 @@ def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
         _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
         _cost(arm.seconds, base.seconds, lambda seconds: f"{seconds:.0f} s"),
         _cost(arm.cpu_seconds, base.cpu_seconds, lambda seconds: f"{seconds:.0f} s"),
-        _cost(arm.step_ms, base.step_ms, lambda step: f"{step:.0f} ms"),
+        _cost(arm.step_ms, base.step_ms, step_time),
         _cost(arm.peak_memory_mb, None, lambda memory: f"{memory:.0f} MiB"),
     )
 
 
 def _cost(value: float | None, base: float | None, write: Callable[[float], str]) -> str:
-    return NOTHING if value is None else write(value) + _relative(value, base)
+    if value is None:
+        return NOTHING
+    return write(value) + (f" ({relative(value / base)})" if base and value != base else "")
 
 
-def _relative(value: float, base: float | None) -> str:
-    if not base or value == base:
+def timed_note(ablation: AblationSummary) -> str:
+    """Return which runs tell the costs, or "" where nothing was timed."""
+    arms = ablation.arms
+    if all(arm.seconds is None and arm.step_ms is None for arm in arms):
         return ""
-    return f" ({100 * (value / base - 1):+.0f} %)".replace("-", "−")
+    step = "A step is that of the least disturbed run, the median over its epochs; the other costs are means"
+    means = step if any(arm.step_ms is not None for arm in arms) else "Costs are means"
+    if not ablation.timed or all(set(arm.seeds) <= set(ablation.timed) for arm in arms):
+        return f"{means} over the seeds."
+    return f"{means}. Counted are the seeds that all arms have: {seeds_in_words(ablation.timed)}."
 
 
 def run_table(summary: Summary, unit: Unit) -> Table:
@@ -270,7 +289,7 @@ def _who(claim: ClaimSummary, signs: Mapping[tuple[str, str], str]) -> str:
 
 
 def _claim_numbers(claim: ClaimSummary) -> str:
-    unit = Unit.of(claim.metric)
+    unit = claim.unit
     if claim.value is None:
         return f": {claim.reason}" if claim.reason else ""
     is_measured = claim.bound is not None
@@ -299,29 +318,29 @@ def notes(ablation: AblationSummary) -> Iterator[str]:
         if arm.disagrees:
             yield f"`{arm.name}`: the sign-flip test and the t-test fall on different sides of 5 %."
     for arm in ablation.arms:
-        yield from _flag_notes(arm)
+        yield from _caveat_notes(arm)
     uncounted = [f"`{arm.name}` ({', '.join(arm.uncounted)})" for arm in ablation.arms if arm.uncounted]
     if uncounted:
         yield f"A `+` marks arms with layers whose FLOPs are not counted: {listed(uncounted)}."
     yield from filter(None, (cost_note(ablation), published_note(ablation)))
 
 
-def _flag_notes(arm: ArmSummary) -> Iterator[str]:
-    flags = [flag for flag in arm.flags if not (arm.reason and arm.reason in flag)]
-    if flags:
-        yield f"`{arm.name}` is flagged: {'; '.join(flags)}."
+def _caveat_notes(arm: ArmSummary) -> Iterator[str]:
+    told = [caveat for caveat in arm.caveats if not (arm.reason and arm.reason in caveat)]
+    if told:
+        yield f"Caveats of `{arm.name}`: {'; '.join(told)}."
     elif arm.together and arm.verdict != "invalid":
         yield f"`{arm.name}` moves {counted(len(arm.set), 'setting')} as one factor: {arm.together}."
 
 
 def cost_note(ablation: AblationSummary) -> str:
-    """Return what the sign means that arms of a question carry, or "" where none does; how much more is a flag."""
+    """Return what the sign means that arms of a question carry, or "" where none does; how much more is a caveat."""
     more = [f"`{arm.name}`" for arm in ablation.arms if arm.costlier]
     return f"{COSTLIER_SIGN.strip()} costs over 5 % more than the base: {', '.join(more)}." if more else ""
 
 
 def published_note(ablation: AblationSummary) -> str:
-    """Return what the published accuracies can carry, or "" where nobody tells on how many pictures they stand."""
+    """Return what the published accuracies can carry, or "" where nobody tells on how many examples they stand."""
     pictures, base = ablation.published_pictures, ablation.base
     lines = [
         f"{round(base.published['accuracy'] * pictures)} of {pictures:,} right for the base and "
@@ -332,9 +351,8 @@ def published_note(ablation: AblationSummary) -> str:
     ]
     if not lines:
         return ""
-    return (
-        f"What the published accuracies can carry: {'; '.join(lines)}. What another seed would do is not even in it."
-    )
+    left_out = "These p-values leave out what another seed would change."
+    return f"What the published accuracies can carry: {'; '.join(lines)}. {left_out}"
 
 
 __all__ = [

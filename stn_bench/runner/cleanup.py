@@ -1,8 +1,8 @@
 """What the stores hold that nobody needs any more: found first, shown, and only then removed.
 
-A finished run's record, model and predictions are out of reach by two rules that do not rest on each other: MLflow
+A finished run's record, model and files are out of reach by two rules that do not rest on each other: MLflow
 says that it is finished, and what lies beside a `record.json` is never a leftover, whatever MLflow says. What somebody
-may be using is none either: its cell is claimed in Optuna's store, or somebody wrote to it during the last day.
+may be using is none either: its job is leased in Optuna's store, or somebody wrote to it during the last day.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 
+from stn_bench.runner.stores import open_queue, open_tracking
 from stn_bench.study.plan import Phase, Plan, RunSpec
+from stn_bench.subject import Subject, find_subject, shipped_subjects
 from stn_bench.system.errors import MachineError
 from stn_bench.system.workspace import Workspace, sqlite_file
-from stn_bench.tracking.record import MODEL, PREDICTIONS, RECORD, settings_digest
-from stn_bench.tracking.results import identity_of
-
-if TYPE_CHECKING:
-    from stn_bench.tracking.mlflow import StoredRun, Tracking
+from stn_bench.tracking.record import RECORD, settings_digest
+from stn_bench.tracking.results import keys_of
+from stn_bench.tracking.store import StoredRun
 
 DAY = 24 * 3600.0  # how long what nobody is known to need stays, for whoever stopped it may mean to go on
 RUN_KEY = re.compile(r"[0-9a-f]{64}")
@@ -42,14 +41,14 @@ class Holdings:
         plans: every study that can be planned here.
         tries: every run of the tracking store, deleted ones too.
         has_artifacts: whether the folder of artifacts is this store's; a server keeps its own.
-        claimed: run keys of cells whose worker is not known to be dead.
+        leased: run keys of jobs whose worker is not known to be dead.
     """
 
     workspace: Workspace
     plans: tuple[Plan, ...]
     tries: tuple[StoredRun, ...]
     has_artifacts: bool
-    claimed: frozenset[str]
+    leased: frozenset[str]
 
     def has_record(self, run_id: str) -> bool:
         """Return whether a run has come to its end here, whatever MLflow says of it."""
@@ -73,36 +72,21 @@ class Leftover:
 
 @contextmanager
 def looking(workspace: Workspace, plans: Iterable[Plan]) -> Iterator[Holdings]:
-    """Look into the stores that are there; until the block ends, nobody claims or ends a cell.
+    """Look into the stores that are there; until the block ends, nobody leases or ends a job.
 
     Raises:
         StoreError: if a store cannot be read: then nothing is known to be a leftover.
     """
     with ExitStack() as stack:
-        claimed = _claimed(workspace, stack)
-        tracking = _tracking(workspace)
-        tries = tuple(tracking.tries()) if tracking else ()
-        is_ours = tracking is not None and not workspace.tracking.startswith("http")
-        yield Holdings(workspace, tuple(plans), tries, is_ours, claimed)
-
-
-def _claimed(workspace: Workspace, stack: ExitStack) -> frozenset[str]:
-    from stn_bench.runner.queue import Search  # late, like tracking below: both take seconds to load
-
-    file = sqlite_file(workspace.search)
-    if file and not file.exists():
-        return frozenset()
-    search = Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
-    stack.enter_context(search.planning())
-    return search.claimed()
-
-
-def _tracking(workspace: Workspace) -> Tracking | None:
-    from stn_bench.tracking.mlflow import Tracking
-
-    if not workspace.has_tracking:
-        return None
-    return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+        leased: frozenset[str] = frozenset()
+        file = sqlite_file(workspace.queue)
+        if not file or file.exists():
+            queue = open_queue(workspace)
+            stack.enter_context(queue.planning())
+            leased = queue.leased()
+        tries = tuple(open_tracking(workspace).tries()) if workspace.has_tracking else ()
+        is_ours = workspace.has_tracking and not workspace.tracking.startswith("http")
+        yield Holdings(workspace, tuple(plans), tries, is_ours, leased)
 
 
 def find_leftovers(held: Holdings) -> list[Leftover]:
@@ -141,8 +125,8 @@ def remove(leftovers: Iterable[Leftover]) -> None:
 
 
 def _checkpoints(held: Holdings) -> list[Path]:
-    """Return the checkpoints' folders, but for those of cells that somebody works on."""
-    return [path for path in _folders(held.workspace.checkpoints, RUN_KEY) if path.name not in held.claimed]
+    """Return the checkpoints' folders, but for those of jobs that somebody works on."""
+    return [path for path in _folders(held.workspace.checkpoints, RUN_KEY) if path.name not in held.leased]
 
 
 def _finished_keys(held: Holdings) -> set[str]:
@@ -163,16 +147,18 @@ def _unplanned_checkpoints(held: Holdings) -> list[Path]:
 
 
 def _planned_keys(held: Holdings) -> set[str]:
-    """Return the run keys of all cells that a study may come to.
+    """Return the run keys of all jobs that a study may come to.
 
-    Where its pictures are not there, a run key cannot be told: every try of the same settings, phase and seed is kept.
+    Where its data are not there, a run key cannot be told: every try of the same settings, phase and seed is kept.
     """
     keys, unknown = set[str](), set[tuple[str, Phase, str]]()
-    for spec in (spec for plan in held.plans for spec in _specs(plan)):
-        if identity := identity_of(spec, held.workspace.datasets):
-            keys.add(identity.run_key)
-        else:
-            unknown.add((settings_digest(spec.config), spec.phase, str(spec.seed)))
+    for plan in held.plans:
+        for spec in _specs(plan):
+            if found := keys_of(spec, plan.subject, held.workspace.datasets):
+                keys.update(found)
+            else:
+                digest = settings_digest(spec.settings, plan.subject.settings.unkeyed)
+                unknown.add((digest, spec.phase, str(spec.seed)))
     return keys | {one.run_key for one in held.tries if (one.settings, one.phase, one.seed) in unknown}
 
 
@@ -193,7 +179,7 @@ def _dead_artifacts(held: Holdings) -> Iterator[Path]:
     """Yield what tries without a record had written: killed ones, and ones never closed that are silent for a day."""
     artifacts = held.workspace.artifacts
     for one in held.tries if held.has_artifacts else ():
-        is_ours = one.run_key and one.run_key not in held.claimed  # an arm, a report or a stranger's run has no key
+        is_ours = one.run_key and one.run_key not in held.leased  # an arm, a report or a stranger's run has no key
         if not is_ours or one.status == "FINISHED" or held.has_record(one.run_id):
             continue
         for folder in (artifacts / one.run_id, *(artifacts / "models" / model for model in one.models)):
@@ -202,24 +188,31 @@ def _dead_artifacts(held: Holdings) -> Iterator[Path]:
 
 
 def _unknown_artifacts(held: Holdings) -> Iterator[Path]:
-    """Yield what cells wrote whose run is in no store any more, if it has no record and is a day old.
+    """Yield what jobs wrote whose run is in no store any more, if it has no record and is a day old.
 
     Reports, and files of other programs, may be those of a second store that shares the folder: they stay.
     """
-    known = {one.run_id for one in held.tries}
+    known, ours = {one.run_id for one in held.tries}, _kept_names(held.plans)
     for folder in _folders(held.workspace.artifacts, RUN_ID) if held.has_artifacts else ():
-        is_cell = any((folder / "artifacts" / name).exists() for name in (MODEL, PREDICTIONS))
-        if is_cell and folder.name not in known and not held.has_record(folder.name) and _age(folder) > DAY:
+        is_job = any((folder / "artifacts" / name).exists() for name in ours)
+        if is_job and folder.name not in known and not held.has_record(folder.name) and _age(folder) > DAY:
             yield folder
+
+
+def _kept_names(plans: Iterable[Plan]) -> frozenset[str]:
+    """Return the names of files by which what a job wrote is known: those that a subject says its runs keep."""
+    subjects: list[Subject] = [find_subject(name) for name in shipped_subjects()]
+    subjects += [plan.subject for plan in plans]
+    return frozenset(name for one in subjects for name in (*one.travels, one.start) if name)
 
 
 # Files of dead processes -----------------------------------------------------------------------------------------
 
 
 def _partial_files(held: Holdings) -> Iterator[Path]:
-    """Yield what was never put in its place: checkpoints of cells that nobody works on, data sets, reports."""
+    """Yield what was never put in its place: checkpoints of jobs that nobody works on, data sets, reports."""
     workspace = held.workspace
-    partial = [path for folder in _checkpoints(held) for path in folder.glob("*.partial")]
+    partial = [path for folder in _checkpoints(held) for path in folder.rglob("*.partial")]
     partial += [*workspace.datasets.glob("*.partial"), *(workspace.root / "reports").glob("**/.*.partial")]
     return (path for path in partial if _is_abandoned(path))
 

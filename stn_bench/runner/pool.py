@@ -13,32 +13,32 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Protocol
 
-from stn_bench.runner.worker import STOP, CellEnded, CellEvent, CellStarted, Event, Halt, Shift, run_worker
+from stn_bench.runner.worker import STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
 from stn_bench.system.errors import StnBenchError
 from stn_bench.system.machine import children_ignore_interrupts
 
-MAX_DEATHS = 20  # of workers one after the other, none of which came to a cell
+MAX_DEATHS = 20  # of workers one after the other, none of which came to a job
 POLL_SECONDS = 0.5
 
 
 class Listener(Protocol):
     """What is told of the progress."""
 
-    def event(self, event: CellEvent) -> None:
-        """A worker tells of a cell."""
+    def event(self, event: JobEvent) -> None:
+        """A worker tells of a job."""
 
     def say(self, line: str) -> None:
         """Something happened that a person should know."""
 
 
 class Registrar(Protocol):
-    """What enters the end of a cell whose worker cannot do so itself."""
+    """What enters the end of a job whose worker cannot do so itself."""
 
     def died(self, run_key: str, cause: str) -> bool:
-        """Take note that a cell's process died; return whether that was the cell's last try."""
+        """Take note that a job's process died; return whether that was the job's last try."""
 
     def overran(self, run_key: str, pid: int, seconds: float) -> bool:
-        """Take a cell from a process that has been at it for too long; return whether it still was."""
+        """Take a job from a process that has been at it for too long; return whether it still was."""
 
 
 @dataclass
@@ -65,36 +65,37 @@ def counting_interrupts() -> Iterator[Interrupts]:
 
 @dataclass
 class _Worker:
-    """A worker process, and the cell that it is at since a moment of the monotonic clock."""
+    """A worker process, and the job that it is at since a moment of the monotonic clock."""
 
     process: BaseProcess
     connection: Connection
-    cell: str = ""
+    job: str = ""
     since: float = 0.0
 
-    def take_note(self, event: CellEvent) -> None:
-        """Remember which cell it is at."""
-        if isinstance(event, CellStarted):
-            self.cell, self.since = event.run_key, time.monotonic()
-        elif isinstance(event, CellEnded):
-            self.cell = ""
+    def take_note(self, event: JobEvent) -> None:
+        """Remember which job it is at."""
+        if isinstance(event, JobStarted):
+            self.job, self.since = event.run_key, time.monotonic()
+        elif isinstance(event, JobEnded):
+            self.job = ""
 
 
 class Pool:
     """The worker processes of a round.
 
     Args:
-        shift: what they are to do.
+        assignment: what they are to do.
         count: how many there are.
         listener: what is told of the progress.
-        registrar: what enters the end of cells whose worker cannot.
+        registrar: what enters the end of jobs whose worker cannot.
         interrupts: how often Ctrl-C was pressed; counted elsewhere.
     """
 
     def __init__(
-        self, shift: Shift, count: int, listener: Listener, registrar: Registrar, interrupts: Interrupts
+        self, assignment: Assignment, count: int, listener: Listener, registrar: Registrar, interrupts: Interrupts
     ) -> None:
-        self._shift, self._listener, self._registrar, self._interrupts = shift, listener, registrar, interrupts
+        self._assignment, self._interrupts = assignment, interrupts
+        self._listener, self._registrar = listener, registrar
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
         self._deaths = 0
         self._told = 0
@@ -102,10 +103,10 @@ class Pool:
         self._workers = [self._start() for _ in range(count)]
 
     def run(self) -> None:
-        """Return when every worker has ended its shift.
+        """Return when every worker has done its assignment.
 
         Raises:
-            StnBenchError: if the machine or a store keeps any cell from being trained; what is finished is kept.
+            StnBenchError: if the machine or a store keeps any job from being trained; what is finished is kept.
         """
         try:
             while self._workers:
@@ -125,7 +126,7 @@ class Pool:
 
     def _start(self) -> _Worker:
         ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=run_worker, args=(self._shift, theirs), daemon=True)
+        process = self._context.Process(target=run_worker, args=(self._assignment, theirs), daemon=True)
         with children_ignore_interrupts():
             process.start()
         theirs.close()
@@ -147,7 +148,7 @@ class Pool:
                 self._send_home()
             return
         worker.take_note(event)
-        if isinstance(event, CellStarted):
+        if isinstance(event, JobStarted):
             self._deaths = 0
         self._listener.event(event)
 
@@ -156,9 +157,9 @@ class Pool:
         if worker.process.exitcode == 0 or self._interrupts.count or self._halt:
             return
         cause = _cause(worker.process.exitcode)
-        if worker.cell:
-            outcome = "crashed" if self._registrar.died(worker.cell, cause) else "killed"
-            self._listener.event(CellEnded(worker.cell, outcome, cause))
+        if worker.job:
+            outcome = "crashed" if self._registrar.died(worker.job, cause) else "killed"
+            self._listener.event(JobEnded(worker.job, outcome, cause))
         else:
             self._count_death(cause)
         self._workers.append(self._start())
@@ -168,19 +169,19 @@ class Pool:
         if self._deaths > MAX_DEATHS:
             raise StnBenchError(
                 f"{self._deaths} workers died before they came to a run (the last by {cause}): see what they lack by "
-                f"`stn-bench doctor`, and {self._shift.workspace.logs}; finished runs are kept"
+                f"`stn-bench doctor`, and {self._assignment.workspace.logs}; finished runs are kept"
             )
 
     def _end_overdue(self) -> None:
         for worker in tuple(self._workers):
-            limit = self._shift.orders[worker.cell].spec.config.train.timeout if worker.cell else None
+            limit = self._assignment.jobs[worker.job].limit if worker.job else None
             if limit is None or time.monotonic() - worker.since < limit:
                 continue
-            run_key, worker.cell = worker.cell, ""
+            run_key, worker.job = worker.job, ""
             if self._registrar.overran(run_key, worker.process.pid or 0, limit):
                 worker.process.kill()
                 worker.process.join()
-                self._listener.event(CellEnded(run_key, "crashed", f"took longer than {limit:g} s"))
+                self._listener.event(JobEnded(run_key, "crashed", f"took longer than {limit:g} s"))
 
     def _pass_on_interrupts(self) -> None:
         if self._interrupts.count > self._told == 0:

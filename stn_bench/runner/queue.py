@@ -1,7 +1,7 @@
-"""The door to Optuna: one study per arm and phase, whose trials are the cells that workers claim.
+"""The door to Optuna: one study per arm and phase, whose trials are the jobs that workers lease.
 
-Measured with Optuna 5 (several workers on one store): only enqueued trials, claimed one at a time in
-`study.optimize`, end as one COMPLETE trial per cell; the grid samplers repeat cells, and ask/tell has no heartbeat.
+Measured with Optuna 5 (several workers on one store): only enqueued trials, leased one at a time in
+`study.optimize`, end as one COMPLETE trial per job; the grid samplers repeat jobs, and ask/tell has no heartbeat.
 """
 
 from __future__ import annotations
@@ -25,14 +25,15 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from stn_bench.stats import Direction
-from stn_bench.study.catalogue import Range
-from stn_bench.system.errors import ClaimLostError, StnBenchError, StoreError, without_secrets
+from stn_bench.study.spec import Range
+from stn_bench.subject import Direction
+from stn_bench.system.errors import LeaseLostError, StnBenchError, StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
+from stn_bench.system.text import without_secrets
 from stn_bench.system.workspace import refuse_foreign, sqlite_file
 
-TRIES = 4  # of a cell whose worker dies, before nobody tries it again in this run
+TRIES = 4  # of a job whose worker dies, before nobody tries it again in this run
 GRACE_HEARTBEATS = 4
 POLL_SECONDS = 0.5
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
@@ -48,7 +49,7 @@ warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning
 
 
 @dataclass(frozen=True)
-class Cell:
+class QueuedJob:
     """One trial to be: its identity, the values that it tries by name, and the ranges that they come from."""
 
     run_key: str
@@ -58,7 +59,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a cell ended with: the value of the study's metric and the run that holds the rest."""
+    """What a job ended with: the value of the study's metric and the run that holds the rest."""
 
     value: float
     run_id: str
@@ -66,17 +67,17 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One try of a cell, by the worker that holds it.
+class Lease:
+    """One try of a job, by the worker that holds it.
 
-    A worker that was silent for longer than the grace period, stopped or swapped out, has lost its cell to another,
+    A worker that was silent for longer than the grace period, stopped or swapped out, has lost its job to another,
     whatever it does when it wakes.
 
     Args:
-        run_key: identity of the cell.
-        is_lost: whether another worker may have the cell by now.
-        ending: holds the store while the result of the cell is written, so that nobody else can take it; raises
-            ClaimLostError where somebody has.
+        run_key: identity of the job.
+        is_lost: whether another worker may have the job by now.
+        ending: holds the store while the result of the job is written, so that nobody else can take it; raises
+            LeaseLostError where somebody has.
     """
 
     run_key: str
@@ -84,13 +85,13 @@ class Claim:
     ending: Callable[[], AbstractContextManager[None]]
 
 
-class Search:
-    """Optuna's store, and the cells in it.
+class Queue:
+    """Optuna's store, and the jobs in it.
 
     Args:
         url: SQLAlchemy address of the store.
         heartbeat: seconds between a worker's signs of life.
-        lock: file under which one planner at a time enqueues cells.
+        lock: file under which one planner at a time enqueues jobs.
 
     Raises:
         StoreError: if the store cannot be opened, or another version of Optuna wrote it.
@@ -102,7 +103,7 @@ class Search:
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
                 if path := sqlite_file(url):
-                    refuse_foreign(f"search store {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
+                    refuse_foreign(f"job queue {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
                 self._storage = _Store(
                     self._lock,
                     url,
@@ -114,7 +115,7 @@ class Search:
         except StnBenchError:
             raise
         except Exception as error:
-            raise StoreError(f"search store {url}: {_refusal(error, without_secrets(url))}") from None
+            raise StoreError(f"job queue {url}: {_refusal(error, without_secrets(url))}") from None
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -123,13 +124,13 @@ class Search:
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
             raise disk_full(error) or StoreError(
-                f"search store {self._url}: cannot be used ({reason}). Finished runs are kept in the tracking "
+                f"job queue {self._url}: cannot be used ({reason}). Finished runs are kept in the tracking "
                 f"store: put this one aside, and the next `run` makes it anew"
             ) from error
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Keep others from planning, claiming or ending cells, so that what is read of the results stays true."""
+        """Keep others from planning, leasing or ending jobs, so that what is read of the results stays true."""
         with self._lock:
             yield
 
@@ -137,16 +138,16 @@ class Search:
         self,
         name: str,
         direction: Direction,
-        cells: Iterable[Cell],
+        jobs: Iterable[QueuedJob],
         done: Mapping[str, Finished],
         tried: Collection[str] = (),
     ) -> None:
-        """See that each cell has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
+        """See that each job has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
 
         Args:
             name: name of the Optuna study.
             direction: "maximize" or "minimize".
-            cells: the cells that are wanted of the arm and phase; waiting trials of others are taken back.
+            jobs: the jobs that are wanted of the arm and phase; waiting trials of others are taken back.
             done: run key -> result of the runs that the tracking store already holds.
             tried: run keys that get no new trial, since they have just failed.
         """
@@ -154,19 +155,21 @@ class Search:
             study = self._study(name, direction)
             self._release(study)
             trials = study.get_trials(deepcopy=False)
-            cells = tuple(cells)
-            self._withdraw(study, trials, {cell.run_key for cell in cells} - set(done))
-            for cell in cells:
-                if cell.run_key in done or cell.run_key not in tried:
-                    self._enqueue_cell(study, trials, cell, done.get(cell.run_key))
+            jobs = tuple(jobs)
+            self._withdraw(study, trials, {job.run_key for job in jobs} - set(done))
+            for job in jobs:
+                if job.run_key in done or job.run_key not in tried:
+                    self._enqueue_job(study, trials, job, done.get(job.run_key))
 
-    def _enqueue_cell(self, study: optuna.Study, trials: list[FrozenTrial], cell: Cell, done: Finished | None) -> None:
-        states = {trial.state for trial in trials if trial.user_attrs.get("run_key") == cell.run_key}
+    def _enqueue_job(
+        self, study: optuna.Study, trials: list[FrozenTrial], job: QueuedJob, done: Finished | None
+    ) -> None:
+        states = {trial.state for trial in trials if trial.user_attrs.get("run_key") == job.run_key}
         if done is not None and TrialState.COMPLETE not in states:
-            study.add_trial(_complete_trial(cell, done))
+            study.add_trial(_complete_trial(job, done))
         elif done is None and not states & set(OPEN):
-            space = {name: values.model_dump(mode="json") for name, values in cell.space.items()}
-            study.enqueue_trial(dict(cell.values), user_attrs={"run_key": cell.run_key, "space": space})
+            space = {name: values.model_dump(mode="json") for name, values in job.space.items()}
+            study.enqueue_trial(dict(job.values), user_attrs={"run_key": job.run_key, "space": space})
 
     def _withdraw(self, study: optuna.Study, trials: list[FrozenTrial], wanted: set[str]) -> None:
         """Take back the waiting trials that are no longer wanted: code or libraries changed, or the arm is decided."""
@@ -177,15 +180,15 @@ class Search:
     def work(
         self,
         names: Sequence[str],
-        objective: Callable[[Claim], Finished],
+        objective: Callable[[Lease], Finished],
         should_stop: Callable[[], bool] = lambda: False,
     ) -> None:
-        """Claim cells and work on them until none of these studies has one waiting or running.
+        """Lease jobs and work on them until none of these studies has one waiting or running.
 
         Args:
-            names: names of the Optuna studies; the one with the fewest claimed cells is served first.
-            objective: a claimed cell -> what it ended with; an exception makes the trial FAIL.
-            should_stop: asked before each claim.
+            names: names of the Optuna studies; the one with the fewest leased jobs is served first.
+            objective: a leased job -> what it ended with; an exception makes the trial FAIL.
+            should_stop: asked before each lease.
         """
         with self._reachable():
             studies = [self._study(name) for name in names]
@@ -193,18 +196,18 @@ class Search:
                 open_trials = {study.study_name: self._open(study) for study in studies}
                 waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
                 if waiting:
-                    self._claim(min(waiting, key=_claimed), objective)
+                    self._lease(min(waiting, key=_leased), objective)
                 elif any(open_trials.values()):
                     time.sleep(POLL_SECONDS)
                 else:
                     return
 
     def bury(self, names: Iterable[str], run_key: str) -> bool:
-        """Give away what dead workers held, and return whether a cell of theirs is lost: nobody tries it again.
+        """Give away what dead workers held, and return whether a job of theirs is lost: nobody tries it again.
 
         Args:
-            names: names of the Optuna studies that the cell may be in.
-            run_key: identity of the cell.
+            names: names of the Optuna studies that the job may be in.
+            run_key: identity of the job.
         """
         with self._lock, self._reachable():
             states = set()
@@ -233,8 +236,8 @@ class Search:
             states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
         return {state: states.count(state) for state in sorted(set(states))}
 
-    def claimed(self) -> frozenset[str]:
-        """Return the run keys of the cells that are being worked on, as far as anybody knows."""
+    def leased(self) -> frozenset[str]:
+        """Return the run keys of the jobs that are being worked on, as far as anybody knows."""
         states = (TrialState.RUNNING,)
         with self._reachable():
             studies = [self._study(name) for name in optuna.get_all_study_names(self._storage)]
@@ -261,7 +264,7 @@ class Search:
         return study.get_trials(deepcopy=False, states=OPEN)
 
     def _release(self, study: optuna.Study) -> None:
-        """Give away the cells whose worker, on this machine, is known to be dead; no need to wait for its grace."""
+        """Give away the jobs whose worker, on this machine, is known to be dead; no need to wait for its grace."""
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             if _is_dead(trial.user_attrs.get(OWNER, "")):
                 self._fail(study, trial)
@@ -274,38 +277,38 @@ class Search:
         if failed:
             _try_again(study, self._storage.get_trial(trial._trial_id))
 
-    def _claim(self, study: optuna.Study, objective: Callable[[Claim], Finished]) -> None:
-        """Claim one waiting cell and work on it.
+    def _lease(self, study: optuna.Study, objective: Callable[[Lease], Finished]) -> None:
+        """Lease one waiting job and work on it.
 
         The lock is held from the look at what waits until a trial is ours: Optuna makes a new, empty trial for a
-        worker that finds nothing waiting, and no later look could take it back. Of a cell that was lost to another
+        worker that finds nothing waiting, and no later look could take it back. Of a job that was lost to another
         worker nothing is told: Optuna refuses a second end of a trial.
         """
-        claiming, claimed = ExitStack(), list[Claim]()
+        leasing, leased = ExitStack(), list[Lease]()
 
         def attempt(trial: Trial) -> float:
             trial.set_user_attr(OWNER, owner())
-            claiming.close()
+            leasing.close()
             run_key = trial.user_attrs.get("run_key")
             if run_key is None:
                 raise _NothingWaits
             _suggest(trial)
-            claimed.append(self._held(run_key, trial._trial_id))
-            finished = objective(claimed[0])
+            leased.append(self._held(run_key, trial._trial_id))
+            finished = objective(leased[0])
             trial.set_user_attr("run_id", finished.run_id)
             trial.set_user_attr("outcome", finished.outcome)
             return finished.value
 
-        with claiming:
-            claiming.enter_context(self._lock)
+        with leasing:
+            leasing.enter_context(self._lock)
             if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 try:
                     study.optimize(attempt, n_trials=1, catch=(Exception,))
                 except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-                    if not claimed or not claimed[0].is_lost():
+                    if not leased or not leased[0].is_lost():
                         raise
 
-    def _held(self, run_key: str, trial_id: int) -> Claim:
+    def _held(self, run_key: str, trial_id: int) -> Lease:
         def is_lost() -> bool:
             return self._storage.get_trial(trial_id).state != TrialState.RUNNING
 
@@ -313,10 +316,10 @@ class Search:
         def ending() -> Iterator[None]:
             with self._lock:
                 if is_lost():
-                    raise ClaimLostError
+                    raise LeaseLostError
                 yield
 
-        return Claim(run_key, is_lost, ending)
+        return Lease(run_key, is_lost, ending)
 
 
 def _refusal(error: Exception, url: str) -> str:
@@ -331,7 +334,7 @@ def _refusal(error: Exception, url: str) -> str:
 
 
 def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let the cell of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
+    """Let the job of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
     history = [*trial.system_attrs.get("retry_history", ()), trial.number]
     if len(history) >= TRIES:
         return
@@ -346,14 +349,14 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
 
 
 class _NothingWaits(Exception):
-    """A worker on another machine, beyond our lock, took the last cell: the empty trial fails at once."""
+    """A worker on another machine, beyond our lock, took the last job: the empty trial fails at once."""
 
 
 class _Store(RDBStorage):
     """Optuna's store, in which one process at a time changes a trial's state.
 
-    Optuna reads the state and then writes it. SQLite has no lock on a row, so that two workers can claim the same
-    trial, or give the same dead worker's cell away twice.
+    Optuna reads the state and then writes it. SQLite has no lock on a row, so that two workers can lease the same
+    trial, or give the same dead worker's job away twice.
     """
 
     def __init__(self, lock: Lock, url: str, **options: Any) -> None:
@@ -375,7 +378,7 @@ class _OnlyEnqueued(optuna.samplers.BaseSampler):
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        raise StoreError(f"search: nobody planned a value for `{param_name}`")
+        raise StoreError(f"job queue: nobody planned a value for `{param_name}`")
 
 
 def owner() -> str:
@@ -401,7 +404,7 @@ def _tries(study: optuna.Study, run_key: str, states: Sequence[TrialState] | Non
     return [trial for trial in trials if trial.user_attrs.get("run_key") == run_key]
 
 
-def _claimed(study: optuna.Study) -> int:
+def _leased(study: optuna.Study) -> int:
     return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)))
 
 
@@ -424,11 +427,11 @@ def _distribution(values: Range, *, whole: bool) -> CategoricalDistribution | In
     return IntDistribution(int(low), int(high)) if whole else FloatDistribution(low, high, log=values.log)
 
 
-def _complete_trial(cell: Cell, done: Finished) -> FrozenTrial:
+def _complete_trial(job: QueuedJob, done: Finished) -> FrozenTrial:
     return optuna.trial.create_trial(
         state=TrialState.COMPLETE,
         value=done.value,
-        params=dict(cell.values),
-        distributions={name: _distribution(values, whole=name == SEED) for name, values in cell.space.items()},
-        user_attrs={"run_key": cell.run_key, "run_id": done.run_id, "outcome": done.outcome},
+        params=dict(job.values),
+        distributions={name: _distribution(values, whole=name == SEED) for name, values in job.space.items()},
+        user_attrs={"run_key": job.run_key, "run_id": done.run_id, "outcome": done.outcome},
     )

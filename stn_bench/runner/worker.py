@@ -1,4 +1,4 @@
-"""A worker: a process of its own that claims cells and trains them until none is left."""
+"""A worker: a process of its own that leases jobs and trains them until none is left."""
 
 from __future__ import annotations
 
@@ -11,40 +11,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from stn_bench.system.errors import (
-    ClaimLostError,
-    DataError,
-    Discreet,
-    Interrupted,
-    MachineError,
-    StnBenchError,
-    StoreError,
-    without_secrets,
-)
+from stn_bench.subject import Direction, find_subject, is_shipped
+from stn_bench.system.errors import DataError, Interrupted, LeaseLostError, MachineError, StnBenchError, StoreError
 from stn_bench.system.machine import disk_full, training_environment
+from stn_bench.system.text import Discreet, without_secrets
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.runner.order import CellOrder
-    from stn_bench.runner.queue import Claim, Finished
+    from stn_bench.runner.job import EpochEnd, Job
+    from stn_bench.runner.queue import Finished, Lease
     from stn_bench.tracking.record import RunRecord
 
 STOP = "stop"
 NOBODYS_FAULT = (DataError, MachineError, StoreError)  # no arm can help these: the study stops, nothing is recorded
-Better = Literal["maximize", "minimize"]
 
 
 @dataclass(frozen=True)
-class Shift:
+class Assignment:
     """What a worker is to do.
 
     Args:
         workspace: where the stores are.
         threads: threads to train with.
-        names: Optuna studies to claim cells from.
-        orders: run key -> the cell to train.
+        names: Optuna studies to lease jobs from.
+        jobs: run key -> the job to train.
         metric: the final metric that is told to Optuna.
         direction: which way the metric is better.
     """
@@ -52,21 +44,21 @@ class Shift:
     workspace: Workspace
     threads: int
     names: tuple[str, ...]
-    orders: Mapping[str, CellOrder]
+    jobs: Mapping[str, Job]
     metric: str
-    direction: Better
+    direction: Direction
 
 
 @dataclass(frozen=True)
-class CellStarted:
-    """A worker has claimed a cell."""
+class JobStarted:
+    """A worker has leased a job."""
 
     run_key: str
 
 
 @dataclass(frozen=True)
-class CellEpoch:
-    """A cell has finished an epoch."""
+class JobEpoch:
+    """A job has finished an epoch, so many seconds after its training began."""
 
     run_key: str
     epoch: int
@@ -75,8 +67,8 @@ class CellEpoch:
 
 
 @dataclass(frozen=True)
-class CellEnded:
-    """A cell has ended: finished, diverged, crashed or interrupted."""
+class JobEnded:
+    """A job has ended: finished, diverged, crashed or interrupted."""
 
     run_key: str
     outcome: str
@@ -85,26 +77,25 @@ class CellEnded:
 
 @dataclass(frozen=True)
 class Halt:
-    """No worker can go on: what is wrong lies with the machine or a store, and not with a cell."""
+    """No worker can go on: what is wrong lies with the machine or a store, and not with a job."""
 
     reason: str
 
 
-CellEvent = CellStarted | CellEpoch | CellEnded
-Event = CellEvent | Halt
+JobEvent = JobStarted | JobEpoch | JobEnded
+Event = JobEvent | Halt
 
 
-def run_worker(shift: Shift, connection: Connection) -> None:
-    """Claim and train cells until none is left, or the other end of the connection says stop or is gone."""
+def run_worker(assignment: Assignment, connection: Connection) -> None:
+    """Lease and train jobs until none is left, or the other end of the connection says stop or is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
-    os.environ.update(training_environment(shift.threads))
-    _redirect_noise(shift.workspace.logs / f"worker-{os.getpid()}.log")
-    if any(order.spec.config.model.factory for order in shift.orders.values()):
-        shift.workspace.find_code()
+    os.environ.update(training_environment(assignment.threads))
+    _redirect_noise(assignment.workspace.logs / f"worker-{os.getpid()}.log")
+    _find_code(assignment)
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
     try:
-        _Worker(shift, connection, stopping).work()
+        _Worker(assignment, connection, stopping).work()
     except Exception as error:
         traceback.print_exc()  # for the log
         reason = disk_full(error) or (error if isinstance(error, StnBenchError) else None)
@@ -130,28 +121,37 @@ def _listen(connection: Connection, stopping: threading.Event) -> None:
         os._exit(1)  # the parent is gone: an orphan must not go on training
 
 
-class _Worker:
-    def __init__(self, shift: Shift, connection: Connection, stopping: threading.Event) -> None:
-        # Imported here and not above: the environment must be set before Keras and TensorFlow are loaded.
-        from stn_bench.runner.queue import Search
-        from stn_bench.tracking.mlflow import Tracking
+def _find_code(assignment: Assignment) -> None:
+    """Let code of the user's be found where some job names it: as its subject, or in its settings."""
+    for job in assignment.jobs.values():
+        if not is_shipped(job.subject):
+            assignment.workspace.find_code()
+            return
+    for job in assignment.jobs.values():
+        subject = find_subject(job.subject)
+        if subject.foreign_code(subject.read(job.spec.settings)):
+            assignment.workspace.find_code()
+            return
 
-        workspace = shift.workspace
-        self._shift, self._connection, self._stopping = shift, connection, stopping
-        self._search = Search(workspace.search, workspace.heartbeat, workspace.lock("search"))
-        self._tracking = Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+
+class _Worker:
+    def __init__(self, assignment: Assignment, connection: Connection, stopping: threading.Event) -> None:
+        from stn_bench.runner.stores import open_stores  # late: what it loads reads the environment
+
+        self._assignment, self._connection, self._stopping = assignment, connection, stopping
+        self._stores = open_stores(assignment.workspace)
 
     def work(self) -> None:
-        self._search.work(self._shift.names, self._train, self._stopping.is_set)
+        self._stores.queue.work(self._assignment.names, self._train, self._stopping.is_set)
 
-    def _train(self, claim: Claim) -> Finished:
+    def _train(self, lease: Lease) -> Finished:
         from stn_bench.runner.queue import Finished
 
-        self._connection.send(CellStarted(claim.run_key))
+        self._connection.send(JobStarted(lease.run_key))
         try:
-            record = self._finished_before(claim.run_key) or self._train_cell(claim)
-        except (Interrupted, ClaimLostError):
-            self._connection.send(CellEnded(claim.run_key, "interrupted", ""))
+            record = self._finished_before(lease.run_key) or self._train_job(lease)
+        except (Interrupted, LeaseLostError):
+            self._connection.send(JobEnded(lease.run_key, "interrupted", ""))
             raise
         except Exception as error:
             traceback.print_exc()  # for the log
@@ -161,34 +161,27 @@ class _Worker:
                 self._stopping.set()
                 outcome = "interrupted"
             detail = without_secrets(f"{type(error).__name__}: {error}")
-            self._connection.send(CellEnded(claim.run_key, outcome, detail))
+            self._connection.send(JobEnded(lease.run_key, outcome, detail))
             raise
-        self._connection.send(CellEnded(claim.run_key, record.outcome, record.reason))
-        value = record.metrics.get(self._shift.metric, self._worst())
-        return Finished(value, record.run_id, record.outcome)
+        self._connection.send(JobEnded(lease.run_key, record.outcome, record.reason))
+        worst = float("-inf") if self._assignment.direction == "maximize" else float("inf")
+        return Finished(record.metrics.get(self._assignment.metric, worst), record.run_id, record.outcome)
 
     def _finished_before(self, run_key: str) -> RunRecord | None:
-        """Return the record of a cell whose last worker finished it, and died before Optuna knew."""
-        run_id = self._tracking.finished_as(run_key)
-        return self._tracking.records([run_id])[0] if run_id else None
+        """Return the record of a job whose last worker finished it, and died before Optuna knew."""
+        run_id = self._stores.tracking.finished_as(run_key)
+        return self._stores.tracking.records([run_id])[0] if run_id else None
 
-    def _train_cell(self, claim: Claim) -> RunRecord:
-        from stn_bench.runner.cell import train_cell
-        from stn_bench.subjects.stn.data.dataset import open_dataset
-        from stn_bench.subjects.stn.data.spec import DatasetSpec
-        from stn_bench.subjects.stn.nn.train import EpochEnd
+    def _train_job(self, lease: Lease) -> RunRecord:
+        from stn_bench.runner.job import train_job
 
         def should_stop() -> bool:
-            if claim.is_lost():
-                raise ClaimLostError
+            if lease.is_lost():
+                raise LeaseLostError
             return self._stopping.is_set()
 
         def tell(epoch: EpochEnd) -> None:
-            self._connection.send(CellEpoch(claim.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
+            self._connection.send(JobEpoch(lease.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
 
-        order = self._shift.orders[claim.run_key]
-        dataset = open_dataset(DatasetSpec.of(order.spec.config), self._shift.workspace.datasets)
-        return train_cell(order, dataset, self._tracking, on_epoch=tell, should_stop=should_stop, ending=claim.ending)
-
-    def _worst(self) -> float:
-        return float("-inf") if self._shift.direction == "maximize" else float("inf")
+        job = self._assignment.jobs[lease.run_key]
+        return train_job(job, self._stores.tracking, on_epoch=tell, should_stop=should_stop, ending=lease.ending)

@@ -16,14 +16,14 @@ from stn_bench.stats.comparison import (
     sign_flip_p,
     superiority_bound,
 )
+from stn_bench.stats.examples import ExampleParts, binomial_error, example_parts, published_p
 from stn_bench.stats.factors import Effect, effects
-from stn_bench.stats.pictures import PictureParts, binomial_error, picture_parts, published_p
 from stn_bench.stats.power import Design, detectable, more_seeds
 from stn_bench.stats.values import (
     ALPHA,
     FEWEST_SEEDS,
     Direction,
-    Estimate,
+    SeedMean,
     Spread,
     Values,
     estimate,
@@ -40,14 +40,14 @@ __all__ = [
     "Design",
     "Direction",
     "Effect",
-    "Estimate",
+    "ExampleParts",
     "Judgement",
     "Method",
     "Outcomes",
-    "PictureParts",
     "Question",
     "Ratio",
     "Rules",
+    "SeedMean",
     "Spread",
     "Values",
     "Verdict",
@@ -58,6 +58,7 @@ __all__ = [
     "effects",
     "error_ratios",
     "estimate",
+    "example_parts",
     "expected_best",
     "hedges",
     "holm",
@@ -66,7 +67,6 @@ __all__ = [
     "known",
     "known_interval",
     "more_seeds",
-    "picture_parts",
     "published_p",
     "sign_flip_p",
     "spread",

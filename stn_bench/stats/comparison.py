@@ -201,7 +201,7 @@ def sign_flip_p(differences: NDArray[np.float64], rounding: float = 0.0) -> floa
 
     Args:
         differences: of the pairs.
-        rounding: sums that differ by no more are the same. Accuracies are whole numbers of pictures, so that many
+        rounding: sums that differ by no more are the same. Accuracies are whole numbers of examples, so that many
             flips have the observed sum, but for rounding.
     """
     if len(differences) < FEWEST_FLIPS:

@@ -28,7 +28,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SeedMean:
     """A mean over n seeds with its 95 % t-interval; NaN where too few values tell."""
 
     n: int
@@ -44,13 +44,13 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(array.size, mean, float(array.std(ddof=1)) if array.size > 1 else math.nan)
 
 
-def estimate(values: Sequence[float]) -> Estimate:
+def estimate(values: Sequence[float]) -> SeedMean:
     """Return the mean of some values and Student's interval of it."""
     from stn_bench.stats.comparison import compare
 
     zeros = dict.fromkeys(range(len(values)), 0.0)
     against_zero = compare(dict(enumerate(values)), zeros)
-    return Estimate(against_zero.n, against_zero.difference, against_zero.low, against_zero.high)
+    return SeedMean(against_zero.n, against_zero.difference, against_zero.low, against_zero.high)
 
 
 def known(value: float) -> float | None:

@@ -10,240 +10,25 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationError
 
-from stn_bench.stats.values import FEWEST_SEEDS
-from stn_bench.subjects.stn.config import Config, Group, check_path, explain, override, parse_toml
-from stn_bench.subjects.stn.metrics import METRICS
-from stn_bench.system.errors import CatalogueError, ConfigError, did_you_mean
-from stn_bench.system.text import EXPECTED, hidden_character, is_name, quote, shorten, texts
+from stn_bench.settings import Group, Settings, check_path, explain, override
+from stn_bench.study.spec import BASE, Ablation, Arm, Claim, Range, Study, Tuning
+from stn_bench.study.toml import read_toml
+from stn_bench.subject import DEFAULT, Subject, find_subject, is_shipped
+from stn_bench.system.errors import CatalogueError, ConfigError
+from stn_bench.system.text import EXPECTED, did_you_mean, is_name, quote, shorten
+from stn_bench.system.workspace import Workspace
 
-BASE = "base"
 MOST_ARMS = 1000
 """Arms that factors may make: a product grows faster than anybody means it to."""
 
 Kind = Literal["ablations", "studies"]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class Range(Group):
-    """The values that tuning may try for one setting: an interval, or a list of choices."""
-
-    low: Finite | None = None
-    """Smallest value."""
-    high: Finite | None = None
-    """Largest value."""
-    log: bool = False
-    """Draw evenly on a logarithmic scale; `low` must then be above 0."""
-    choices: tuple[float | int | str | bool, ...] = ()
-    """Values to choose from, instead of an interval."""
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if bool(self.choices) == (self.low is not None or self.high is not None):
-            raise ValueError("a range needs either `low` and `high`, or `choices`")
-        if not self.choices and (self.low is None or self.high is None or self.low >= self.high):
-            raise ValueError(f"`low` must be below `high`, got low={self.low} and high={self.high}")
-        if self.log and (self.low is None or self.low <= 0):
-            raise ValueError(f"`log` needs an interval with `low` above 0, got low={self.low}")
-        return self
-
-
-class Arm(Group):
-    """One arm: what it changes, and what somebody published for it."""
-
-    name: str
-    set: dict[str, Any] = Field({})
-    """Overrides of the base, by dotted path."""
-    published: dict[str, Finite] = Field({})
-    """Numbers published elsewhere, by metric (for example accuracy); shown beside ours, never tested against."""
-    search: dict[str, Range] = Field({})
-    """Further settings to tune, that only this arm has."""
-    tuned: bool = True
-    """False keeps the arm as it is written: no tuning, and its verdict says so."""
-    match: Literal["flops"] | None = None
-    """"flops" scales the arm's `model.width` until it costs the base's FLOPs: capacity is not the question then."""
-    together: str = ""
-    """Why the settings in `set` are one factor, where there is more than one; without it the verdict is invalid."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if self.match and "model.width" in self.set:
-            raise ValueError("`match` finds `model.width`, so the arm must not set it too")
-        return self
-
-
-class Claim(Group):
-    """A claim that somebody published, and the comparison of two arms, or the measurement of one, that tests it."""
-
-    says: str = Field(min_length=1)
-    """The claim, in a sentence."""
-    asked: str = Field(min_length=1)
-    """What is asked here instead; where nothing is, why not."""
-    arm: str = ""
-    """The arm that it is about; "" where the claim is not asked."""
-    against: str = BASE
-    """The arm that it is compared with."""
-    metric: str = ""
-    """What is compared; unset, the study's primary metric."""
-    expect: Literal["better", "worse"] = "better"
-    """How `arm` does beside `against` if the claim holds."""
-    above: Finite | None = None
-    """Instead of a comparison: the value that the arm's own metric lies above if the claim holds."""
-    needs: dict[str, Any] = Field({})
-    """Settings without which the claim is not asked, by dotted path."""
-
-    @field_validator("metric")
-    @classmethod
-    def _metric(cls, metric: str) -> str:
-        if metric and metric not in METRICS:
-            raise ValueError(f"`metric`: no metric `{shorten(metric)}`.{did_you_mean(metric, METRICS)}")
-        return metric
-
-
-class Ablation(Group):
-    """One question about a model, and the arms that answer it."""
-
-    name: str
-    title: str = Field(min_length=1)
-    """Heading of the question's section."""
-    question: str = Field(min_length=1)
-    """The question in one sentence."""
-    source: str = ""
-    """Where the question comes from."""
-    base: dict[str, Any] = Field({})
-    """Overrides that the question needs in every arm, the base included."""
-    published: dict[str, Finite] = Field({})
-    """Numbers published elsewhere for the base."""
-    published_pictures: int = Field(0, ge=0)
-    """Number of test pictures behind published accuracies, to say what they can carry; 0 if nobody tells."""
-    arms: tuple[Arm, ...] = ()
-    factors: dict[str, tuple[Any, ...]] = Field({})
-    """Settings and their values, whose product makes the arms."""
-    claims: tuple[Claim, ...] = ()
-    """What others claim about the question; the report opens with what came of it."""
-
-
-class Tuning(Group):
-    """The search for hyperparameters before the verdict, the same for every arm."""
-
-    trials: int = Field(0, ge=0)
-    """Configurations tried per arm; 0 takes the settings as they are."""
-    seed: int = Field(1000, ge=0, lt=2**31)
-    """Seed that the trials train on; never one of the verdict's seeds."""
-    search: dict[str, Range] = Field({})
-    """Settings to search, by dotted path."""
-    ablations: tuple[str, ...] = ()
-    """Names of the ablations whose arms are tuned, the base among them; none named, all are."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        if bool(self.trials) != bool(self.search):
-            counts = f"{self.trials} trials over {len(self.search)} settings"
-            raise ValueError(f"`tuning.trials` and `tuning.search` belong together, got {counts}")
-        return self
-
-
-class Study(Group):
-    """Which ablations, on which base, with which seeds and which tuning budget."""
-
-    name: str
-    title: str = Field(min_length=1)
-    """Heading of the report."""
-    scope: str = ""
-    """What the study can speak of and what not; stands on top of its report."""
-    ablations: tuple[str, ...] = Field(min_length=1)
-    """Names of the ablations, in the order of the report."""
-    arms: dict[str, tuple[str, ...]] = Field({})
-    """Arms to keep of an ablation, by its name; the others are left out. An ablation not named here keeps all."""
-    seeds: tuple[int, ...] = Field(min_length=1)
-    """Seeds of the verdict, in the order in which they are trained; each arm is trained at most once on each."""
-    looks: tuple[int, ...] = ()
-    """Numbers of seeds after which arms that are decided stop, such as [3, 5, 8]; none, all arms get all seeds."""
-    confirm: tuple[int, ...] = ()
-    """Fresh seeds on which `run --confirm` trains the best arm of each question and its base again."""
-    family: Literal["question", "study"] = "question"
-    """The comparisons that Holm's correction counts: those of a question, or those of the whole study."""
-    max_failed: int = Field(0, ge=0)
-    """Seeds of an arm that may diverge or crash before its verdict is invalid."""
-    remarks: dict[str, str] = Field({})
-    """What was found out about a question's runs, by ablation: the report shows it, no verdict depends on it."""
-    metric: str = "test.accuracy"
-    """The primary metric."""
-    direction: Literal["maximize", "minimize"] = "maximize"
-    """Which way the primary metric is better."""
-    margin: float = Field(0.005, gt=0, allow_inf_nan=False)
-    """Differences smaller than this count as equivalent, in units of the metric."""
-    base: dict[str, Any] = Field({})
-    """Overrides of the defaults, for every arm."""
-    tuning: Tuning = Tuning()
-
-    @field_validator("ablations")
-    @classmethod
-    def _ablations(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if names.count(name) > 1:
-                raise ValueError(f"`ablations` must differ from one another, got `{shorten(name)}` more than once")
-        return names
-
-    @field_validator("arms")
-    @classmethod
-    def _arms(cls, arms: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        for name, kept in arms.items():
-            if not kept:
-                raise ValueError(f"`arms.{shorten(name)}`: expected the arms to keep, got an empty list")
-        return arms
-
-    @field_validator("seeds", "confirm")
-    @classmethod
-    def _seeds(cls, seeds: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-        if repeated:
-            raise ValueError(f"`{info.field_name}` must differ from one another, got {repeated[0]} more than once")
-        if any(not 0 <= seed < 2**31 for seed in seeds):
-            raise ValueError(f"`{info.field_name}` must lie between 0 and 2^31 - 1, got {quote(seeds)}")
-        return seeds
-
-    @property
-    def all_looks(self) -> tuple[int, ...]:
-        """The looks as planned; without any, the one at all seeds."""
-        return self.looks or (len(self.seeds),)
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for named in (*self.arms, *self.tuning.ablations, *self.remarks):
-            if named not in self.ablations:
-                raise ValueError(
-                    f"`arms`, `tuning.ablations` and `remarks` name only ablations of the study, "
-                    f"got `{shorten(named)}`.{did_you_mean(named, self.ablations)}"
-                )
-        for name, seeds in {"seeds": self.seeds, "confirm": self.confirm}.items():
-            if self.tuning.seed in seeds:
-                raise ValueError(f"`tuning.seed` must not be one of `{name}`, got {self.tuning.seed} in both")
-        if common := sorted(set(self.seeds) & set(self.confirm)):
-            raise ValueError(f"`confirm` needs seeds that chose nothing, got {common[0]} in `seeds` too")
-        self._check_looks()
-        if self.metric not in METRICS:
-            raise ValueError(f"`metric`: no metric `{shorten(self.metric)}`.{did_you_mean(self.metric, METRICS)}")
-        return self
-
-    def _check_looks(self) -> None:
-        looks = list(self.looks)
-        if looks and (looks != sorted(set(looks)) or looks[0] < FEWEST_SEEDS or looks[-1] != len(self.seeds)):
-            raise ValueError(
-                f"`looks` must rise from {FEWEST_SEEDS} or more to the number of seeds, {len(self.seeds)}; "
-                f"got {quote(looks)}"
-            )
 
 
 @dataclass(frozen=True)
@@ -272,24 +57,30 @@ class Catalogue:
             f"{did_you_mean(name, known) or ' Known: ' + (', '.join(known) or 'none') + '.'}"
         )
 
-    def ablation(self, name: str) -> Ablation:
-        """Return an ablation, checked against the default configuration.
+    def ablation(self, name: str, subject: Subject | None = None) -> Ablation:
+        """Return an ablation, checked against the default settings of a subject.
+
+        Args:
+            name: its name.
+            subject: whose settings it moves; unset, the subject of the first study that asks it.
 
         Raises:
             CatalogueError: if the file is missing or cannot be used.
         """
         path = self.path("ablations", name)
+        subject = subject or self._subject(self._asked_of.get(name, DEFAULT), path)
+        schema = subject.settings
         tree = _without_name(read_toml(path), path)
         for table in ("base", "factors"):
-            tree[table] = _settings(tree.get(table, {}), f"{path}: [{table}]")
+            tree[table] = _settings(tree.get(table, {}), schema, f"{path}: [{table}]")
         arms = tree.get("arms", {})
         if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
             raise CatalogueError(f"{path}: `arms`: expected tables [arms.NAME], got {quote(arms)}")
-        tree["arms"] = tuple(_arm(name, arm, path) for name, arm in arms.items())
+        tree["arms"] = tuple(_arm(name, arm, schema, path) for name, arm in arms.items())
         tree["factors"] = {setting: _levels(levels, setting, path) for setting, levels in tree["factors"].items()}
-        tree["claims"] = tuple(_claim(claim, path) for claim in _list_of_tables(tree.get("claims", []), path))
-        ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": path.stem}, path), path)
-        _check_claims(ablation, path)
+        tree["claims"] = tuple(_claim(claim, schema, path) for claim in _list_of_tables(tree.get("claims", []), path))
+        ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": path.stem}, path), schema, path)
+        _check_claims(ablation, subject, path)
         return ablation
 
     def study(self, name: str) -> Study:
@@ -300,14 +91,47 @@ class Catalogue:
         """
         path = self.path("studies", name)
         tree = self._extended(path, ())
-        tree["base"] = _settings(tree.get("base", {}), f"{path}: [base]")
-        tree["tuning"] = _tuning(tree.get("tuning", {}), path)
+        schema = self._subject(tree.get("subject", DEFAULT), path).settings
+        tree["base"] = _settings(tree.get("base", {}), schema, f"{path}: [base]")
+        tree["tuning"] = _tuning(tree.get("tuning", {}), schema, path)
         if isinstance(tree.get("arms"), dict):
             tree["arms"] = {name: _tuple(arms) for name, arms in tree["arms"].items()}
         study = _validate(Study, {**tree, "name": path.stem}, path)
         for ablation in study.ablations:
             self._check_reference(ablation, path)
         return study
+
+    def subject(self, study: Study) -> Subject:
+        """Return what a study studies.
+
+        Raises:
+            CatalogueError: if there is no such subject.
+        """
+        return self._subject(study.subject, self.path("studies", study.name))
+
+    def _subject(self, name: Any, path: Path) -> Subject:
+        if not isinstance(name, str) or not name:
+            raise CatalogueError(f"{path}: `subject`: expected the name of a subject, got {quote(name)}")
+        if not is_shipped(name):
+            Workspace(self.root).find_code()
+        try:
+            return find_subject(name)
+        except ConfigError as error:
+            raise CatalogueError(f"{path}: {error}") from None
+
+    @functools.cached_property
+    def _asked_of(self) -> dict[str, str]:
+        """Name of an ablation -> the subject of the first study that asks it."""
+        found: dict[str, str] = {}
+        for name in filter(is_name, self.names("studies")):
+            try:
+                tree = self._extended(self.path("studies", name), ())
+            except CatalogueError:
+                continue  # whoever reads that study is told
+            asked = tree.get("ablations")
+            for ablation in asked if isinstance(asked, list) else ():
+                found.setdefault(str(ablation), tree.get("subject", DEFAULT))
+        return found
 
     def _check_name(self, kind: Kind, name: str) -> None:
         """See that a name leads to no other folder, whether a person, a file or a file's own name says it."""
@@ -354,39 +178,13 @@ def bundled_root() -> Path:
     return bundled if bundled.is_dir() else package.parent
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file as a dict.
-
-    Raises:
-        CatalogueError: if it cannot be read, is not TOML (the message tells the line), or holds characters that
-            steer a terminal or reorder what is read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CatalogueError(f"{path}: cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
-    except OSError as error:
-        raise CatalogueError(f"{path}: cannot be read ({error.strerror})") from None
-    try:
-        tree = parse_toml(text)
-    except ValueError as error:
-        raise CatalogueError(f"{path}: not valid TOML: {error}") from None
-    for text in texts(tree):
-        if character := hidden_character(text):
-            raise CatalogueError(
-                f"{path}: expected text that a terminal shows as it is, got the character U+{ord(character):04X} in "
-                f"`{shorten(text)}`"
-            )
-    return tree
-
-
 def _is_range(value: Any) -> bool:
     return isinstance(value, dict) and bool(set(value) & set(Range.model_fields))
 
 
-def _ranges(table: Any, where: str) -> dict[str, Any]:
+def _ranges(table: Any, schema: type[Settings], where: str) -> dict[str, Any]:
     """Return what is to be searched by dotted path; a misspelt key of a range is told with what was meant."""
-    found = _settings(table, where, leaf=_is_range)
+    found = _settings(table, schema, where, leaf=_is_range)
     for path, values in found.items():
         if not isinstance(values, dict):
             raise CatalogueError(
@@ -395,7 +193,9 @@ def _ranges(table: Any, where: str) -> dict[str, Any]:
     return {path: _validate(Range, values, f"{where}: `{path}`") for path, values in found.items()}
 
 
-def _settings(table: Any, where: str, leaf: Any = lambda value: False) -> dict[str, Any]:
+def _settings(
+    table: Any, schema: type[Settings], where: str, leaf: Callable[[Any], bool] = lambda value: False
+) -> dict[str, Any]:
     """Return a table by dotted paths, whether it was written with quoted or with bare keys."""
     if not isinstance(table, dict):
         raise CatalogueError(f"{where}: expected a table, got {quote(table)}")
@@ -404,13 +204,13 @@ def _settings(table: Any, where: str, leaf: Any = lambda value: False) -> dict[s
         if path in flat:
             raise CatalogueError(f"{where}: `{path}` is set twice, with a quoted key and with bare ones")
         try:
-            flat[check_path(path, where=where)] = value
+            flat[check_path(schema, path, where=where)] = value
         except ConfigError as error:
             raise CatalogueError(str(error)) from None
     return flat
 
 
-def _walk(table: Mapping[str, Any], leaf: Any, prefix: str = "") -> Iterable[tuple[str, Any]]:
+def _walk(table: Mapping[str, Any], leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in table.items():
         if isinstance(value, dict) and not leaf(value):
             yield from _walk(value, leaf, f"{prefix}{key}.")
@@ -418,13 +218,13 @@ def _walk(table: Mapping[str, Any], leaf: Any, prefix: str = "") -> Iterable[tup
             yield prefix + key, value
 
 
-def _arm(name: str, table: dict[str, Any], path: Path) -> Arm:
+def _arm(name: str, table: dict[str, Any], schema: type[Settings], path: Path) -> Arm:
     where = f"{path}: [arms.{shorten(name)}]"
     if name == BASE or not is_name(name):
         raise CatalogueError(f"{where}: expected {EXPECTED}, other than `{BASE}`")
     tree = _without_name(table, where)
-    tree["set"] = _settings(tree.get("set", {}), where)
-    tree["search"] = _ranges(tree.get("search", {}), f"{where} search")
+    tree["set"] = _settings(tree.get("set", {}), schema, where)
+    tree["search"] = _ranges(tree.get("search", {}), schema, f"{where} search")
     return _validate(Arm, {**tree, "name": name}, where)
 
 
@@ -441,24 +241,29 @@ def _list_of_tables(value: Any, path: Path) -> list[dict[str, Any]]:
     return value
 
 
-def _claim(table: dict[str, Any], path: Path) -> Claim:
+def _claim(table: dict[str, Any], schema: type[Settings], path: Path) -> Claim:
     where = f"{path}: [[claims]]"
-    return _validate(Claim, {**table, "needs": _settings(table.get("needs", {}), f"{where} needs")}, where)
+    return _validate(Claim, {**table, "needs": _settings(table.get("needs", {}), schema, f"{where} needs")}, where)
 
 
-def _check_claims(ablation: Ablation, path: Path) -> None:
-    names = (BASE, *(arm.name for arm in ablation.arms))
+def _check_claims(ablation: Ablation, subject: Subject, path: Path) -> None:
+    names, metrics = (BASE, *(arm.name for arm in ablation.arms)), subject.known_metrics
     for claim in ablation.claims:
         for arm in (claim.arm or BASE, claim.against):
             if arm not in names:
                 raise CatalogueError(f"{path}: [[claims]] no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
+        if claim.metric and subject.metrics and claim.metric not in metrics:
+            raise CatalogueError(
+                f"{path}: [[claims]]: `metric`: no metric `{shorten(claim.metric)}`."
+                f"{did_you_mean(claim.metric, metrics)}"
+            )
 
 
-def _tuning(table: Any, path: Path) -> Any:
+def _tuning(table: Any, schema: type[Settings], path: Path) -> Any:
     if not isinstance(table, dict):
         return table
     _refuse_unknown(table, Tuning, f"{path}: [tuning]")
-    search = _ranges(table.get("search", {}), f"{path}: [tuning.search]")
+    search = _ranges(table.get("search", {}), schema, f"{path}: [tuning.search]")
     return {**table, "search": search, "ablations": _tuple(table.get("ablations", ()))}
 
 
@@ -474,9 +279,9 @@ def _levels(levels: Any, setting: str, path: Path) -> tuple[Any, ...]:
     return tuple(levels)
 
 
-def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
+def _with_factor_arms(ablation: Ablation, schema: type[Settings], path: Path) -> Ablation:
     """Return the ablation with one arm for each combination of factor levels but the base's own."""
-    made = _factor_arms(ablation, path)
+    made = _factor_arms(ablation, schema, path)
     arms = (*ablation.arms, *made)
     if not arms:
         raise CatalogueError(f"{path}: expected at least one [arms.NAME], or [factors], got neither")
@@ -492,12 +297,12 @@ def _with_factor_arms(ablation: Ablation, path: Path) -> Ablation:
             raise CatalogueError(
                 f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]"
             )
-        _checked({**ablation.base, **arm.set}, f"{path}: {spot}")
+        _checked({**ablation.base, **arm.set}, schema, f"{path}: {spot}")
     return ablation.model_copy(update={"arms": arms})
 
 
-def _factor_arms(ablation: Ablation, path: Path) -> tuple[Arm, ...]:
-    base = _checked(ablation.base, f"{path}: [base]").resolved().flat()
+def _factor_arms(ablation: Ablation, schema: type[Settings], path: Path) -> tuple[Arm, ...]:
+    base = _checked(ablation.base, schema, f"{path}: [base]").resolved().flat()
     count = math.prod(map(len, ablation.factors.values()))
     if count > MOST_ARMS:
         raise CatalogueError(f"{path}: [factors]: expected at most {MOST_ARMS} combinations, got {count}")
@@ -515,9 +320,9 @@ def _level_name(overrides: Mapping[str, Any]) -> str:
     return "_".join(re.sub(r"[^a-z0-9]+", "_", word).strip("_") for word in words)
 
 
-def _checked(overrides: Mapping[str, Any], where: str) -> Config:
+def _checked(overrides: Mapping[str, Any], schema: type[Settings], where: str) -> Settings:
     try:
-        return override(Config(), overrides, where=where)
+        return override(schema(), overrides, where=where)
     except ConfigError as error:
         raise CatalogueError(str(error)) from None
 
@@ -569,16 +374,17 @@ def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def load(root: Path, study: str) -> tuple[Study, tuple[Ablation, ...]]:
-    """Return a study and its ablations, each with the arms that the study keeps.
+def load(root: Path, study: str) -> tuple[Study, tuple[Ablation, ...], Subject]:
+    """Return a study, its ablations, each with the arms that the study keeps, and its subject.
 
     Raises:
         CatalogueError: if a file is missing or cannot be used.
     """
     catalogue = Catalogue(root)
     found = catalogue.study(study)
-    path = catalogue.path("studies", study)
-    return found, tuple(_kept(catalogue.ablation(name), found, path) for name in found.ablations)
+    path, subject = catalogue.path("studies", study), catalogue.subject(found)
+    ablations = (catalogue.ablation(name, subject) for name in found.ablations)
+    return found, tuple(_kept(ablation, found, path) for ablation in ablations), subject
 
 
 def _kept(ablation: Ablation, study: Study, path: Path) -> Ablation:
@@ -596,6 +402,3 @@ def _kept(ablation: Ablation, study: Study, path: Path) -> Ablation:
     kept = {BASE, *names}
     claims = tuple(claim for claim in ablation.claims if {claim.arm or BASE, claim.against} <= kept)
     return ablation.model_copy(update={"arms": arms, "claims": claims})
-
-
-__all__ = ["BASE", "Ablation", "Arm", "Catalogue", "Claim", "Range", "Study", "Tuning", "load", "read_toml"]

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from stn_bench.study.catalogue import BASE, Ablation, Arm, Range, Study, Tuning
-from stn_bench.subjects.stn.config import Config, override
-from stn_bench.subjects.stn.nn.layout import flops, matching_width
+from pydantic import BaseModel, ConfigDict
+
+from stn_bench.settings import Settings, canonical, override
+from stn_bench.study.search_space import draw, ends
+from stn_bench.study.spec import BASE, Ablation, Arm, Range, Study, Tuning
+from stn_bench.subject import DEFAULT, Metric, Subject
 from stn_bench.system.errors import CatalogueError, ConfigError
-from stn_bench.tracking.identity import canonical
-
-if TYPE_CHECKING:
-    from stn_bench.study.preregistration import FrozenPlan
+from stn_bench.system.text import did_you_mean, shorten
 
 COSTLIER = 0.05
 """Relative to the base: an arm that costs more than this is marked wherever it stands."""
@@ -29,7 +30,7 @@ Overrides = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class RunSpec:
-    """One run to be: an arm's resolved configuration with one seed.
+    """One run to be: an arm's resolved settings with one seed. Plain data.
 
     Args:
         study: name of the study.
@@ -40,7 +41,7 @@ class RunSpec:
         trial: number of the tuning trial from 0, or None in the other phases.
         changes: what the arm sets, by dotted path.
         chosen: hyperparameters that the trial tries, or that tuning chose.
-        config: the resolved configuration, hyperparameters included.
+        settings: the resolved settings by dotted path, hyperparameters included.
     """
 
     study: str
@@ -51,7 +52,7 @@ class RunSpec:
     trial: int | None
     changes: Overrides
     chosen: Overrides
-    config: Config
+    settings: Overrides
 
     @property
     def label(self) -> str:
@@ -61,25 +62,47 @@ class RunSpec:
 
 @dataclass(frozen=True)
 class PlannedArm:
-    """One arm of a study, trained once however many ablations show it."""
+    """One arm of a study, trained once however many ablations show it.
 
+    Args:
+        subject: what is studied.
+        study: name of the study.
+        ablation: name of the ablation that owns the arm.
+        name: its name there.
+        changes: what it sets, by dotted path.
+        config: its settings, with what tuning will choose still at its default.
+        seeds: seeds of the verdict.
+        trials: tuning trials.
+        tuning_seed: the seed that they train on.
+        space: the ranges that they search.
+        confirm: fresh seeds.
+        matched: the settings that `match` found for it; {} without.
+    """
+
+    subject: Subject
     study: str
     ablation: str
     name: str
     changes: Overrides
-    config: Config
+    config: Settings
     seeds: tuple[int, ...]
     trials: int
     tuning_seed: int
     space: Mapping[str, Range]
     confirm: tuple[int, ...] = ()
+    matched: Overrides = field(default_factory=dict)
 
     @property
     def label(self) -> str:
         """Name of the arm within the study, such as "transformer/none"."""
         return arm_label(self.ablation, self.name)
 
-    @property
+    @functools.cached_property
+    def settings(self) -> dict[str, Any]:
+        """Its resolved settings by dotted path."""
+        return self.config.resolved().flat()
+
+    @functools.cached_property
     def key(self) -> str:
         """Canonical text of all that decides how the arm is trained: equal for arms that can share their runs."""
         space = {path: values.model_dump() for path, values in self.space.items()}
@@ -92,35 +115,103 @@ class PlannedArm:
 
     def tuning_specs(self) -> tuple[RunSpec, ...]:
         """Return one run for each tuning trial, the same points of the shared space for every arm."""
-        points = draw(self.space, self.trials, self.tuning_seed)
-        return tuple(self._spec("tune", self.tuning_seed, trial, point) for trial, point in enumerate(points))
+        points = draw(self.space, self.trials, self.tuning_seed, type(self.config))
+        return tuple(self._specs("tune", (self.tuning_seed,), trial, point)[0] for trial, point in enumerate(points))
 
     def verdict_specs(self, chosen: Overrides) -> tuple[RunSpec, ...]:
         """Return one run for each seed, with the hyperparameters that tuning chose ({} without tuning)."""
-        return tuple(self._spec("verdict", seed, None, chosen) for seed in self.seeds)
+        return self._specs("verdict", self.seeds, None, chosen)
 
     def confirm_specs(self, chosen: Overrides) -> tuple[RunSpec, ...]:
         """Return one run for each seed that `run --confirm` trains, if the arm is the best of its question."""
-        return tuple(self._spec("confirm", seed, None, chosen) for seed in self.confirm)
+        return self._specs("confirm", self.confirm, None, chosen)
 
-    def _spec(self, phase: Phase, seed: int, trial: int | None, chosen: Overrides) -> RunSpec:
-        config = override(self.config, chosen, where=f"tuning of {self.label}").resolved()
-        return RunSpec(
-            self.study, self.ablation, self.name, phase, seed, trial, dict(self.changes), dict(chosen), config
-        )
+    def _specs(
+        self, phase: Phase, seeds: tuple[int, ...], trial: int | None, chosen: Overrides
+    ) -> tuple[RunSpec, ...]:
+        settings = self.settings
+        if chosen:
+            settings = override(self.config, chosen, where=f"tuning of {self.label}").resolved().flat()
+        names = (self.study, self.ablation, self.name, phase)
+        return tuple(RunSpec(*names, seed, trial, dict(self.changes), dict(chosen), settings) for seed in seeds)
 
 
 @dataclass(frozen=True)
-class PlannedAblation:
-    """One question with its arms: the base, and each arm as written beside the arm that is trained for it."""
+class PlannedQuestion:
+    """One question with its arms.
+
+    Args:
+        ablation: the question as written.
+        arms: what is trained for each arm, by the arm's name in the question; the base first.
+    """
 
     ablation: Ablation
-    base: PlannedArm
-    arms: tuple[tuple[Arm, PlannedArm], ...]
+    arms: Mapping[str, PlannedArm]
 
-    def arm(self, name: str) -> PlannedArm:
-        """Return what is trained for one of the question's arms."""
-        return next(trained for written, trained in self.arms if written.name == name)
+    @property
+    def base(self) -> PlannedArm:
+        """The arm that the others are compared with."""
+        return self.arms[BASE]
+
+    @functools.cached_property
+    def tested(self) -> dict[str, PlannedArm]:
+        """The arms that are compared with the base, by name."""
+        return {name: arm for name, arm in self.arms.items() if name != BASE}
+
+    @functools.cached_property
+    def _written(self) -> dict[str, Arm]:
+        return {arm.name: arm for arm in self.ablation.arms}
+
+    def written(self, name: str) -> Arm:
+        """Return an arm as the question's file has it, with the settings that `match` found in it."""
+        return self._written[name]
+
+    def moved(self, name: str) -> tuple[str, ...]:
+        """Return the settings that an arm moves by itself, without those that `match` found for it."""
+        return tuple(path for path in self.written(name).set if path not in self.arms[name].matched)
+
+
+class Deviation(BaseModel):
+    """A change of the plan after it was preregistered.
+
+    Args:
+        date: when it was declared, ISO 8601 in UTC.
+        because: why.
+        changes: what changed, each as "path: was …, is …".
+        digest: digest of the plan from then on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    date: str
+    because: str
+    changes: tuple[str, ...]
+    digest: str
+
+
+class Preregistration(BaseModel):
+    """A plan as it was fixed, with what was changed since.
+
+    Args:
+        study: its name.
+        date: when it was fixed, ISO 8601 in UTC.
+        digest: its digest then.
+        terms: what is in force: as it was fixed, with every declared change.
+        deviations: the declared changes, in their order.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    study: str
+    date: str
+    digest: str
+    terms: dict[str, Any]
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def seal(self) -> str:
+        """SHA-256 over all of it: a file that was changed by hand has another."""
+        return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -129,23 +220,34 @@ class Plan:
 
     Args:
         study: the study as written.
-        ablations: its questions.
+        subject: what it studies.
+        questions: its questions.
         arms: every arm that is trained, each once.
-        frozen: what was frozen of it before, if anything was; no part of the digest.
+        metric: the primary metric.
+        preregistration: what was fixed of it before, if anything was; no part of the digest.
     """
 
     study: Study
-    ablations: tuple[PlannedAblation, ...]
+    subject: Subject
+    questions: tuple[PlannedQuestion, ...]
     arms: tuple[PlannedArm, ...]
-    frozen: FrozenPlan | None = None
+    metric: Metric
+    preregistration: Preregistration | None = None
 
     @property
+    def metrics(self) -> dict[str, Metric]:
+        """Every metric that may be named: the subject's, the costs, and the study's own."""
+        return {**self.subject.known_metrics, self.metric.name: self.metric}
+
+    @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over all that was planned: a changed plan has another."""
-        study = self.study.model_dump(mode="json", exclude={"base", "title", "scope", "remarks"})
+        study = self.study.model_dump(mode="json", exclude={"base", "title", "scope", "remarks", "subject"})
+        study |= {"metric": self.metric.name, "direction": self.metric.direction}
+        study |= {"subject": self.study.subject} if self.study.subject != DEFAULT else {}
         return hashlib.sha256(canonical([study, [(arm.label, arm.key) for arm in self.arms]]).encode()).hexdigest()
 
-    def cells(self) -> int:
+    def jobs(self) -> int:
         """Return the number of runs in tuning and verdict if no arm stops early."""
         return sum(arm.trials + len(arm.seeds) for arm in self.arms)
 
@@ -155,147 +257,152 @@ def arm_label(ablation: str, arm: str) -> str:
     return BASE if ablation == BASE else f"{ablation}/{arm}"
 
 
-def make_plan(study: Study, ablations: tuple[Ablation, ...], overrides: Overrides = {}) -> Plan:  # noqa: B006
+def make_plan(
+    study: Study,
+    ablations: tuple[Ablation, ...],
+    subject: Subject,
+    overrides: Overrides = {},  # noqa: B006
+) -> Plan:
     """Return the plan of a study.
 
     Args:
         study: the study.
         ablations: its ablations, in its order.
+        subject: what it studies.
         overrides: settings for every arm, over the study's own base (`--set`).
 
     Raises:
-        CatalogueError: if an arm equals its base or another arm, sets what is searched, or cannot be resolved.
+        CatalogueError: if an arm equals its base or another arm, sets what is searched, or cannot be resolved; or if
+            the study's metric is none of the subject's.
         ConfigError: if an override cannot be used.
     """
-    base = _resolve(Config(), study.base, f"studies/{study.name}.toml: [base]")
+    metric = _metric(study, subject)
+    base = _resolve(subject.settings(), study.base, f"studies/{study.name}.toml: [base]")
     base = override(base, overrides, where="--set")
-    shared: dict[str, PlannedArm] = {}
-    planned = tuple(_plan_ablation(study, ablation, base, shared) for ablation in ablations)
-    return Plan(study, planned, tuple(shared.values()))
+    planner = _Planner(study, subject, base)
+    questions = tuple(planner.question(ablation) for ablation in ablations)
+    return Plan(study, subject, questions, tuple(planner.shared.values()), metric)
 
 
-def _plan_ablation(study: Study, ablation: Ablation, base: Config, shared: dict[str, PlannedArm]) -> PlannedAblation:
-    where = f"ablations/{ablation.name}.toml"
-    config = _resolve(base, ablation.base, f"{where}: [base]")
-    tuning = _tuning_of(ablation, study)
-    is_tuned_apart = bool(tuning.trials and study.tuning.ablations)
-    owner = BASE if config.canonical() == base.canonical() and not is_tuned_apart else ablation.name
-    changes = {} if owner == BASE else ablation.base
-    own = _planned(study, tuning, owner, Arm(name=BASE, set=changes), config, where)
-    ours = _share(shared, own)
-    seen = {ours.key: BASE}
-    arms = []
-    for written in ablation.arms:
-        spot = f"{where}: [arms.{written.name}]"
-        arm, arm_config = _matched(written, own.config, spot)
-        planned = _planned(study, tuning, ablation.name, arm, arm_config, spot)
-        if planned.config.canonical() == own.config.canonical() and not arm.search and arm.tuned:
-            raise CatalogueError(f"{spot}: changes nothing in study `{study.name}`; its settings equal the base's")
-        if planned.key in seen:
-            raise CatalogueError(f"{spot}: is the same as [arms.{seen[planned.key]}] in study `{study.name}`")
-        seen[planned.key] = arm.name
-        arms.append((arm, _share(shared, planned)))
-    return PlannedAblation(ablation, ours, tuple(arms))
-
-
-def _tuning_of(ablation: Ablation, study: Study) -> Tuning:
-    """Return the study's tuning, or none for an ablation that it leaves out."""
-    tuned = not study.tuning.ablations or ablation.name in study.tuning.ablations
-    return study.tuning if tuned else Tuning(seed=study.tuning.seed)
-
-
-def _matched(arm: Arm, base: Config, where: str) -> tuple[Arm, Config]:
-    """Return an arm with the width that gives it the base's FLOPs, if it asks for that, and its configuration."""
-    config = _resolve(base, arm.set, where)
-    if not arm.match:
-        return arm, config
-    try:
-        width = matching_width(config, flops(base))
-    except ConfigError as error:
-        raise CatalogueError(f"{where}: `match`: {error}") from None
-    arm = arm.model_copy(update={"set": {**arm.set, "model.width": width}})
-    return arm, _resolve(base, arm.set, where)
-
-
-def _share(shared: dict[str, PlannedArm], arm: PlannedArm) -> PlannedArm:
-    return shared.setdefault(arm.key, arm)
-
-
-def _resolve(config: Config, overrides: Overrides, where: str) -> Config:
-    try:
-        return override(config, overrides, where=where)
-    except ConfigError as error:
-        raise CatalogueError(str(error)) from None
-
-
-def _planned(study: Study, tuning: Tuning, ablation: str, arm: Arm, config: Config, where: str) -> PlannedArm:
-    space = {**_sorted(tuning.search), **_sorted(arm.search)} if arm.tuned and tuning.trials else {}
-    for path in space:
-        if path in arm.set:
-            raise CatalogueError(
-                f"{where}: sets `{path}`, which study `{study.name}` searches; "
-                f"leave it to the search, or keep the arm as written with `tuned = false`"
-            )
-    if arm.search and not space:
+def _metric(study: Study, subject: Subject) -> Metric:
+    """Return the primary metric of a study, as its subject declares it, or as the study does where it is new."""
+    where, known = f"studies/{study.name}.toml", subject.known_metrics
+    name = study.metric or (subject.metrics[0].name if subject.metrics else "")
+    if not name:
         raise CatalogueError(
-            f"{where}: has settings to search, but study `{study.name}` tunes nothing here; "
-            f"give it [tuning], or choose other arms with `arms`"
+            f"{where}: expected `metric`: subject `{subject.name}` declares none; name one of its own"
         )
-    _check_space(arm.search if space else {}, config, where)
-    shared = {path: values for path, values in space.items() if path not in arm.search}
-    _check_space(shared, config, f"studies/{study.name}.toml: [tuning.search] for {where}")
-    trials = tuning.trials if arm.tuned else 0
-    return PlannedArm(
-        study=study.name,
-        ablation=ablation,
-        name=arm.name,
-        changes=dict(arm.set),
-        config=config,
-        seeds=study.seeds,
-        trials=trials,
-        tuning_seed=tuning.seed,
-        space=space,
-        confirm=study.confirm,
-    )
+    if name in known:
+        metric = known[name]
+        if study.direction not in (None, metric.direction):
+            raise CatalogueError(
+                f"{where}: `direction`: of `{name}` it is {metric.direction}, got {study.direction}; leave it out"
+            )
+        return metric
+    if subject.metrics:
+        raise CatalogueError(f"{where}: `metric`: no metric `{shorten(name)}`.{did_you_mean(name, known)}")
+    return Metric(name, direction=study.direction or "maximize")
+
+
+@dataclass(frozen=True)
+class _Planner:
+    """Resolves the questions of a study, and sees that arms which can share their runs are one."""
+
+    study: Study
+    subject: Subject
+    base: Settings
+    shared: dict[str, PlannedArm] = field(default_factory=dict)
+
+    def question(self, ablation: Ablation) -> PlannedQuestion:
+        where, study = f"ablations/{ablation.name}.toml", self.study
+        config = _resolve(self.base, ablation.base, f"{where}: [base]")
+        is_tuned = not study.tuning.ablations or ablation.name in study.tuning.ablations
+        tuning = study.tuning if is_tuned else Tuning(seed=study.tuning.seed)
+        is_tuned_apart = bool(tuning.trials and study.tuning.ablations)
+        owner = BASE if config.canonical() == self.base.canonical() and not is_tuned_apart else ablation.name
+        own = self._arm(tuning, owner, Arm(name=BASE, set={} if owner == BASE else ablation.base), config, where)
+        arms, written = {BASE: self._share(own)}, []
+        seen = {own.key: BASE}
+        for as_written in ablation.arms:
+            spot = f"{where}: [arms.{as_written.name}]"
+            arm, arm_config, matched = self._matched(as_written, config, spot)
+            planned = self._arm(tuning, ablation.name, arm, arm_config, spot, matched)
+            if planned.config.canonical() == config.canonical() and not arm.search and arm.tuned:
+                raise CatalogueError(f"{spot}: changes nothing in study `{study.name}`; its settings equal the base's")
+            if planned.key in seen:
+                raise CatalogueError(f"{spot}: is the same as [arms.{seen[planned.key]}] in study `{study.name}`")
+            seen[planned.key] = arm.name
+            written.append(arm)
+            arms[arm.name] = self._share(planned)
+        return PlannedQuestion(ablation.model_copy(update={"arms": tuple(written)}), arms)
+
+    def _share(self, arm: PlannedArm) -> PlannedArm:
+        return self.shared.setdefault(arm.key, arm)
+
+    def _matched(self, arm: Arm, base: Settings, where: str) -> tuple[Arm, Settings, Overrides]:
+        """Return an arm with the settings that give it the base's FLOPs, if it asks for that; and its settings."""
+        config = _resolve(base, arm.set, where)
+        if not arm.match:
+            return arm, config, {}
+        if self.subject.match is None:
+            raise CatalogueError(f"{where}: `match`: subject `{self.subject.name}` cannot match FLOPs; leave it out")
+        try:
+            found = dict(self.subject.match(config, base))
+        except ConfigError as error:
+            raise CatalogueError(f"{where}: `match`: {error}") from None
+        for path in found.keys() & arm.set.keys():
+            raise CatalogueError(f"{where}: `match` finds `{path}`, so the arm must not set it too")
+        arm = arm.model_copy(update={"set": {**arm.set, **found}})
+        return arm, _resolve(base, arm.set, where), found
+
+    def _arm(
+        self,
+        tuning: Tuning,
+        ablation: str,
+        arm: Arm,
+        config: Settings,
+        where: str,
+        matched: Overrides = {},  # noqa: B006
+    ) -> PlannedArm:
+        study = self.study
+        space = {**_sorted(tuning.search), **_sorted(arm.search)} if arm.tuned and tuning.trials else {}
+        for path in space:
+            if path in arm.set:
+                raise CatalogueError(
+                    f"{where}: sets `{path}`, which study `{study.name}` searches; "
+                    f"leave it to the search, or keep the arm as written with `tuned = false`"
+                )
+        if arm.search and not space:
+            raise CatalogueError(
+                f"{where}: has settings to search, but study `{study.name}` tunes nothing here; "
+                f"give it [tuning], or choose other arms with `arms`"
+            )
+        for path, values in space.items():  # both ends of every range, and every choice, must be sound
+            spot = where if path in arm.search else f"studies/{study.name}.toml: [tuning.search] for {where}"
+            for value in ends(path, values, type(config)):
+                _resolve(config, {path: value}, f"{spot}: search of `{path}`")
+        return PlannedArm(
+            subject=self.subject,
+            study=study.name,
+            ablation=ablation,
+            name=arm.name,
+            changes=dict(arm.set),
+            config=config,
+            seeds=study.seeds,
+            trials=tuning.trials if arm.tuned else 0,
+            tuning_seed=tuning.seed,
+            space=space,
+            confirm=study.confirm,
+            matched=dict(matched),
+        )
 
 
 def _sorted(space: Mapping[str, Range]) -> dict[str, Range]:
     return dict(sorted(space.items()))
 
 
-def _check_space(space: Mapping[str, Range], config: Config, where: str) -> None:
-    """See that both ends of every range, and every choice, are values that the setting takes."""
-    for path, values in space.items():
-        for value in values.choices or (_typed(path, values.low), _typed(path, values.high)):
-            _resolve(config, {path: value}, f"{where}: search of `{path}`")
-
-
-def draw(space: Mapping[str, Range], count: int, seed: int) -> tuple[dict[str, Any], ...]:
-    """Return `count` points spread evenly over the space; a larger count begins with the same points.
-
-    The points are a scrambled Halton sequence. An arm's own settings come behind those that all arms search, so
-    that every arm tries the same values of the shared ones.
-    """
-    if not space or not count:
-        return ()
-    from scipy.stats import qmc
-
-    fractions = qmc.Halton(len(space), scramble=True, rng=seed).random(count)
-    return tuple(
-        {path: _at(path, values, float(at)) for (path, values), at in zip(space.items(), row, strict=True)}
-        for row in fractions
-    )
-
-
-def _at(path: str, values: Range, fraction: float) -> Any:
-    if values.choices:
-        return values.choices[int(fraction * len(values.choices))]
-    low, high = float(values.low or 0), float(values.high or 0)
-    value = low * (high / low) ** fraction if values.log else low + (high - low) * fraction
-    return _typed(path, min(max(float(f"{value:.4g}"), low), high))
-
-
-def _typed(path: str, value: float | None) -> Any:
-    """Return a number as the setting wants it: whole where its default is whole."""
-    default = Config().flat()[path]
-    return round(value or 0) if isinstance(default, int) and not isinstance(default, bool) else value
+def _resolve(config: Settings, overrides: Overrides, where: str) -> Settings:
+    try:
+        return override(config, overrides, where=where)
+    except ConfigError as error:
+        raise CatalogueError(str(error)) from None

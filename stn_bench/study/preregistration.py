@@ -1,6 +1,6 @@
-"""The frozen plan: what was fixed before the first run, and every change since, with its date and its reason.
+"""The preregistration: what was fixed before the first run, and every change since, with its date and its reason.
 
-`studies/STUDY.plan.json` holds it. What is frozen are the terms that a verdict rests on: the questions and claims,
+`studies/STUDY.plan.json` holds it. What is fixed are the terms that a verdict rests on: the questions and claims,
 every arm's settings, the metric, the margin, the seeds, the looks, the correction and the tuning budget.
 """
 
@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from stn_bench.study.catalogue import Range, Tuning
-from stn_bench.study.plan import Plan, PlannedAblation, PlannedArm
-from stn_bench.subjects.stn.config import Config
+from stn_bench.study.plan import Deviation, Plan, PlannedArm, PlannedQuestion, Preregistration
+from stn_bench.study.spec import Range, Tuning
+from stn_bench.subject import Subject
 from stn_bench.system.errors import PlanError
+from stn_bench.system.files import write_whole
 from stn_bench.system.machine import now
-from stn_bench.tracking.identity import canonical
 
 SHOWN = 3  # changes that a refusal names before it counts the rest
 ABSENT = "not there"
@@ -29,62 +28,12 @@ UNNAMED = ("questions", "arms", "changes")  # levels of the terms that a reader 
 Tree = dict[str, Any]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def changes_since(fixed: Preregistration, plan: Plan) -> list[str]:
+    """Return how a plan differs from the terms in force, each as "path: was …, is …"."""
+    return _differences(fixed.terms, terms_of(plan), plan.subject)
 
 
-class Deviation(_Frozen):
-    """A change of the plan after it was frozen.
-
-    Args:
-        date: when it was declared, ISO 8601 in UTC.
-        because: why.
-        changes: what changed, each as "path: was …, is …".
-        digest: digest of the plan from then on.
-    """
-
-    date: str
-    because: str
-    changes: tuple[str, ...]
-    digest: str
-
-
-class FrozenPlan(_Frozen):
-    """A plan as it was frozen, with what was changed since.
-
-    Args:
-        study: its name.
-        date: when it was frozen, ISO 8601 in UTC.
-        digest: its digest then.
-        terms: what is in force: as it was frozen, with every declared change.
-        deviations: the declared changes, in their order.
-    """
-
-    study: str
-    date: str
-    digest: str
-    terms: Tree
-    deviations: tuple[Deviation, ...] = ()
-
-    @property
-    def seal(self) -> str:
-        """SHA-256 over all of it: a file that was changed by hand has another."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()
-
-    def changes(self, plan: Plan) -> list[str]:
-        """Return how a plan differs from the terms in force, each as "path: was …, is …"."""
-        return _differences(self.terms, terms_of(plan))
-
-    def with_deviation(self, plan: Plan, because: str) -> Self:
-        """Return the same with a plan's changes declared; a plan that has none leaves it as it is."""
-        changes = self.changes(plan)
-        if not changes:
-            return self
-        deviation = Deviation(date=now(), because=because, changes=tuple(changes), digest=plan.digest)
-        return self.model_copy(update={"terms": terms_of(plan), "deviations": (*self.deviations, deviation)})
-
-
-def freeze(plan: Plan, because: str = "") -> FrozenPlan:
+def preregister(plan: Plan, because: str = "") -> Preregistration:
     """Return a plan frozen; one that was frozen before keeps its date, and a change of it is declared.
 
     Args:
@@ -94,44 +43,47 @@ def freeze(plan: Plan, because: str = "") -> FrozenPlan:
     Raises:
         PlanError: if it changed and nothing says why, or did not and something does.
     """
-    study, because = plan.study.name, " ".join(because.split())
-    if plan.frozen is None:
+    study, because, fixed = plan.study.name, " ".join(because.split()), plan.preregistration
+    if fixed is None:
         if because:
             raise PlanError(f"`--because` declares a change of a frozen plan, and study `{study}` has none yet")
-        return FrozenPlan(study=study, date=now(), digest=plan.digest, terms=terms_of(plan))
-    changes = plan.frozen.changes(plan)
+        return Preregistration(study=study, date=now(), digest=plan.digest, terms=terms_of(plan))
+    changes = changes_since(fixed, plan)
     if changes and not because:
         raise PlanError(
-            f"study `{study}` was frozen on {plan.frozen.date[:10]} and has changed since: {_shown(changes)}\n"
+            f"study `{study}` was frozen on {fixed.date[:10]} and has changed since: {_shown(changes)}\n"
             f'declare it with `stn-bench plan {study} --freeze --because "why"`'
         )
-    if because and not changes:
-        raise PlanError(f"study `{study}` is as it was frozen; `--because` has nothing to declare")
-    return plan.frozen.with_deviation(plan, because)
+    if not changes:
+        if because:
+            raise PlanError(f"study `{study}` is as it was frozen; `--because` has nothing to declare")
+        return fixed
+    deviation = Deviation(date=now(), because=because, changes=tuple(changes), digest=plan.digest)
+    return fixed.model_copy(update={"terms": terms_of(plan), "deviations": (*fixed.deviations, deviation)})
 
 
-def check_frozen(plan: Plan) -> None:
+def check_preregistration(plan: Plan) -> None:
     """See that a plan is the one that was frozen, if one was.
 
     Raises:
         PlanError: if it is not; the message names what changed.
     """
-    changes = plan.frozen.changes(plan) if plan.frozen else []
-    if plan.frozen and changes:
+    fixed = plan.preregistration
+    if fixed and (changes := changes_since(fixed, plan)):
         name = plan.study.name
         raise PlanError(
-            f"study `{name}` is not the plan that was frozen on {plan.frozen.date[:10]}: {_shown(changes)}\n"
+            f"study `{name}` is not the plan that was frozen on {fixed.date[:10]}: {_shown(changes)}\n"
             f'undo it, or declare it with `stn-bench plan {name} --freeze --because "why"` and run again'
         )
 
 
-def with_frozen(plan: Plan, root: Path) -> Plan:
+def with_preregistration(plan: Plan, root: Path) -> Plan:
     """Return a plan with what was frozen of it under a root, if anything was.
 
     Raises:
         PlanError: if the file of the frozen plan cannot be used.
     """
-    return dataclasses.replace(plan, frozen=read_frozen(root, plan.study.name))
+    return dataclasses.replace(plan, preregistration=read_preregistration(root, plan.study.name))
 
 
 def is_later(date: str, other: str) -> bool:
@@ -139,50 +91,47 @@ def is_later(date: str, other: str) -> bool:
     return datetime.datetime.fromisoformat(date) > datetime.datetime.fromisoformat(other)
 
 
-def frozen_path(root: Path, study: str) -> Path:
+def preregistration_path(root: Path, study: str) -> Path:
     """Return the file of a study's frozen plan."""
     return root / "studies" / f"{study}.plan.json"
 
 
-def read_frozen(root: Path, study: str) -> FrozenPlan | None:
+def read_preregistration(root: Path, study: str) -> Preregistration | None:
     """Return the frozen plan of a study, or None if there is none.
 
     Raises:
         PlanError: if the file cannot be read, is something else, or was changed by hand.
     """
-    path = frozen_path(root, study)
+    path = preregistration_path(root, study)
     try:
         tree = json.loads(path.read_text(encoding="utf-8"))
         seal = tree.pop("seal")
-        frozen = FrozenPlan.model_validate_json(json.dumps(tree))
+        fixed = Preregistration.model_validate_json(json.dumps(tree))
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError, ValidationError):
         raise PlanError(f"{path}: not a frozen plan of stn-bench; {_way_out(study)}") from None
-    if frozen.study != study:
-        raise PlanError(f"{path}: is the frozen plan of study `{frozen.study}`, expected `{study}`; {_way_out(study)}")
-    if frozen.seal != seal:
+    if fixed.study != study:
+        raise PlanError(f"{path}: is the frozen plan of study `{fixed.study}`, expected `{study}`; {_way_out(study)}")
+    if fixed.seal != seal:
         raise PlanError(f"{path}: was changed by hand or is damaged, its seal does not fit; {_way_out(study)}")
-    return frozen
+    return fixed
 
 
 def _way_out(study: str) -> str:
     return f"restore it, or remove it and freeze anew with `stn-bench plan {study} --freeze`"
 
 
-def write_frozen(root: Path, frozen: FrozenPlan) -> Path:
-    """Write the file of a frozen plan, replaced whole, and return its path.
+def write_preregistration(root: Path, fixed: Preregistration) -> Path:
+    """Write the file of a preregistration, replaced whole, and return its path.
 
     Raises:
         PlanError: if it cannot be written.
     """
-    path = frozen_path(root, frozen.study)
-    text = json.dumps({**frozen.model_dump(mode="json"), "seal": frozen.seal}, indent=1, ensure_ascii=False)
-    partial = path.with_suffix(".partial")
+    path = preregistration_path(root, fixed.study)
+    text = json.dumps({**fixed.model_dump(mode="json"), "seal": fixed.seal}, indent=1, ensure_ascii=False)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(f"{text}\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, f"{text}\n".encode())
     except OSError as error:
         raise PlanError(f"{path}: cannot be written ({error.strerror})") from None
     return path
@@ -193,80 +142,76 @@ def write_frozen(root: Path, frozen: FrozenPlan) -> Path:
 
 def terms_of(plan: Plan) -> Tree:
     """Return what a plan fixes, as JSON holds it."""
-    study, bases = plan.study, [planned.base.config.resolved().flat() for planned in plan.ablations]
+    study, bases = plan.study, [question.base.settings for question in plan.questions]
     common = {path: value for path, value in bases[0].items() if all(base[path] == value for base in bases)}
     terms = {
-        "metric": study.metric,
-        "direction": study.direction,
+        "metric": plan.metric.name,
+        "direction": plan.metric.direction,
         "margin": study.margin,
         "seeds": study.seeds,
         "looks": study.all_looks,
         "confirm": study.confirm,
         "correction": {"method": "Holm", "family": study.family},
         "max_failed": study.max_failed,
-        "tuning": {"trials": study.tuning.trials, "seed": study.tuning.seed, "search": _search(study.tuning.search)},
+        "tuning": {"trials": study.tuning.trials, "seed": study.tuning.seed, "search": _space(study.tuning.search)},
         "settings": common,
-        "questions": {planned.ablation.name: _question(planned, common, study.tuning) for planned in plan.ablations},
+        "questions": {one.ablation.name: _question(one, common, study.tuning) for one in plan.questions},
     }
     return dict(json.loads(json.dumps(terms)))
 
 
-def _question(planned: PlannedAblation, common: Mapping[str, Any], tuning: Tuning) -> Tree:
-    base = planned.base.config.resolved().flat()
+def _question(question: PlannedQuestion, common: Mapping[str, Any], tuning: Tuning) -> Tree:
+    base = question.base.settings
     return {
-        "question": planned.ablation.question,
+        "question": question.ablation.question,
         "settings": {path: value for path, value in base.items() if path not in common},
-        "base": _arm(planned.base, base, tuning),
+        "base": _arm_terms(question.base, base, tuning),
         "arms": {
-            written.name: {**_arm(trained, base, tuning), "together": written.together}
-            for written, trained in planned.arms
+            name: {**_arm_terms(arm, base, tuning), "together": question.written(name).together}
+            for name, arm in question.tested.items()
         },
         "claims": {
             str(number): claim.model_dump(mode="json", exclude_defaults=True)
-            for number, claim in enumerate(planned.ablation.claims, start=1)
+            for number, claim in enumerate(question.ablation.claims, start=1)
         },
     }
 
 
-def _arm(arm: PlannedArm, base: Mapping[str, Any], tuning: Tuning) -> Tree:
-    settings = arm.config.resolved().flat()
+def _arm_terms(arm: PlannedArm, base: Mapping[str, Any], tuning: Tuning) -> Tree:
     return {
-        "changes": {path: value for path, value in settings.items() if value != base[path]},
+        "changes": {path: value for path, value in arm.settings.items() if value != base[path]},
         "tuned": bool(arm.trials),
-        "search": _search({path: values for path, values in arm.space.items() if path not in tuning.search}),
+        "search": _space({path: values for path, values in arm.space.items() if path not in tuning.search}),
     }
 
 
-def _search(space: Mapping[str, Range]) -> Tree:
+def _space(space: Mapping[str, Range]) -> Tree:
     return {path: values.model_dump(mode="json", exclude_defaults=True) for path, values in space.items()}
 
 
 # What differs ------------------------------------------------------------------------------------------------------
 
 
-def _differences(before: Tree, after: Tree) -> list[str]:
+def _differences(before: Tree, after: Tree, subject: Subject) -> list[str]:
     """Return one line for each term that differs; a setting that differs alike in every question has one for all."""
     return [
-        *_setting_differences(before, after),
+        *_setting_differences(before, after, subject),
         *_term_differences(_without_settings(before), _without_settings(after)),
     ]
 
 
-def _setting_differences(before: Tree, after: Tree) -> Iterator[str]:
+def _setting_differences(before: Tree, after: Tree, subject: Subject) -> Iterator[str]:
+    """Yield the settings that differ; one that is younger than the terms had its default of today then."""
     names = [name for name in before["questions"] if name in after["questions"]]
+    defaults = json.loads(json.dumps(subject.settings().resolved().flat()))
     found: dict[str, list[str]] = {}
     for name in names:
         was, now = ({**tree["settings"], **tree["questions"][name]["settings"]} for tree in (before, after))
-        younger = {path: value for path, value in _defaults().items() if path not in was}
+        younger = {path: value for path, value in defaults.items() if path not in was}
         for line in _term_differences({**younger, **was}, now):
             found.setdefault(line, []).append(name)
     for line, where in found.items():
         yield line if where == names else f"{', '.join(where)}: {line}"
-
-
-def _defaults() -> Tree:
-    """Return the value that a setting had before there was such a setting."""
-    return dict(json.loads(Config().canonical()))
 
 
 def _without_settings(terms: Tree) -> Tree:
@@ -280,10 +225,10 @@ def _term_differences(was: Any, now: Any, name: str = "") -> Iterator[str]:
             inner = name if key in UNNAMED else f"{name} {key}".strip()
             yield from _term_differences(was.get(key, ABSENT), now.get(key, ABSENT), inner)
     elif was != now:
-        yield f"{name}: was {_short(was)}, is {_short(now)}"
+        yield f"{name}: was {_told(was)}, is {_told(now)}"
 
 
-def _short(value: Any) -> str:
+def _told(value: Any) -> str:
     if isinstance(value, dict):
         return "there"
     return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -6,71 +6,72 @@ import json
 from pathlib import Path
 from typing import Any
 
-from stn_bench.study.catalogue import Ablation, Arm, Claim, Range, Study, Tuning
-from stn_bench.subjects.stn.config import Config
-from stn_bench.subjects.stn.metrics import METRICS
+from stn_bench.study.spec import Ablation, Arm, Claim, Range, Study, Tuning
+from stn_bench.subject import Subject
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
 
 
-def write_schemas(folder: Path) -> list[Path]:
-    """Write `ablation.json` and `study.json` to a folder and return their paths."""
+def write_schemas(folder: Path, subject: Subject) -> list[Path]:
+    """Write `ablation.json` and `study.json`, with a subject's settings and metrics, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for name, schema in (("ablation", ablation_schema()), ("study", study_schema())):
+    for name, schema in (("ablation", ablation_schema(subject)), ("study", study_schema(subject))):
         path = folder / f"{name}.json"
         path.write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
         paths.append(path)
     return paths
 
 
-def ablation_schema() -> Schema:
+def ablation_schema(subject: Subject) -> Schema:
     """Return the schema of `ablations/NAME.toml`."""
     arm = _file_schema(Arm)
-    arm["properties"] |= {"set": overrides_schema(), "search": _search_schema()}
+    arm["properties"] |= {"set": overrides_schema(subject), "search": _search_schema(subject)}
     claim = _file_schema(Claim)
-    claim["properties"] |= {"needs": overrides_schema("Settings without which the claim is not asked.")}
-    claim["properties"]["metric"]["enum"] = ["", *METRICS]
+    claim["properties"] |= {"needs": overrides_schema(subject, "Settings without which the claim is not asked.")}
+    if subject.metrics:
+        claim["properties"]["metric"]["enum"] = ["", *subject.known_metrics]
     schema = _file_schema(Ablation)
     schema["properties"] |= {
         "claims": {"type": "array", "description": "What others claim about the question.", "items": claim},
-        "base": overrides_schema("Overrides that the question needs in every arm, the base included."),
+        "base": overrides_schema(subject, "Overrides that the question needs in every arm, the base included."),
         "arms": {"type": "object", "description": "The arms by name.", "additionalProperties": arm},
-        "factors": _factors_schema(),
+        "factors": _factors_schema(subject),
     }
     schema["required"] = ["title", "question"]
     return {"$schema": DRAFT, "title": "stn-bench ablation", **schema}
 
 
-def study_schema() -> Schema:
+def study_schema(subject: Subject) -> Schema:
     """Return the schema of `studies/NAME.toml`."""
     tuning = _file_schema(Tuning)
-    tuning["properties"]["search"] = _search_schema()
+    tuning["properties"]["search"] = _search_schema(subject)
     schema = _file_schema(Study)
     schema["properties"] |= {
         "extends": {"type": "string", "description": "Name of a study to start from."},
-        "base": overrides_schema("Overrides of the defaults, for every arm."),
+        "base": overrides_schema(subject, "Overrides of the defaults, for every arm."),
         "tuning": tuning,
     }
-    schema["properties"]["metric"]["enum"] = list(METRICS)
+    if subject.metrics:
+        schema["properties"]["metric"]["enum"] = ["", *subject.known_metrics]
     schema["required"] = []
     return {"$schema": DRAFT, "title": "stn-bench study", **schema}
 
 
-def overrides_schema(description: str = "Overrides of the base, by dotted path.") -> Schema:
+def overrides_schema(subject: Subject, description: str = "Overrides of the base, by dotted path.") -> Schema:
     """Return the schema of a table of overrides: every dotted path, with its type and its meaning."""
     return {
         "type": "object",
         "description": description,
-        "properties": setting_schemas(),
+        "properties": setting_schemas(subject),
         "additionalProperties": False,
     }
 
 
-def setting_schemas() -> dict[str, Schema]:
+def setting_schemas(subject: Subject) -> dict[str, Schema]:
     """Return the schema of every setting by its dotted path."""
-    schema = Config.model_json_schema()
+    schema = subject.settings.model_json_schema()
     found: dict[str, Schema] = {}
 
     def collect(node: Schema, prefix: str) -> None:
@@ -102,7 +103,7 @@ def _file_schema(model: type[Ablation | Arm | Claim | Study | Tuning]) -> Schema
     }
 
 
-def _search_schema() -> Schema:
+def _search_schema(subject: Subject) -> Schema:
     schema = Range.model_json_schema()
     values = {
         "type": "object",
@@ -113,13 +114,13 @@ def _search_schema() -> Schema:
     return {
         "type": "object",
         "description": "Settings to search, by dotted path.",
-        "properties": dict.fromkeys(setting_schemas(), values),
+        "properties": dict.fromkeys(setting_schemas(subject), values),
         "additionalProperties": False,
     }
 
 
-def _factors_schema() -> Schema:
-    levels = {path: {"type": "array", "items": one, "minItems": 2} for path, one in setting_schemas().items()}
+def _factors_schema(subject: Subject) -> Schema:
+    levels = {path: {"type": "array", "items": one, "minItems": 2} for path, one in setting_schemas(subject).items()}
     return {
         "type": "object",
         "description": "Settings and their values, whose product makes the arms.",

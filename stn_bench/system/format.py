@@ -1,4 +1,4 @@
-"""How numbers and settings are written in a report."""
+"""How numbers, units and settings are written, in a report and on a terminal."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Unit:
     points: str
 
     @classmethod
-    def of(cls, metric: str) -> Unit:
-        """Return the unit of a metric."""
-        if metric.endswith("accuracy"):
-            return cls(metric.replace(".", " "), 100.0, 2, " %", " points")
-        return cls(metric.replace(".", " "), 1.0, 4, "", "")
+    def of(cls, name: str, *, is_fraction: bool) -> Unit:
+        """Return the unit of a metric by its name."""
+        if is_fraction:
+            return cls(name.replace(".", " "), 100.0, 2, " %", " points")
+        return cls(name.replace(".", " "), 1.0, 4, "", "")
 
     @property
     def in_values(self) -> str:
@@ -101,3 +101,23 @@ def listed(parts: Sequence[str]) -> str:
 def counted(count: int, noun: str) -> str:
     """Return a number of things: "1 seed", "2 seeds"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def in_short(value: float) -> str:
+    """Return a large number with three digits and its unit: 1.24 M."""
+    for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= scale:
+            return f"{value / scale:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def relative(ratio: float) -> str:
+    """Return how much more a ratio is than 1: "+12 %", "−40 %"."""
+    return _minus(f"{100 * (ratio - 1):+.0f} %")
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it: "95 s", "12 min", "2.5 h"."""
+    if seconds < 600:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -81,15 +81,15 @@ def load() -> float:
 
 
 @dataclass(frozen=True)
-class Crew:
-    """How the work is shared: processes, and threads in each."""
+class Resources:
+    """How jobs are shared out: worker processes, and threads in each."""
 
     workers: int
     threads: int
 
     @classmethod
-    def of(cls, workers: int | None = None, threads: int | None = None) -> Crew:
-        """Return a crew; what is not said is such that every core has one thread."""
+    def of(cls, workers: int | None = None, threads: int | None = None) -> Resources:
+        """Return resources; what is not said is such that every core has one thread."""
         count = workers or (max(1, cores() // threads) if threads else cores())
         return cls(count, threads or max(1, cores() // count))
 
@@ -127,7 +127,7 @@ def package_version(name: str) -> str | None:
 def training_environment(threads: int) -> dict[str, str]:
     """Return the environment of a process that trains: thread counts, determinism, silence.
 
-    It must be set before Keras' backend is imported.
+    It must be set before the libraries that read it are imported.
     """
     return {
         "OMP_NUM_THREADS": str(threads),

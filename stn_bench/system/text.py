@@ -1,11 +1,12 @@
-"""Names and words from files that others wrote: what may become part of a path, and what may reach a terminal."""
+"""Text that others wrote: what may be a name, what may reach a terminal, and what of it is a secret."""
 
 from __future__ import annotations
 
+import difflib
 import re
 import unicodedata
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_]*")
 LONGEST = 100
@@ -23,6 +24,12 @@ SHOWN = 100
 
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that show other characters in another order than they stand in."""
+
+WORD = re.compile(r"\S+")
+USER = re.compile(r"://[^:/]*:")  # what stands before a password; some servers' users hold an @
+TOKEN = re.compile(r"(https?://)[^:/@\s]+@", re.IGNORECASE)
+KEYS = "password|passwd|passphrase|pwd|secret|token|credential|odbc_connect|(?:api|access|account|private)_?key"
+SECRET = re.compile(rf"((?:{KEYS})[\w.-]{{0,40}}(?:=|%3D))(?:'[^']*'|\"[^\"]*\")?[^&\s]*", re.IGNORECASE)
 
 
 def is_name(text: str) -> bool:
@@ -74,3 +81,35 @@ def quote(value: object) -> str:
 
 def _is_hidden(character: str) -> bool:
     return character in REORDERING or (unicodedata.category(character) == "Cc" and character not in "\n\t")
+
+
+def without_secrets(text: str) -> str:
+    """Return text with *** for the passwords and tokens of all addresses, before the host or behind the `?`."""
+    return SECRET.sub(r"\1***", TOKEN.sub(r"\1***@", WORD.sub(_without_password, text)))
+
+
+def _without_password(word: re.Match[str]) -> str:
+    """Hide what stands between `://user:` and the last @: a password may hold any character but a space."""
+    before, _, host = word[0].rpartition("@")
+    user = USER.search(before)
+    return f"{before[: user.end()]}***@{host}" if user else word[0]
+
+
+class Discreet:
+    """A text stream that passes on what is written to it without the secrets of addresses: for logs."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write text without its secrets; a traceback comes line by line, and no address is longer than a line."""
+        return self._stream.write(without_secrets(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return " Did you mean `x`?" for the nearest known name, or "" where none is near."""
+    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f" Did you mean `{nearest[0]}`?" if nearest else ""

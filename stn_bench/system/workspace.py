@@ -24,7 +24,7 @@ class Workspace:
     Args:
         root: folder with `ablations/`, `studies/`, `mlruns/` and `reports/`.
         tracking_uri: MLflow's store; "" means SQLite under the root.
-        heartbeat: seconds between a worker's signs of life; after four without one its cell is given away.
+        heartbeat: seconds between a worker's signs of life; after four without one its job is given away.
     """
 
     root: Path
@@ -41,7 +41,7 @@ class Workspace:
 
     @property
     def stores(self) -> Path:
-        """Folder of all that a program wrote: stores, artifacts, pictures, checkpoints."""
+        """Folder of all that a program wrote: stores, artifacts, data, checkpoints."""
         return self.root / "mlruns"
 
     @property
@@ -61,13 +61,13 @@ class Workspace:
         return self.stores / "artifacts"
 
     @property
-    def search(self) -> str:
-        """Address of Optuna's store."""
+    def queue(self) -> str:
+        """Address of Optuna's store, the job queue."""
         return os.environ.get("STN_BENCH_OPTUNA_URL") or f"sqlite:///{self.stores / 'optuna.db'}"
 
     @property
     def datasets(self) -> Path:
-        """Folder of the pictures."""
+        """Folder of the data that subjects prepare."""
         return self.stores / "datasets"
 
     @property
@@ -89,7 +89,7 @@ class Workspace:
         return self.stores / f"{name}.lock"
 
     def find_code(self) -> None:
-        """Let a model factory under the root be found. To be called only where one is named.
+        """Let code under the root be found: a subject, or what its settings name. Call it only where some is named.
 
         The root may be somebody else's folder. It stands behind all that is installed, so that no `scipy.py` in it
         runs when a library is loaded.

@@ -10,6 +10,7 @@ before any of it is written to a store, and nothing in it is ever run.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import io
@@ -25,14 +26,15 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from stn_bench.report.build import Artifact, build_report, write_whole
-from stn_bench.subjects.stn.config import Config, explain, override
-from stn_bench.subjects.stn.data.spec import DatasetSpec
-from stn_bench.system.errors import ArchiveError, ConfigError, StnBenchError
+from stn_bench.settings import explain
+from stn_bench.subject import EXAMPLES, DataNote, Subject, find_subject, is_shipped
+from stn_bench.system.errors import ArchiveError, ConfigError, StnBenchError, StoreError
+from stn_bench.system.files import write_whole
 from stn_bench.system.text import hidden_in, is_name, quote
-from stn_bench.tracking.mlflow import DatasetNote, ImportedRun, Tracking
-from stn_bench.tracking.record import PREDICTIONS, RunRecord, arm_note, arm_tags, run_name, run_tags
+from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.record import RunRecord, arm_note, arm_tags, run_name, run_tags
 from stn_bench.tracking.results import Results
+from stn_bench.tracking.store import ImportedRun
 
 KIND = "stn-bench runs"
 FORMAT = 1
@@ -85,12 +87,17 @@ class Merged:
 # From a store to a file ------------------------------------------------------------------------------------------
 
 
-def collect(results: Results, artifact: Artifact) -> Archive:
-    """Return the runs of a study, with the artifacts that its report reads and the predictions of all but its trials.
+Artifact = Callable[[str, str], Path]
+"""(run id, path) -> local path of an artifact of a run."""
+
+
+def collect(results: Results, artifact: Artifact, read: Callable[[Artifact], object]) -> Archive:
+    """Return the runs of a study, with the artifacts that its report reads and the files of its subject that travel.
 
     Args:
         results: the study's results.
-        artifact: (run id, path) -> local path of an artifact of a run.
+        artifact: where artifacts of runs are read.
+        read: reads all that the study's report reads, by the function that it is given.
 
     Raises:
         ReportError: if nothing is finished yet.
@@ -106,10 +113,12 @@ def collect(results: Results, artifact: Artifact) -> Archive:
         files.setdefault(keys[run_id], {})[path] = local.read_bytes()
         return local
 
-    build_report(results, keep)
+    read(keep)
     for record in records.values():
         if record.phase != "tune" and record.outcome == "finished":
-            keep(record.run_id, PREDICTIONS)
+            for name in results.plan.subject.travels:
+                with contextlib.suppress(*(StoreError,) * (name == EXAMPLES)):  # a training need not tell of any
+                    keep(record.run_id, name)
     return Archive(results.plan.study.name, tuple(records[key] for key in sorted(records)), files)
 
 
@@ -247,11 +256,8 @@ def _records(content: bytes) -> Iterator[RunRecord]:
         where = f"`{RECORDS}`, line {number}"
         try:
             record = RunRecord.model_validate_json(line)
-            override(Config(), record.settings, where="settings")
         except ValidationError as error:
             raise ArchiveError(f"{where}: not a record ({explain(error)})") from None
-        except ConfigError as error:
-            raise ArchiveError(f"{where}: not settings of this version of stn-bench ({error})") from None
         for complaint in _complaints(record):
             raise ArchiveError(f"{where}: not a record ({complaint})")
         yield record
@@ -259,13 +265,13 @@ def _records(content: bytes) -> Iterator[RunRecord]:
 
 def _complaints(record: RunRecord) -> Iterator[str]:
     """Yield what MLflow would refuse, when half of the archive is written."""
-    for digest in (record.run_key, record.identity.dataset):
+    for digest in (record.run_key, *filter(None, [record.identity.dataset])):
         if not DIGEST.fullmatch(digest):
             yield f"{digest!a} is no SHA-256"
     for name in (record.study, record.ablation, record.arm):
         if not is_name(name):
             yield f"{name!a} is no name"
-    for name in (record.run_id, *record.metrics, *record.history):
+    for name in (record.run_id, *record.settings, *record.metrics, *record.history):
         if not TERM.fullmatch(name):
             yield f"{name!a} is no name"
     for moment in (record.started, record.ended):
@@ -364,10 +370,17 @@ def _open_arm(record: RunRecord, tracking: Tracking) -> tuple[str, str]:
 
 
 def _imported(record: RunRecord, files: Mapping[str, bytes]) -> ImportedRun:
-    spec = DatasetSpec.of(override(Config(), record.settings))
-    shape = (spec.count, spec.size, spec.size, 3)
-    pictures = DatasetNote(spec.folder_name, record.identity.dataset, shape, len(spec.alphabet))
-    return ImportedRun(record, run_name(record), run_tags(record, record.identity), pictures, files)
+    subject = _shipped(record.subject)
+    tags = run_tags(record, record.identity, subject.settings if subject else None)
+    data: DataNote | None = None
+    if subject and subject.describe:
+        data = subject.describe(record.settings)
+    return ImportedRun(record, run_name(record), tags, data, files)
 
 
-__all__ = ["Archive", "Merged", "collect", "merge", "pack", "read_archive", "unpack", "write_archive"]
+def _shipped(name: str) -> Subject | None:
+    """Return a subject that comes with stn-bench; None for any other: nothing that an archive names is ever run."""
+    try:
+        return find_subject(name) if is_shipped(name) else None
+    except ConfigError:
+        return None

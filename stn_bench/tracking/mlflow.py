@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import itertools
+import importlib
 import json
 import logging
 import os
@@ -16,14 +16,10 @@ import re
 import shlex
 import socket
 import sqlite3
-import subprocess
-import sys
-import sysconfig
 import tempfile
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -34,7 +30,6 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 
 import mlflow
 import numpy as np
-import psutil
 from alembic.util import CommandError
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
 from mlflow.exceptions import MlflowException
@@ -44,11 +39,14 @@ from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from sqlalchemy.exc import SQLAlchemyError
 
-from stn_bench.system.errors import StoreError, without_secrets
+from stn_bench.subject import DataNote, TrainedModel
+from stn_bench.system.errors import StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
+from stn_bench.system.text import without_secrets
 from stn_bench.system.workspace import refuse_foreign, sqlite_file
 from stn_bench.tracking.record import RECORD, RunRecord
+from stn_bench.tracking.store import FinishedRun, ImportedRun, StoredRun
 
 KIND = "kind"
 ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
@@ -59,10 +57,6 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 CONNECT_SECONDS = 5
 TAG_LENGTH = 5000
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
-LOCAL = ("127.0.0.1", "localhost", "::1")  # what listens there is reached from this machine alone
-EVERYWHERE = ("0.0.0.0", "::")
-IP = (socket.AF_INET, socket.AF_INET6)
-SERVER_VARIABLES = ("MLFLOW_HOST", "MLFLOW_SERVER_", "MLFLOW_GUNICORN", "MLFLOW_UVICORN", "MLFLOW_STATIC", "UVICORN_")
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
 REVISION = re.compile(  # of a damaged store it is something else, or None
     r"schema \(found version ([0-9a-f]{8,40}), but|Can't locate revision identified by '([0-9a-f]{8,40})'"
@@ -72,61 +66,6 @@ OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of 
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
-
-
-@dataclass(frozen=True)
-class DatasetNote:
-    """The pictures as MLflow shows them: name, fingerprint, and their shape (count, height, width, channels)."""
-
-    name: str
-    fingerprint: str
-    shape: tuple[int, ...]
-    classes: int
-
-
-@dataclass(frozen=True)
-class FinishedRun:
-    """A finished run by its tags: enough to know whose result it is, without reading its record."""
-
-    run_id: str
-    run_key: str
-    settings: str
-    phase: str
-    seed: int
-    dataset: str
-    outcome: str
-
-
-@dataclass(frozen=True)
-class StoredRun:
-    """Any run of the store by its tags, its end and its models; one that is no cell has "" for what it lacks."""
-
-    run_id: str
-    run_key: str
-    settings: str
-    phase: str
-    seed: str
-    status: str
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class ImportedRun:
-    """A run that another store trained, with all that MLflow is to show of it here.
-
-    Args:
-        record: its record, kept as it is, with the id that the run had there.
-        name: its name.
-        tags: its flat tags.
-        pictures: what it was trained on.
-        files: its artifacts by path.
-    """
-
-    record: RunRecord
-    name: str
-    tags: Mapping[str, str]
-    pictures: DatasetNote
-    files: Mapping[str, bytes]
 
 
 class Tracking:
@@ -206,21 +145,23 @@ class Tracking:
         with self._reachable():
             self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
 
-    def log_settings(self, run_id: str, settings: Mapping[str, Any], dataset: DatasetNote) -> None:
-        """Write a run's parameters and the pictures that it reads."""
+    def log_settings(
+        self, run_id: str, settings: Mapping[str, Any], data: DataNote | None = None, fingerprint: str = ""
+    ) -> None:
+        """Write a run's parameters and, where they are known, the data that it reads."""
         params = [Param(path, _parameter(value)) for path, value in settings.items()]
         with self._reachable():
             for start in range(0, len(params), BATCH):
                 self._client.log_batch(run_id, params=params[start : start + BATCH])
-        # MLflow looks for the pictures and then adds them: two runs at once would add them twice.
+        if data is None:
+            return
+        given = [_dataset_input(data, fingerprint)]
+        # MLflow looks for the data and then adds them: two runs at once would add them twice.
         with self._lock, self._reachable():
-            self._log_input(run_id, _dataset_input(dataset))
-
-    def _log_input(self, run_id: str, pictures: DatasetInput) -> None:
-        try:
-            self._client.log_inputs(run_id, [pictures])
-        except MlflowException:  # a worker on another machine was faster, and now they are there
-            self._client.log_inputs(run_id, [pictures])
+            try:
+                self._client.log_inputs(run_id, given)
+            except MlflowException:  # a worker on another machine was faster, and now they are there
+                self._client.log_inputs(run_id, given)
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
         """Write one epoch's metrics in one call."""
@@ -232,31 +173,26 @@ class Tracking:
         with self._reachable():
             self._client.log_artifacts(run_id, str(folder), path)
 
-    def log_model(
-        self, run_id: str, name: str, model: Any, layers: Mapping[str, type], requirements: list[str]
-    ) -> None:
-        """Keep a Keras model with its signature: uint8 pictures to class probabilities.
+    def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
+        """Keep a model with its signature, by MLflow's module for its kind.
 
         Args:
             run_id: the run that trained it.
             name: name of the model among those of the study.
-            model: a Keras model, (batch, height, width, channels) -> (batch, classes).
-            layers: the layers in it that are not Keras' own, by name.
-            requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
-        """
-        import mlflow.tensorflow
+            model: the model.
 
-        signature = ModelSignature(
-            inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, *model.input_shape[1:]), "picture")]),
-            outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, *model.output_shape[1:]))]),
-        )
+        Raises:
+            StoreError: if MLflow has no such module, or cannot keep the model.
+        """
+        flavour = importlib.import_module(f"mlflow.{model.flavour}")
+        signature = ModelSignature(inputs=_schema(model.inputs), outputs=_schema(model.outputs))
         with self._reachable(), _active(run_id):
-            mlflow.tensorflow.log_model(
-                model,
+            flavour.log_model(
+                model.value,
                 name=name,
                 signature=signature,
-                pip_requirements=requirements,
-                custom_objects=dict(layers),  # kept by import path: whoever loads the model imports them first
+                pip_requirements=list(model.requirements) or None,
+                **model.options,
             )
 
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
@@ -279,7 +215,7 @@ class Tracking:
             tags = {**run.tags, ORIGINAL: run.record.run_id}
             run_id = self.start_run(experiment, parent, run.name, tags, started)
             try:
-                self.log_settings(run_id, run.record.settings, run.pictures)
+                self.log_settings(run_id, run.record.settings, run.data, run.record.identity.dataset)
                 self._log_history(run_id, run.record.history, started, ended)
                 self._log_contents(run_id, run.files)
                 self._finish(run_id, run.record, _metrics(run.record.metrics, now=ended), ended)
@@ -460,45 +396,6 @@ class Tracking:
                 return found
 
 
-def serve(uri: str, port: int, host: str = LOCAL[0]) -> subprocess.Popen[bytes]:
-    """Start the MLflow UI on a store, for this machine alone unless another address is named.
-
-    It answers only requests that call it by a name of this machine, so that no page of another site can reach it.
-
-    Raises:
-        StoreError: if the address to listen on is none.
-    """
-    if not re.fullmatch(r"[\w.:-]+", host):
-        raise StoreError(f"--host {host}: expected an address of this machine, such as {LOCAL[0]} or 0.0.0.0")
-    names = [f"[{name}]:{port}" if ":" in name else f"{name}:{port}" for name in _own_names(host)]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", host, "--port", str(port), "--workers", "1"]
-    command += ["--allowed-hosts", ",".join(names)]
-    command += ["--cors-allowed-origins", ",".join(f"http://{name}" for name in names)]
-    # uvicorn looks for modules in the current folder, which may be somebody else's, unless it is given another.
-    command += ["--uvicorn-opts", f"--app-dir {shlex.quote(sysconfig.get_path('stdlib'))}"]
-    return subprocess.Popen(command, env=_server_environment(uri))
-
-
-def _own_names(host: str) -> list[str]:
-    """Return by what names a server that listens on this address may be called."""
-    names = [*LOCAL, host]
-    if host in EVERYWHERE:
-        own = itertools.chain.from_iterable(psutil.net_if_addrs().values())
-        names += [one.address.partition("%")[0] for one in own if one.family in IP]
-        names += [socket.gethostname(), socket.getfqdn()]
-    return list(dict.fromkeys(names))
-
-
-def _server_environment(uri: str) -> dict[str, str]:
-    """Return the environment of an MLflow server. It holds the store's address, which all users see in a command.
-
-    Variables that would open the server to others, or take its checks away, are left out.
-    """
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(SERVER_VARIABLES)}
-    own = {"MLFLOW_BACKEND_STORE_URI": uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONSAFEPATH": "1"}
-    return kept | own
-
-
 @contextlib.contextmanager
 def _active(run_id: str) -> Iterator[None]:
     """Make a run MLflow's active one, and leave it running.
@@ -543,14 +440,12 @@ def _is_cell(tags: Mapping[str, str]) -> bool:
 
 def _finished_run(run: Run) -> FinishedRun:
     tags = run.data.tags
+    told = {
+        name: tags.get(name, "")
+        for name in ("settings", "dataset", "outcome", "study", "ablation", "arm", "trial", "schema")
+    }
     return FinishedRun(
-        run_id=str(run.info.run_id),
-        run_key=tags["run_key"],
-        settings=tags.get("settings", ""),
-        phase=tags["phase"],
-        seed=int(tags["seed"]),
-        dataset=tags.get("dataset", ""),
-        outcome=tags.get("outcome", ""),
+        run_id=str(run.info.run_id), run_key=tags["run_key"], phase=tags["phase"], seed=int(tags["seed"]), **told
     )
 
 
@@ -627,15 +522,22 @@ def _write_ahead(uri: str) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
-def _dataset_input(note: DatasetNote) -> DatasetInput:
-    features = Schema([TensorSpec(np.dtype(np.uint8), (-1, *note.shape[1:]), "picture")])
-    schema = json.dumps({"mlflow_tensorspec": {"features": features.to_json(), "targets": None}})
+def _schema(tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> Schema:
+    return Schema([TensorSpec(np.dtype(dtype), shape, name or None) for name, dtype, shape in tensors])
+
+
+def _dataset_input(data: DataNote, fingerprint: str) -> DatasetInput:
+    features = _schema(((data.example, data.dtype, (-1, *data.shape[1:])),)).to_json()
+    schema = json.dumps({"mlflow_tensorspec": {"features": features, "targets": None}})
+    profile = {f"{data.example}s": data.shape[0] if data.shape else 0} | (
+        {"classes": data.classes} if data.classes else {}
+    )
     dataset = Dataset(
-        name=note.name,
-        digest=note.fingerprint[:12],
+        name=data.name,
+        digest=fingerprint[:12] or "unknown",
         source_type="code",
-        source=json.dumps({"tags": {MLFLOW_SOURCE_NAME: "stn-bench data make"}}),
+        source=json.dumps({"tags": {MLFLOW_SOURCE_NAME: data.source or "stn-bench"}}),
         schema=schema,
-        profile=json.dumps({"pictures": note.shape[0], "classes": note.classes}),
+        profile=json.dumps(profile),
     )
     return DatasetInput(dataset, tags=[InputTag("mlflow.data.context", "training")])

@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from stn_bench.settings import Settings, canonical, canonical_settings, defaults
 from stn_bench.study.plan import Phase, PlannedArm, RunSpec, arm_label
-from stn_bench.subjects.stn.config import Config, override
-from stn_bench.system.errors import without_secrets
-from stn_bench.system.text import printable
-from stn_bench.tracking.identity import Identity, canonical
-
-MODEL = "model.keras"
-"""Artifact of every run but tuning trials: its model, with the weights of the best epoch by validation."""
+from stn_bench.subject import DEFAULT, LayerCost
+from stn_bench.system.text import printable, without_secrets
+from stn_bench.tracking.identity import Identity
 
 RECORD = "record.json"
 """Artifact of every run that ended by itself, crashed ones too: the record."""
 
-PREDICTIONS = "predictions.npz"
-"""Artifact of every run but tuning trials: label, prediction and probability of each test picture."""
-
 RunOutcome = Literal["finished", "diverged", "crashed"]
-
-
-class LayerCost(BaseModel):
-    """What one layer costs."""
-
-    model_config = ConfigDict(frozen=True)
-
-    name: str
-    kind: str
-    flops: int
 
 
 class RunRecord(BaseModel):
@@ -41,6 +26,7 @@ class RunRecord(BaseModel):
     Args:
         run_id: MLflow's name of the run, in the store that trained it.
         run_key: identity of the run.
+        subject: what was trained.
         study: the study that trained it.
         ablation: the ablation that owned its arm there.
         arm: the arm.
@@ -49,7 +35,7 @@ class RunRecord(BaseModel):
         trial: number of the tuning trial, or None.
         outcome: finished, diverged (a number was not finite) or crashed.
         reason: why it diverged or crashed.
-        settings: every resolved setting by its dotted path.
+        settings: every resolved setting by its dotted path, as it was then: plain data.
         chosen: the hyperparameters among them that came from tuning.
         metrics: final metrics and costs by name.
         history: metrics by name, one value an epoch.
@@ -65,6 +51,7 @@ class RunRecord(BaseModel):
 
     run_id: str
     run_key: str
+    subject: str = DEFAULT
     study: str
     ablation: str
     arm: str
@@ -97,17 +84,46 @@ class RunRecord(BaseModel):
         return arm_label(self.ablation, self.arm)
 
 
-def settings_digest(config: Config) -> str:
-    """Return a digest of a resolved configuration alone: equal for runs that only code or libraries set apart."""
-    return _digest(config.canonical())
+def settings_digest(settings: Mapping[str, Any], unkeyed: tuple[str, ...] = (), start: str = "") -> str:
+    """Return a digest of resolved settings alone: equal for runs that only code or libraries set apart.
+
+    Args:
+        settings: the settings by dotted path.
+        unkeyed: those that are in no identity.
+        start: run key of the run that it was trained on from: it must not stand in for one that began afresh.
+    """
+    return _digest(canonical_settings(settings, unkeyed) + start)
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def run_tags(run: RunSpec | RunRecord, identity: Identity) -> dict[str, str]:
-    """Return the flat tags by which any run can be found, whether it is still to be trained or already recorded."""
+def settings_today(record: RunRecord, schema: type[Settings]) -> dict[str, Any]:
+    """Return the settings of a record as today's have them, so far as that is the same run.
+
+    A setting that is younger than the record takes today's default. One that no longer exists is left out, unless it
+    is what set the run's arm or trial apart.
+    """
+    fresh = schema().resolved().flat()
+    kept = record.settings.keys() & (fresh.keys() | record.changes.keys() | record.chosen.keys())
+    return {**fresh, **{path: record.settings[path] for path in kept}}
+
+
+def schema_digest(schema: type[Settings]) -> str:
+    """Return a digest of the names of all settings: runs of another one are compared setting by setting."""
+    return _digest(canonical(sorted(defaults(schema))))
+
+
+def run_tags(run: RunSpec | RunRecord, identity: Identity, schema: type[Settings] | None = None) -> dict[str, str]:
+    """Return the flat tags by which any run can be found, whether it is still to be trained or already recorded.
+
+    Args:
+        run: the run.
+        identity: its identity.
+        schema: the settings of its subject; None where that cannot be found here.
+    """
+    settings = settings_today(run, schema) if schema and isinstance(run, RunRecord) else identity.settings
     tags = {
         "study": run.study,
         "ablation": run.ablation,
@@ -116,19 +132,12 @@ def run_tags(run: RunSpec | RunRecord, identity: Identity) -> dict[str, str]:
         "seed": str(run.seed),
         "trial": "" if run.trial is None else str(run.trial),
         "run_key": run.run_key if isinstance(run, RunRecord) else identity.run_key,  # a record's was made in its day
-        # With the start: a run that was trained on must not stand in for one that began afresh.
-        "settings": _digest(_settings(run, identity) + identity.start),
+        "settings": settings_digest(settings, schema.unkeyed if schema else (), identity.start),
+        "schema": schema_digest(schema) if schema else "",
         "dataset": identity.dataset,
         "started_from_key": identity.start,
     }
     return {name: value for name, value in tags.items() if value}
-
-
-def _settings(run: RunSpec | RunRecord, identity: Identity) -> str:
-    """Return the resolved settings as text; settings that are younger than a record take today's defaults."""
-    if isinstance(run, RunRecord):
-        return override(Config(), run.settings, where=f"run {run.run_id}").canonical()
-    return canonical(identity.settings)
 
 
 def run_name(run: RunSpec | RunRecord) -> str:

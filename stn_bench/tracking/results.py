@@ -2,59 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from stn_bench.study.plan import Plan, PlannedArm, RunSpec
-from stn_bench.subjects.stn.data.dataset import read_fingerprint
-from stn_bench.subjects.stn.data.spec import DatasetSpec
-from stn_bench.subjects.stn.metrics import TUNING_METRIC
-from stn_bench.tracking.identity import Identity, identify
-from stn_bench.tracking.record import RunRecord, settings_digest
-
-
-class FinishedRun(Protocol):
-    """A finished run as the store lists it."""
-
-    @property
-    def run_id(self) -> str:
-        """The store's name of the run."""
-
-    @property
-    def run_key(self) -> str:
-        """Identity of the run."""
-
-    @property
-    def settings(self) -> str:
-        """Digest of its resolved settings alone."""
-
-    @property
-    def phase(self) -> str:
-        """Either "tune", "verdict" or "confirm"."""
-
-    @property
-    def seed(self) -> int:
-        """The run's seed."""
-
-    @property
-    def dataset(self) -> str:
-        """Fingerprint of its pictures."""
-
-
-class Store(Protocol):
-    """What is read of the tracking store."""
-
-    def finished(self) -> Iterable[FinishedRun]:
-        """Return every finished run, the latest first."""
-
-    def crashed(self, study: str) -> Iterable[FinishedRun]:
-        """Return the study's crashed runs, the latest first."""
-
-    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
-        """Return the records of runs."""
+from stn_bench.subject import Metric, Subject
+from stn_bench.tracking.identity import Identity, former_keys, identify
+from stn_bench.tracking.record import RunRecord, schema_digest, settings_digest, settings_today
+from stn_bench.tracking.store import FinishedRun, RunStore
 
 
 @dataclass(frozen=True)
@@ -110,7 +69,11 @@ class Results:
 
     def of(self, arm: PlannedArm) -> ArmResults:
         """Return the results of one arm."""
-        return next(results for results in self.arms if results.arm is arm)
+        return self._by_label[arm.label]
+
+    @functools.cached_property
+    def _by_label(self) -> dict[str, ArmResults]:
+        return {results.arm.label: results for results in self.arms}
 
     @property
     def finished(self) -> int:
@@ -142,13 +105,19 @@ def _values(runs: Mapping[int, RunRecord], metric: str) -> dict[int, float]:
     }
 
 
-def choose(trials: Iterable[RunRecord]) -> dict[str, Any]:
-    """Return the hyperparameters of the best trial by validation accuracy; ties go to lower loss, then earlier."""
+def choose(trials: Iterable[RunRecord], metrics: Sequence[Metric]) -> dict[str, Any]:
+    """Return the hyperparameters of the best trial: by the first metric, ties by the next ones, then the earlier.
 
-    def rank(record: RunRecord) -> tuple[float, float, int]:
-        accuracy, loss = record.metrics.get(TUNING_METRIC, -1.0), record.metrics.get("best.validation.loss", math.inf)
-        sound = record.outcome == "finished" and math.isfinite(accuracy)
-        return (-accuracy if sound else 1.0, loss if math.isfinite(loss) else math.inf, record.trial or 0)
+    Args:
+        trials: finished tuning runs; one that diverged comes last.
+        metrics: what tuning looks at, each in its own direction.
+    """
+
+    def rank(record: RunRecord) -> tuple[float, ...]:
+        values = [-metric.sign * record.metrics.get(metric.name, math.nan) for metric in metrics]
+        is_sound = record.outcome == "finished" and all(map(math.isfinite, values[:1]))
+        ranks = [value if math.isfinite(value) else math.inf for value in values]
+        return (*ranks, record.trial or 0) if is_sound else (math.inf, *ranks[1:], record.trial or 0)
 
     return dict(min(trials, key=rank).chosen)
 
@@ -163,53 +132,82 @@ def common_seeds(arms: Iterable[ArmResults]) -> tuple[int, ...]:
 
 
 Finder = Callable[[RunSpec], str | None]
+"""A planned run -> the store's name of a run that is it, or stands in for it."""
 
 
-def gather(plan: Plan, store: Store, datasets: Path) -> Results:
+def gather(plan: Plan, store: RunStore, datasets: Path) -> Results:
     """Return the finished runs of a plan.
 
-    A run belongs to a planned cell if its run key is the cell's. Where none is, because the run was trained by other
-    code, other libraries or on another machine, the latest with the same settings, phase, seed and pictures stands in:
-    a report is made from the store as it is. Whether to train again is decided by the run key alone. Crashed runs are
-    found in the same way, for the seeds that have no finished one.
+    A run belongs to a planned one if its run key is that one's, or was so in an older version. Where none is, because
+    the run was trained by other code, other libraries or on another machine, the latest with the same settings, phase,
+    seed and data stands in: a report is made from the store as it is. Whether to train again is decided by the run key
+    alone. Crashed runs are found in the same way, for the seeds that have no finished one.
     """
-    find = _finder(store.finished(), datasets)
-    find_crashed = _finder(store.crashed(plan.study.name), datasets)
+    find = _finder(store.finished(), plan.subject, store, datasets)
+    find_crashed = _finder(store.crashed(plan.study.name), plan.subject, store, datasets)
     return Results(plan, tuple(_gather_arm(arm, store, find, find_crashed) for arm in plan.arms))
 
 
-def _finder(runs: Iterable[FinishedRun], datasets: Path) -> Finder:
+def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, datasets: Path) -> Finder:
     """Return what finds a planned run among these, of which the latest comes first."""
     oldest_first = list(runs)[::-1]
     by_key = {run.run_key: run.run_id for run in oldest_first}
     by_settings = {(run.settings, run.phase, run.seed): run for run in oldest_first}
+    by_name = {(run.study, run.ablation, run.arm, run.phase, run.seed, run.trial): run for run in oldest_first}
+    unkeyed, schema = subject.settings.unkeyed, schema_digest(subject.settings)
 
     def find(spec: RunSpec) -> str | None:
-        identity = identity_of(spec, datasets)
-        if identity and identity.run_key in by_key:
-            return by_key[identity.run_key]
-        run = by_settings.get((settings_digest(spec.config), spec.phase, spec.seed))
-        return run.run_id if run and (identity is None or run.dataset == identity.dataset) else None
+        keys = keys_of(spec, subject, datasets)
+        found = next((by_key[key] for key in keys if key in by_key), None)
+        if found:
+            return found
+        run = by_settings.get((settings_digest(spec.settings, unkeyed), spec.phase, spec.seed))
+        if run is None:
+            trial = "" if spec.trial is None else str(spec.trial)
+            run = by_name.get((spec.study, spec.ablation, spec.arm, spec.phase, spec.seed, trial))
+            if run is None or run.schema == schema or not _agrees(store.records([run.run_id])[0], spec, subject):
+                return None
+        identity = identity_of(spec, subject, datasets)
+        return run.run_id if identity is None or run.dataset == identity.dataset else None
 
     return find
 
 
-def run_key(spec: RunSpec, datasets: Path) -> str | None:
-    """Return the run key of a planned run, or None as long as its pictures are not made."""
-    identity = identity_of(spec, datasets)
+def _agrees(record: RunRecord, spec: RunSpec, subject: Subject) -> bool:
+    """Return whether a run of another day's settings has those of a planned one, so far as both know them."""
+    before, unkeyed = settings_today(record, subject.settings), subject.settings.unkeyed
+    return settings_digest(before, unkeyed, record.identity.start) == settings_digest(spec.settings, unkeyed)
+
+
+def keys_of(spec: RunSpec, subject: Subject, datasets: Path) -> tuple[str, ...]:
+    """Return the run key of a planned run, behind it those that older versions gave it; () while data are not made."""
+    identity = identity_of(spec, subject, datasets)
+    if identity is None:
+        return ()
+    return (identity.run_key, *former_keys(subject, identity))
+
+
+def run_key(spec: RunSpec, subject: Subject, datasets: Path) -> str | None:
+    """Return the run key of a planned run, or None as long as its data are not made."""
+    identity = identity_of(spec, subject, datasets)
     return identity.run_key if identity else None
 
 
-def identity_of(spec: RunSpec, datasets: Path) -> Identity | None:
-    """Return the identity of a planned run, or None as long as its pictures are not made."""
-    fingerprint = read_fingerprint(DatasetSpec.of(spec.config), datasets)
-    return identify(spec.config, spec.seed, fingerprint) if fingerprint else None
+def identity_of(spec: RunSpec, subject: Subject, datasets: Path) -> Identity | None:
+    """Return the identity of a planned run, or None as long as its data are not made."""
+    fingerprint = fingerprint_of(spec.settings, subject, datasets)
+    return None if fingerprint is None else identify(subject, spec.settings, spec.seed, fingerprint)
 
 
-def _gather_arm(arm: PlannedArm, store: Store, find: Finder, find_crashed: Finder) -> ArmResults:
+def fingerprint_of(settings: Mapping[str, Any], subject: Subject, datasets: Path) -> str | None:
+    """Return the fingerprint of a run's data: None while they are not made, "" where the training loads its own."""
+    return subject.fingerprint(subject.read(settings), datasets) if subject.fingerprint else ""
+
+
+def _gather_arm(arm: PlannedArm, store: RunStore, find: Finder, find_crashed: Finder) -> ArmResults:
     trials = _records(arm.tuning_specs(), store, find)
     complete = len(trials) == arm.trials
-    chosen = (choose(trials) if trials else {}) if complete else None
+    chosen = (choose(trials, arm.subject.tuning) if trials else {}) if complete else None
     if chosen is None:
         return ArmResults(arm, trials, chosen, {}, {})
     found = []
@@ -220,6 +218,6 @@ def _gather_arm(arm: PlannedArm, store: Store, find: Finder, find_crashed: Finde
     return ArmResults(arm, trials, chosen, *found)
 
 
-def _records(specs: Iterable[RunSpec], store: Store, find: Finder) -> tuple[RunRecord, ...]:
+def _records(specs: Iterable[RunSpec], store: RunStore, find: Finder) -> tuple[RunRecord, ...]:
     found = [run_id for run_id in map(find, specs) if run_id]
     return tuple(store.records(found))

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from makers import ablation, arm, plan, record
 
-from stn_bench.analysis.caveats import Costs, costs_of, difference, flags, in_short, in_words
-from stn_bench.study.catalogue import Arm
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.analysis.caveats import caveats, difference, in_words
+from stn_bench.analysis.cost import Costs, known_costs, measured_costs
+from stn_bench.settings import override
+from stn_bench.study.spec import Arm
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.layout import flops, parameters
 
 SYMMETRIC = {"model.input_range": "[-1,1]"}

@@ -10,13 +10,15 @@ import pytest
 from makers import FakeStore, ablation, arm, plan, record
 from scipy import stats as scipy_stats
 
+from stn_bench.analysis.analyse import analyse
 from stn_bench.analysis.claims import ClaimSummary
-from stn_bench.analysis.summary import Summary, summarise
+from stn_bench.analysis.summarise import summarise
+from stn_bench.analysis.summary import Summary
 from stn_bench.report.page import render_page
 from stn_bench.report.tables import anchor, claim_table, cost_note, notes, published_note
 from stn_bench.stats import estimate, published_p
-from stn_bench.study.catalogue import Ablation, Claim
 from stn_bench.study.plan import Plan
+from stn_bench.study.spec import Ablation, Claim
 from stn_bench.tracking.results import gather
 
 NOWHERE = Path("nowhere")
@@ -43,7 +45,7 @@ def summary(planned: Plan, values: Values, outcome: str = "finished") -> Summary
         for index, spec in enumerate(one.verdict_specs({}))
         if one.name in values and index < len(next(iter(values[one.name].values())))
     ]
-    return summarise(gather(planned, FakeStore(*runs), NOWHERE))
+    return summarise(analyse(gather(planned, FakeStore(*runs), NOWHERE)))
 
 
 COSTS = {"cost.parameters": 1000.0, "cost.flops": 2e6, "cost.seconds": 3.0, "cost.step_ms": 1.0}
@@ -199,7 +201,7 @@ def costly(flops: float, parameters: float) -> Summary:
         for one in planned.arms
         for spec in one.verdict_specs({})
     ]
-    return summarise(gather(planned, FakeStore(*runs), NOWHERE))
+    return summarise(analyse(gather(planned, FakeStore(*runs), NOWHERE)))
 
 
 @pytest.mark.parametrize(
@@ -226,7 +228,7 @@ def test_an_arm_that_costs_over_five_per_cent_more_is_marked(flops, parameters, 
 def test_the_notes_tell_what_costs_more_and_how_much() -> None:
     found = costly(4.0, 1.2).ablations[0]
     assert cost_note(found) == "† costs over 5 % more than the base: `wide`."
-    flagged = next(note for note in notes(found) if note.startswith("`wide` is flagged"))
+    flagged = next(note for note in notes(found) if note.startswith("Caveats of `wide`: "))
     assert "FLOPs +300 %" in flagged
     assert "parameters +20 %" in flagged
 

@@ -10,8 +10,9 @@ import pytest
 from makers import FakeStore, ablation, arm, plan, record
 from scipy import stats
 
+from stn_bench.analysis.analyse import analyse
 from stn_bench.analysis.confirmation import ConfirmationSummary
-from stn_bench.analysis.summary import summarise
+from stn_bench.analysis.summarise import summarise
 from stn_bench.report.frames import runs_table
 from stn_bench.study.plan import Plan, RunSpec
 from stn_bench.tracking.record import RunRecord
@@ -38,11 +39,11 @@ def results(planned: Plan, wide: Values, base: Values, selected: Values = WIDE) 
 
 def _record(spec: RunSpec, value: float | str) -> RunRecord:
     name = f"{spec.label}-{spec.seed}"
-    return record(spec, name, outcome=value) if isinstance(value, str) else record(spec, name, test_accuracy=value)
+    return record(spec, name, outcome=value) if isinstance(value, str) else record(spec, name, test_accuracy=value, test_loss=value)
 
 
 def confirmation(found: Results) -> ConfirmationSummary | None:
-    return summarise(found).ablations[0].confirmation
+    return summarise(analyse(found)).ablations[0].confirmation
 
 
 def confirmed(wide: Values, base: Values, selected: Values = WIDE, **rest: Any) -> ConfirmationSummary:
@@ -64,9 +65,9 @@ def test_both_numbers_stand_beside_each_other() -> None:
 
 def test_fresh_seeds_change_nothing_in_the_verdict() -> None:
     planned = study()
-    without = summarise(results(planned, (), ())).ablations[0]
+    without = summarise(analyse(results(planned, (), ()))).ablations[0]
     assert without.confirmation is None
-    assert summarise(results(planned, (0.1, 0.2, 0.1), (0.9, 0.9, 0.9))).ablations[0].arms == without.arms
+    assert summarise(analyse(results(planned, (0.1, 0.2, 0.1), (0.9, 0.9, 0.9)))).ablations[0].arms == without.arms
 
 
 @pytest.mark.parametrize(
@@ -93,7 +94,7 @@ def test_what_was_equivalent_must_lie_within_the_margin_again(wide: Values, agre
 
 
 def test_wins_are_counted_the_way_that_is_better() -> None:
-    assert confirmed((0.75, 0.77, 0.79), (0.70, 0.71, 0.72), direction="minimize", selected=(0.5, 0.5, 0.5)).wins == 0
+    assert confirmed((0.75, 0.77, 0.79), (0.70, 0.71, 0.72), metric="test.loss", selected=(0.5, 0.5, 0.5)).wins == 0
 
 
 @pytest.mark.parametrize(("outcome", "told"), [("diverged", "diverged"), ("crashed", "crashed")])

@@ -12,15 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from makers import FakeStore, ablation, arm, plan, record
 
-from stn_bench.analysis.looks import (
-    confirming_runs,
-    confirming_seeds,
-    planned_runs,
-    planned_seeds,
-    selected_arm,
-    wanted_seeds,
-)
-from stn_bench.analysis.verdicts import verdicts
+from stn_bench.analysis.analyse import analyse
 from stn_bench.study.plan import Plan
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import Results, gather
@@ -60,12 +52,12 @@ def _record(spec: Any, outcome: float | str) -> RunRecord:
     name = f"{spec.label}-{spec.seed}"
     if isinstance(outcome, str):
         return record(spec, name, outcome=outcome)
-    return record(spec, name, test_accuracy=outcome)
+    return record(spec, name, test_accuracy=outcome, test_loss=outcome)
 
 
 def counts(planned: Plan, outcomes: Mapping[str, Sequence[Outcome]]) -> dict[str, int]:
     """Return label of the arm -> on how many seeds it is wanted."""
-    wanted = wanted_seeds(results(planned, outcomes))
+    wanted = analyse(results(planned, outcomes)).wanted_seeds
     assert all(seeds == SEEDS[: len(seeds)] for seeds in wanted.values())
     return {label: len(seeds) for label, seeds in wanted.items()}
 
@@ -160,7 +152,7 @@ def test_a_failure_before_the_end_of_a_round_leaves_the_round_as_it_is() -> None
 
 def test_a_later_failure_of_the_base_does_not_undo_what_an_early_look_decided() -> None:
     begun = {**trained(2, wide=OPEN), "depth/slim": WORSE[:3], "base": (*BASE[:4], "diverged")}
-    found = verdicts(results(two_arms(), begun))["depth"]
+    found = analyse(results(two_arms(), begun)).verdicts["depth"]
     assert (found["slim"].word, found["slim"].judgement.look) == ("worse", 1)
     assert (found["wide"].word, found["wide"].reason) == ("invalid", "1 of 5 seeds of `base` failed")
 
@@ -184,7 +176,7 @@ def test_an_arm_without_a_choice_holds_up_nobody() -> None:
     ]
     trials = [record(one.tuning_specs()[0], f"t-{one.label}") for one in tuned]
     found = gather(planned, FakeStore(*trials, *runs), NO_FOLDER)
-    assert {label: len(seeds) for label, seeds in wanted_seeds(found).items()} == {
+    assert {label: len(seeds) for label, seeds in analyse(found).wanted_seeds.items()} == {
         "base": 5,
         "depth/wide": 5,
         "depth/slim": 3,
@@ -229,7 +221,7 @@ def to_the_end(whole: Results, portion: Callable[[Cells], Cells]) -> Seeds:
     """
     seeds: Seeds = {one.arm.label: set() for one in whole.arms}
     while True:
-        wanted = wanted_seeds(_so_far(whole, seeds))
+        wanted = analyse(_so_far(whole, seeds)).wanted_seeds
         missing = [(label, seed) for label, some in wanted.items() for seed in some if seed not in seeds[label]]
         if not missing:
             return seeds
@@ -259,27 +251,26 @@ def test_however_often_it_is_stopped_a_study_ends_with_the_same_seeds(data: st.D
 
 
 def test_planned_runs_are_those_wanted() -> None:
-    begun = results(two_arms(), trained(1, wide=OPEN, slim=WORSE))
-    assert planned_seeds(begun) == {"base": 5, "depth/wide": 5, "depth/slim": 3}
-    assert (planned_runs(begun), begun.finished) == (13, 9)
+    begun = analyse(results(two_arms(), trained(1, wide=OPEN, slim=WORSE)))
+    assert begun.planned_seeds == {"base": 5, "depth/wide": 5, "depth/slim": 3}
+    assert (begun.planned_runs, begun.results.finished, begun.missing_runs) == (13, 9, 4)
 
 
 def test_runs_beyond_a_stop_count_as_planned() -> None:
     """They were trained before the study had looks."""
-    begun = results(two_arms(), trained(2, wide=WORSE, slim=WORSE))
-    assert (planned_runs(begun), begun.finished) == (15, 15)
+    begun = analyse(results(two_arms(), trained(2, wide=WORSE, slim=WORSE)))
+    assert (begun.planned_runs, begun.results.finished, begun.missing_runs) == (15, 15, 0)
 
 
 def test_tuning_trials_are_planned_too() -> None:
-    assert planned_runs(results(two_arms(trials=2), {})) == 3 * (2 + 3)
+    assert analyse(results(two_arms(trials=2), {})).planned_runs == 3 * (2 + 3)
 
 
 # The best arm ----------------------------------------------------------------------------------------------------
 
 
 def selected(planned: Plan, outcomes: Mapping[str, Sequence[Outcome]]) -> str | None:
-    found = results(planned, outcomes)
-    return selected_arm(planned.ablations[0], found, verdicts(found)["depth"])
+    return analyse(results(planned, outcomes)).selected.get("depth")
 
 
 def confirmable(**rest: Any) -> Plan:
@@ -303,7 +294,7 @@ def test_where_the_base_is_best_the_second_is_selected() -> None:
 
 
 def test_the_best_of_a_loss_is_the_lowest() -> None:
-    assert selected(confirmable(direction="minimize"), trained(1, wide=WORSE, slim=OPEN)) == "wide"
+    assert selected(confirmable(metric="test.loss"), trained(1, wide=WORSE, slim=OPEN)) == "wide"
 
 
 def test_an_invalid_arm_is_never_selected() -> None:
@@ -332,10 +323,10 @@ def test_nothing_is_selected_while_an_arm_is_open() -> None:
 
 
 def test_the_selected_arm_and_its_base_are_confirmed() -> None:
-    found = results(confirmable(), trained(1, wide=BETTER, slim=OPEN))
-    assert confirming_seeds(found) == {"base": (101, 102), "depth/wide": (101, 102)}
-    assert confirming_runs(found) == 4
+    found = analyse(results(confirmable(), trained(1, wide=BETTER, slim=OPEN)))
+    assert found.confirming_seeds == {"base": (101, 102), "depth/wide": (101, 102)}
+    assert found.confirming_runs == 4
 
 
 def test_a_study_without_fresh_seeds_confirms_nothing() -> None:
-    assert confirming_runs(results(confirmable(confirm=()), trained(1, wide=BETTER, slim=OPEN))) == 0
+    assert analyse(results(confirmable(confirm=()), trained(1, wide=BETTER, slim=OPEN))).confirming_runs == 0

@@ -8,23 +8,23 @@ import pytest
 from makers import FakeStore, ablation, arm, plan, record
 from scipy import stats
 
-from stn_bench.analysis.power import ASSUMED_ACCURACY, ASSUMED_SD, Reach, reaches
+from stn_bench.analysis.power import ASSUMED_MEAN, ASSUMED_SD, Power, powers
 from stn_bench.study.plan import Plan
 from stn_bench.tracking.results import gather
 
 ARMS = [arm(f"d{number}", {"model.dropout": number / 10}) for number in range(3, 10)]
 
 
-def asked(count: int, accuracies: tuple[float, ...] = (), **rest: Any) -> Reach:
-    """Return the reach of a question with so many arms, of whose base some seeds are trained."""
+def asked(count: int, accuracies: tuple[float, ...] = (), **rest: Any) -> Power:
+    """Return the power of a question with so many arms, of whose base some seeds are trained."""
     planned = plan(ablation(*ARMS[:count]), **rest)
-    return reached(planned, accuracies)[0]
+    return of_questions(planned, accuracies)[0]
 
 
-def reached(planned: Plan, accuracies: tuple[float, ...] = ()) -> tuple[Reach, ...]:
+def of_questions(planned: Plan, accuracies: tuple[float, ...] = ()) -> tuple[Power, ...]:
     specs = planned.arms[0].verdict_specs({})
     made = [record(spec, f"r{spec.seed}", test_accuracy=value) for spec, value in zip(specs, accuracies, strict=False)]
-    return reaches(gather(planned, FakeStore(*made), Path("nowhere")))
+    return powers(gather(planned, FakeStore(*made), Path("nowhere")))
 
 
 def test_two_arms_on_five_seeds_show_what_the_table_of_the_t_test_says() -> None:
@@ -43,7 +43,7 @@ def test_more_seeds_show_smaller_differences() -> None:
     assert found == sorted(found, reverse=True)  # type: ignore[type-var]
 
 
-def test_looks_cost_some_reach_and_the_first_one_shows_less() -> None:
+def test_looks_cost_some_power_and_the_first_one_shows_less() -> None:
     seeds = (1, 2, 3, 4, 5)
     once, twice = asked(2, seeds=seeds), asked(2, seeds=seeds, looks=(3, 5))
     assert once.smallest_at_first is None
@@ -52,44 +52,44 @@ def test_looks_cost_some_reach_and_the_first_one_shows_less() -> None:
 
 def test_a_family_of_the_whole_study_shows_less() -> None:
     questions = (ablation(*ARMS[:2]), ablation(*ARMS[2:5], name="other"))
-    narrow, wide = (reached(plan(*questions, family=family))[0].smallest for family in ("question", "study"))
+    narrow, wide = (of_questions(plan(*questions, family=family))[0].smallest for family in ("question", "study"))
     assert narrow < wide  # type: ignore[operator]
 
 
 def test_without_runs_the_spread_is_assumed() -> None:
-    reach = asked(1)
-    assert (reach.sd, reach.accuracy) == (ASSUMED_SD, ASSUMED_ACCURACY)
+    power = asked(1)
+    assert (power.sd, power.mean) == (ASSUMED_SD, ASSUMED_MEAN)
 
 
 def test_three_runs_of_the_base_tell_its_spread_and_accuracy() -> None:
-    reach = asked(1, (0.90, 0.91, 0.95))
-    assert reach.sd is not None
-    assert (reach.sd.value, reach.sd.source) == (pytest.approx(0.0264575), "3 runs of base")
-    assert reach.smallest == pytest.approx(asked(1).smallest * 2.64575, rel=1e-4)  # type: ignore[operator]
-    assert reach.accuracy is not None
-    assert (reach.accuracy.value, reach.accuracy.source) == (pytest.approx(0.92), "3 runs of base")
+    power = asked(1, (0.90, 0.91, 0.95))
+    assert power.sd is not None
+    assert (power.sd.value, power.sd.source) == (pytest.approx(0.0264575), "3 runs of base")
+    assert power.smallest == pytest.approx(asked(1).smallest * 2.64575, rel=1e-4)  # type: ignore[operator]
+    assert power.mean is not None
+    assert (power.mean.value, power.mean.source) == (pytest.approx(0.92), "3 runs of base")
 
 
 def test_two_runs_tell_an_accuracy_and_no_spread() -> None:
-    reach = asked(1, (0.90, 0.92))
-    assert reach.sd == ASSUMED_SD
-    assert reach.accuracy is not None
-    assert (reach.accuracy.value, reach.accuracy.source) == (pytest.approx(0.91), "2 runs of base")
+    power = asked(1, (0.90, 0.92))
+    assert power.sd == ASSUMED_SD
+    assert power.mean is not None
+    assert (power.mean.value, power.mean.source) == (pytest.approx(0.91), "2 runs of base")
 
 
 def test_ten_thousand_pictures_leave_thirty_hundredths_of_a_point() -> None:
-    reach = asked(1, base={"data.count": 20_000, "data.test": 10_000})
-    assert reach.picture_error == pytest.approx(0.0030)
+    power = asked(1, base={"data.count": 20_000, "data.test": 10_000})
+    assert power.example_error == pytest.approx(0.0030)
 
 
 def test_a_metric_of_the_validation_pictures_counts_those() -> None:
-    reach = asked(1, metric="best.validation.accuracy", base={"data.validation": 250})
-    assert (reach.pictures, reach.picture_error) == (250, pytest.approx(math.sqrt(0.9 * 0.1 / 250)))
+    power = asked(1, metric="best.validation.accuracy", base={"data.validation": 250})
+    assert (power.examples, power.example_error) == (250, pytest.approx(math.sqrt(0.9 * 0.1 / 250)))
 
 
 def test_of_a_loss_nothing_is_assumed() -> None:
-    reach = asked(1, metric="test.loss", direction="minimize")
-    assert (reach.sd, reach.smallest, reach.picture_error) == (None, None, None)
+    power = asked(1, metric="test.loss")
+    assert (power.sd, power.smallest, power.example_error) == (None, None, None)
 
 
 def test_fewer_than_three_seeds_show_nothing() -> None:

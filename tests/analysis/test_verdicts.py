@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from makers import ablation, arm, plan, record
 
-from stn_bench.analysis.looks import wanted_seeds
+from stn_bench.analysis.analyse import analyse
 from stn_bench.analysis.verdicts import failed_seeds, unfair_reason, verdicts
-from stn_bench.study.catalogue import Arm, Range
+from stn_bench.study.spec import Arm, Range
 from stn_bench.study.plan import Plan, PlannedArm
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import ArmResults, Results
@@ -44,7 +44,7 @@ def outcome(
 
 
 def _run(spec: Any, name: str, value: float, diverged: bool) -> RunRecord:
-    return record(spec, name, outcome="diverged") if diverged else record(spec, name, test_accuracy=value)
+    return record(spec, name, outcome="diverged") if diverged else record(spec, name, test_accuracy=value, test_loss=value)
 
 
 def results(planned: Plan, values: Mapping[str, Any]) -> Results:
@@ -62,7 +62,7 @@ def words(found: Results) -> dict[str, str]:
 
 def wanted(found: Results) -> dict[str, int]:
     """Return name of the arm -> how many of its seeds are wanted; they must be the first."""
-    seeds = wanted_seeds(found)
+    seeds = analyse(found).wanted_seeds
     assert all(some == found.plan.study.seeds[: len(some)] for some in seeds.values())
     return {label.rpartition("/")[2]: len(some) for label, some in seeds.items()}
 
@@ -77,7 +77,7 @@ def test_sound_arms_get_the_words_of_their_numbers() -> None:
 
 
 def test_a_metric_to_minimise_turns_better_and_worse_over() -> None:
-    planned = looking(NARROW, looks=(), direction="minimize")
+    planned = looking(NARROW, looks=(), metric="test.loss")
     assert words(results(planned, {"base": BASE, "narrow": CLEAR})) == {"narrow": "worse"}
 
 
@@ -110,7 +110,7 @@ def test_settings_that_go_together_are_one_factor() -> None:
 def test_a_width_that_is_matched_to_the_bases_flops_is_no_second_factor() -> None:
     matched = arm("none", {"model.transformer.kind": "none"}, match="flops")
     planned = plan(ablation(matched), seeds=(1, 2, 3, 4, 5, 6))
-    assert "model.width" in planned.ablations[0].arms[0][1].changes
+    assert "model.width" in planned.questions[0].arms["none"].changes
     assert words(results(planned, {"base": BASE, "none": CLEAR})) == {"none": "better"}
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from makers import ABLATION, STUDY, make_root, write
 
-from stn_bench.study.catalogue import Catalogue, Range, bundled_root, load
+from stn_bench.study.catalogue import Catalogue, bundled_root, load
+from stn_bench.study.spec import Range
 from stn_bench.study.plan import make_plan
 from stn_bench.system.errors import CatalogueError
 
@@ -32,7 +33,7 @@ def test_committed_ablation_asks_a_question_with_arms(name: str) -> None:
 @pytest.mark.parametrize("name", COMMITTED.names("studies"))
 def test_committed_study_can_be_planned(name: str) -> None:
     planned = make_plan(*load(bundled_root(), name))
-    assert planned.cells() > 0
+    assert planned.jobs() > 0
 
 
 def test_quickstart_is_among_the_committed_studies() -> None:
@@ -259,7 +260,7 @@ def test_claims_must_be_a_list_of_tables(tmp_path: Path) -> None:
 def test_a_study_may_keep_some_arms_of_an_ablation(tmp_path: Path) -> None:
     wider = ABLATION + '[arms.wide]\nset = { "model.width" = 2.0 }\n' + CLAIM
     make_root(tmp_path, study=STUDY + 'arms = { depth = ["wide"] }\n', ablation=wider)
-    _, (kept,) = load(tmp_path, "small")
+    _, (kept,), _ = load(tmp_path, "small")
     assert [arm.name for arm in kept.arms] == ["wide"]
     assert kept.claims == (), "a claim about an arm that was left out is not asked"
 
@@ -278,8 +279,9 @@ def test_an_arm_that_cannot_be_kept_is_refused(tmp_path: Path, arms: str, messag
 
 
 def test_an_arm_cannot_be_matched_and_set_its_width(tmp_path: Path) -> None:
-    with pytest.raises(CatalogueError, match=r"`match` finds `model.width`, so the arm must not set it too"):
-        read_ablation(tmp_path, ABLATION + 'match = "flops"\n')
+    root = make_root(tmp_path, ablation=ABLATION + 'match = "flops"\n')
+    with pytest.raises(CatalogueError, match=r"\[arms.narrow\]: `match` finds `model.width`, so the arm must not set"):
+        make_plan(*load(root, "small"))
 
 
 PARENT = (

@@ -6,10 +6,11 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import LEARNING_RATE, ablation, arm, plan
+from makers import LEARNING_RATE, STN, ablation, arm, plan
 
-from stn_bench.study.catalogue import Range, Tuning
-from stn_bench.study.plan import Plan, PlannedArm, draw
+from stn_bench.study.plan import Plan, PlannedArm
+from stn_bench.study.search_space import draw
+from stn_bench.study.spec import Range, Tuning
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.layout import flops
 from stn_bench.system.errors import CatalogueError, ConfigError
@@ -23,13 +24,13 @@ def find(planned: Plan, label: str) -> PlannedArm:
 
 
 def rates(one: PlannedArm) -> list[float]:
-    return [spec.config.optimizer.learning_rate for spec in one.tuning_specs()]
+    return [spec.settings["optimizer.learning_rate"] for spec in one.tuning_specs()]
 
 
 def test_base_is_planned_once_for_all_ablations() -> None:
     planned = plan(ablation(WIDE), ablation(NARROW, name="other"))
     assert [one.label for one in planned.arms] == ["base", "depth/wide", "other/narrow"]
-    assert planned.ablations[0].base is planned.ablations[1].base
+    assert planned.questions[0].base is planned.questions[1].base
 
 
 def test_an_ablation_with_its_own_base_trains_that_too() -> None:
@@ -46,12 +47,13 @@ def test_a_base_that_repeats_the_studys_is_shared() -> None:
 def test_arms_that_are_equal_across_ablations_are_planned_once() -> None:
     planned = plan(ablation(WIDE), ablation(arm("broad", {"model.width": 2.0}), name="other"))
     assert [one.label for one in planned.arms] == ["base", "depth/wide"]
-    (written, trained), *_ = planned.ablations[1].arms
-    assert (written.name, trained.label) == ("broad", "depth/wide")
+    other = planned.questions[1]
+    assert (list(other.arms), other.arms["broad"].label) == (["base", "broad"], "depth/wide")
+    assert other.written("broad").set == {"model.width": 2.0}
 
 
 def test_cells_counts_trials_and_seeds_of_every_arm() -> None:
-    assert plan(ablation(WIDE, NARROW), trials=4).cells() == 3 * (4 + 3)
+    assert plan(ablation(WIDE, NARROW), trials=4).jobs() == 3 * (4 + 3)
 
 
 def test_arm_equal_to_the_base_is_refused() -> None:
@@ -79,7 +81,7 @@ def test_arm_that_sets_what_is_searched_is_refused() -> None:
 def test_an_arm_kept_as_written_may_set_what_is_searched() -> None:
     planned = find(plan(ablation(arm("fast", {"optimizer.learning_rate": 0.1}, tuned=False)), trials=2), "depth/fast")
     assert (planned.trials, planned.tuning_specs()) == (0, ())
-    assert {spec.config.optimizer.learning_rate for spec in planned.verdict_specs({})} == {0.1}
+    assert {spec.settings["optimizer.learning_rate"] for spec in planned.verdict_specs({})} == {0.1}
 
 
 def test_an_arm_kept_as_written_differs_from_the_tuned_base() -> None:
@@ -112,12 +114,14 @@ def test_override_that_is_unknown_says_where_it_came_from() -> None:
 def test_verdict_specs_are_one_a_seed_with_the_chosen_values() -> None:
     specs = find(plan(ablation(WIDE), trials=2), "depth/wide").verdict_specs({"optimizer.learning_rate": 0.02})
     assert [(spec.seed, spec.trial, spec.phase) for spec in specs] == [(s, None, "verdict") for s in (1, 2, 3)]
-    assert {(spec.config.optimizer.learning_rate, spec.config.model.width) for spec in specs} == {(0.02, 2.0)}
+    assert {(spec.settings["optimizer.learning_rate"], spec.settings["model.width"]) for spec in specs} == {
+        (0.02, 2.0)
+    }
 
 
 def test_specs_are_resolved() -> None:
     spec = find(plan(ablation(WIDE)), "base").verdict_specs({})[0]
-    assert spec.config == Config().resolved()
+    assert spec.settings == Config().resolved().flat()
 
 
 def test_every_arm_tries_the_same_points() -> None:
@@ -129,16 +133,16 @@ def test_an_arms_own_search_leaves_the_shared_points_as_they_were() -> None:
     own = {"data.pad": Range(low=0.0, high=1.0)}  # sorts before the shared path
     planned = plan(ablation(arm("wide", {"model.width": 2.0}, search=own)), trials=5)
     assert rates(find(planned, "depth/wide")) == rates(find(planned, "base"))
-    assert len({spec.config.data.pad for spec in find(planned, "depth/wide").tuning_specs()}) == 5
+    assert len({spec.settings["data.pad"] for spec in find(planned, "depth/wide").tuning_specs()}) == 5
 
 
 def test_more_trials_begin_with_the_same_points() -> None:
-    assert draw(LEARNING_RATE, 3, 7) == draw(LEARNING_RATE, 8, 7)[:3]
+    assert draw(LEARNING_RATE, 3, 7, Config) == draw(LEARNING_RATE, 8, 7, Config)[:3]
 
 
 def test_two_tuning_seeds_differ_and_the_same_agrees() -> None:
-    assert draw(LEARNING_RATE, 4, 7) == draw(LEARNING_RATE, 4, 7)
-    assert draw(LEARNING_RATE, 4, 7) != draw(LEARNING_RATE, 4, 8)
+    assert draw(LEARNING_RATE, 4, 7, Config) == draw(LEARNING_RATE, 4, 7, Config)
+    assert draw(LEARNING_RATE, 4, 7, Config) != draw(LEARNING_RATE, 4, 8, Config)
 
 
 @given(st.floats(1e-6, 1.0), st.floats(1e-6, 1.0), st.integers(0, 100), st.booleans())
@@ -146,29 +150,29 @@ def test_points_lie_within_their_range(one: float, other: float, seed: int, log:
     if one == other:
         return
     low, high = sorted((one, other))
-    for point in draw({"optimizer.learning_rate": Range(low=low, high=high, log=log)}, 5, seed):
+    for point in draw({"optimizer.learning_rate": Range(low=low, high=high, log=log)}, 5, seed, Config):
         assert low <= point["optimizer.learning_rate"] <= high
 
 
 def test_log_scale_gives_each_decade_its_share() -> None:
-    exponents = sorted(math.log10(point["optimizer.learning_rate"]) for point in draw(LEARNING_RATE, 30, 3))
+    exponents = sorted(math.log10(point["optimizer.learning_rate"]) for point in draw(LEARNING_RATE, 30, 3, Config))
     assert [sum(floor <= e < floor + 1 for e in exponents) for floor in (-4, -3, -2)] == pytest.approx([10] * 3, abs=1)
     assert max(after - before for before, after in pairwise(exponents)) < 3 * 3 / 30
 
 
 def test_linear_scale_is_even() -> None:
-    points = [point["model.dropout"] for point in draw(DROPOUT, 32, 3)]
+    points = [point["model.dropout"] for point in draw(DROPOUT, 32, 3, Config)]
     assert sum(points) / 32 == pytest.approx(0.25, abs=0.02)
 
 
 def test_whole_settings_get_whole_numbers() -> None:
-    points = draw({"train.epochs": Range(low=2, high=9)}, 20, 0)
+    points = draw({"train.epochs": Range(low=2, high=9)}, 20, 0, Config)
     assert {type(point["train.epochs"]) for point in points} == {int}
     assert {point["train.epochs"] for point in points} <= set(range(2, 10))
 
 
 def test_choices_are_each_tried_as_they_are() -> None:
-    points = draw({"optimizer.name": Range(choices=("adam", "sgd"))}, 8, 0)
+    points = draw({"optimizer.name": Range(choices=("adam", "sgd"))}, 8, 0, Config)
     assert sorted(point["optimizer.name"] for point in points) == ["adam"] * 4 + ["sgd"] * 4
 
 
@@ -185,7 +189,7 @@ def test_digest_does_not_depend_on_the_order_of_keys() -> None:
         {"seeds": (1, 2)},
         {"margin": 0.1},
         {"metric": "test.loss"},
-        {"direction": "minimize"},
+        {"metric": "test.last_accuracy"},
         {"trials": 2},
         {"overrides": {"train.epochs": 3}},
     ],
@@ -200,12 +204,13 @@ def test_digest_changes_with_an_arm() -> None:
 
 def test_a_matched_arm_gets_the_width_that_costs_what_the_base_costs() -> None:
     planned = plan(ablation(arm("plain", {"model.transformer.kind": "none"}, match="flops")))
-    ((written, trained),) = planned.ablations[0].arms
-    assert trained.config.model.width > 1
-    assert (
-        written.set == trained.changes == {"model.transformer.kind": "none", "model.width": trained.config.model.width}
-    )
-    assert flops(trained.config) == pytest.approx(flops(planned.ablations[0].base.config), rel=0.03)
+    (question,) = planned.questions
+    written, trained = question.written("plain"), question.arms["plain"]
+    width = trained.settings["model.width"]
+    assert width > 1
+    assert written.set == trained.changes == {"model.transformer.kind": "none", "model.width": width}
+    assert (trained.matched, question.moved("plain")) == ({"model.width": width}, ("model.transformer.kind",))
+    assert flops(trained.config) == pytest.approx(flops(question.base.config), rel=0.03)
 
 
 def test_an_arm_that_cannot_be_matched_is_refused() -> None:
@@ -223,15 +228,15 @@ def test_tuning_may_be_for_some_ablations_only() -> None:
         "other/base": 2,
         "other/narrow": 2,
     }
-    assert planned.cells() == 4 * 3 + 2 * 2
+    assert planned.jobs() == 4 * 3 + 2 * 2
 
 
 def test_tuned_bases_are_shared_between_ablations() -> None:
     ablations = (ablation(WIDE), ablation(NARROW, name="other"), ablation(WIDE, name="third"))
     tuning = Tuning(trials=2, search=LEARNING_RATE, ablations=("other", "third"))
     planned = plan(*ablations, tuning=tuning)
-    assert planned.ablations[1].base is planned.ablations[2].base
-    assert planned.ablations[0].base is not planned.ablations[1].base
+    assert planned.questions[1].base is planned.questions[2].base
+    assert planned.questions[0].base is not planned.questions[1].base
 
 
 def test_an_arm_with_settings_to_search_needs_tuning() -> None:

@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from makers import ablation, arm, plan
+from makers import STN, ablation, arm, plan
 
-from stn_bench.study.catalogue import Catalogue, Claim
-from stn_bench.study.plan import Plan
+from stn_bench.study.catalogue import Catalogue, load
+from stn_bench.study.plan import Deviation, Plan, Preregistration, make_plan
 from stn_bench.study.preregistration import (
-    Deviation,
-    FrozenPlan,
-    check_frozen,
-    freeze,
-    frozen_path,
-    read_frozen,
+    changes_since,
+    check_preregistration,
+    preregister,
+    preregistration_path,
+    read_preregistration,
     terms_of,
-    with_frozen,
-    write_frozen,
+    with_preregistration,
+    write_preregistration,
 )
-from stn_bench.system.errors import PlanError
+from stn_bench.study.spec import Claim
+from stn_bench.system.errors import CatalogueError, PlanError
 
 WIDE, NARROW = arm("wide", {"model.width": 2.0}), arm("narrow", {"model.width": 0.5})
 CLAIM = Claim(says="Wide is better", asked="wide against the base", arm="wide")
@@ -36,15 +36,15 @@ def small(**rest: Any) -> Plan:
 
 
 def changes(before: Plan, after: Plan) -> list[str]:
-    return freeze(before).changes(after)
+    return changes_since(preregister(before), after)
 
 
-def under(frozen: FrozenPlan, planned: Plan) -> Plan:
-    return dataclasses.replace(planned, frozen=frozen)
+def under(fixed: Preregistration, planned: Plan) -> Plan:
+    return dataclasses.replace(planned, preregistration=fixed)
 
 
 def test_what_is_frozen_holds_the_hypotheses_and_the_rules() -> None:
-    terms = freeze(small(trials=2)).terms
+    terms = preregister(small(trials=2)).terms
     assert {"metric", "direction", "margin", "seeds", "looks", "confirm", "correction", "max_failed"} <= terms.keys()
     assert terms["questions"]["depth"]["question"] == "Does depth matter?"
     assert terms["questions"]["depth"]["arms"]["wide"]["changes"] == {"model.width": 2.0}
@@ -64,8 +64,7 @@ def test_the_plan_itself_is_no_change() -> None:
     ("change", "line"),
     [
         ({"margin": 0.01}, "margin: was 0.005, is 0.01"),
-        ({"metric": "test.loss"}, "metric: was test.accuracy, is test.loss"),
-        ({"direction": "minimize"}, "direction: was maximize, is minimize"),
+        ({"metric": "test.last_accuracy"}, "metric: was test.accuracy, is test.last_accuracy"),
         ({"max_failed": 1}, "max_failed: was 0, is 1"),
         ({"family": "study"}, "correction family: was question, is study"),
         ({"confirm": (7, 8, 9)}, "confirm: was none, is 7, 8, 9"),
@@ -75,6 +74,21 @@ def test_the_plan_itself_is_no_change() -> None:
 )
 def test_a_change_is_named_with_what_it_was_and_is(change: dict[str, Any], line: str) -> None:
     assert changes(small(), small(**change)) == [line]
+
+
+def test_another_metric_brings_its_direction() -> None:
+    assert changes(small(), small(metric="test.loss")) == [
+        "metric: was test.accuracy, is test.loss",
+        "direction: was maximize, is minimize",
+    ]
+
+
+def test_another_direction_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a metric that the subject does not declare, the study says which way it is better."""
+    free = dataclasses.replace(STN, metrics=())
+    monkeypatch.setattr("makers.find_subject", lambda name: free)
+    own = {"metric": "my.score"}
+    assert changes(small(**own), small(**own, direction="minimize")) == ["direction: was maximize, is minimize"]
 
 
 def test_more_seeds_are_a_change_of_seeds_and_of_looks() -> None:
@@ -119,12 +133,12 @@ def test_a_setting_that_differs_in_one_question_names_it() -> None:
 
 
 def test_a_setting_younger_than_the_plan_had_its_default() -> None:
-    frozen = freeze(small())
-    older = json.loads(json.dumps(frozen.terms))
+    fixed = preregister(small())
+    older = json.loads(json.dumps(fixed.terms))
     del older["settings"]["model.dropout"]
-    older = frozen.model_copy(update={"terms": older})
-    assert older.changes(small()) == []
-    assert older.changes(small(base={"model.dropout": 0.5})) == ["model.dropout: was 0.2, is 0.5"]
+    older = fixed.model_copy(update={"terms": older})
+    assert changes_since(older, small()) == []
+    assert changes_since(older, small(base={"model.dropout": 0.5})) == ["model.dropout: was 0.2, is 0.5"]
 
 
 def test_title_and_scope_may_change() -> None:
@@ -135,65 +149,65 @@ def test_title_and_scope_may_change() -> None:
 
 
 def test_a_frozen_plan_keeps_its_date_and_digest() -> None:
-    frozen = freeze(small())
-    assert freeze(under(frozen, small())) == frozen
-    assert frozen.digest == small().digest
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", frozen.date)
+    fixed = preregister(small())
+    assert preregister(under(fixed, small())) == fixed
+    assert fixed.digest == small().digest
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00", fixed.date)
 
 
 def test_what_was_not_frozen_or_has_not_changed_may_run() -> None:
-    check_frozen(small())
-    check_frozen(under(freeze(small()), small()))
+    check_preregistration(small())
+    check_preregistration(under(preregister(small()), small()))
 
 
 def test_a_changed_plan_is_refused() -> None:
-    changed = under(freeze(small()), small(margin=0.01))
+    changed = under(preregister(small()), small(margin=0.01))
     with pytest.raises(PlanError, match=r"`small` is not the plan that was frozen .*: margin: was 0\.005, is 0\.01\n"):
-        check_frozen(changed)
+        check_preregistration(changed)
     with pytest.raises(PlanError, match=r"has changed since: margin: was 0\.005, is 0\.01\n.*--because"):
-        freeze(changed)
+        preregister(changed)
 
 
 def test_a_refusal_counts_what_it_does_not_name() -> None:
     settings = {"train.epochs": 3, "train.batch_size": 8, "model.dropout": 0.5, "model.width": 0.5, "data.seed": 1}
     with pytest.raises(PlanError, match="; and 2 more\n") as caught:
-        check_frozen(under(freeze(small()), small(overrides=settings)))
+        check_preregistration(under(preregister(small()), small(overrides=settings)))
     assert len(str(caught.value).splitlines()) == 2
 
 
 def test_a_declared_change_may_run_and_stays_on_record() -> None:
     before, after = small(), small(margin=0.01)
-    frozen = freeze(under(freeze(before), after), "a margin of half a point was too fine")
-    check_frozen(under(frozen, after))
-    (deviation,) = frozen.deviations
+    fixed = preregister(under(preregister(before), after), "a margin of half a point was too fine")
+    check_preregistration(under(fixed, after))
+    (deviation,) = fixed.deviations
     assert deviation == Deviation(
         date=deviation.date,
         because="a margin of half a point was too fine",
         changes=("margin: was 0.005, is 0.01",),
         digest=after.digest,
     )
-    assert (frozen.digest, frozen.terms) == (before.digest, terms_of(after))
+    assert (fixed.digest, fixed.terms) == (before.digest, terms_of(after))
 
 
 def test_going_back_is_a_change_too() -> None:
-    frozen = freeze(under(freeze(small()), small(margin=0.01)), "finer")
+    fixed = preregister(under(preregister(small()), small(margin=0.01)), "finer")
     with pytest.raises(PlanError, match=r"margin: was 0\.01, is 0\.005"):
-        check_frozen(under(frozen, small()))
-    assert len(freeze(under(frozen, small()), "back again").deviations) == 2
+        check_preregistration(under(fixed, small()))
+    assert len(preregister(under(fixed, small()), "back again").deviations) == 2
 
 
 def test_a_reason_is_one_line_and_an_empty_one_is_none() -> None:
-    changed = under(freeze(small()), small(margin=0.01))
-    assert freeze(changed, " too\n  fine ").deviations[0].because == "too fine"
+    changed = under(preregister(small()), small(margin=0.01))
+    assert preregister(changed, " too\n  fine ").deviations[0].because == "too fine"
     with pytest.raises(PlanError, match="has changed since"):
-        freeze(changed, "  ")
+        preregister(changed, "  ")
 
 
 def test_a_reason_without_a_change_is_refused() -> None:
     with pytest.raises(PlanError, match="has none yet"):
-        freeze(small(), "why not")
+        preregister(small(), "why not")
     with pytest.raises(PlanError, match="has nothing to declare"):
-        freeze(under(freeze(small()), small()), "why not")
+        preregister(under(preregister(small()), small()), "why not")
 
 
 # The file ----------------------------------------------------------------------------------------------------------
@@ -202,23 +216,23 @@ def test_a_reason_without_a_change_is_refused() -> None:
 @given(st.text(max_size=40).filter(str.strip))
 @settings(max_examples=20, deadline=None)
 def test_what_is_written_is_read(because: str) -> None:
-    frozen = freeze(under(freeze(small()), small(margin=0.01)), because)
+    fixed = preregister(under(preregister(small()), small(margin=0.01)), because)
     with tempfile.TemporaryDirectory() as folder:
-        path = write_frozen(Path(folder), frozen)
+        path = write_preregistration(Path(folder), fixed)
         assert path == Path(folder, "studies/small.plan.json")
-        assert read_frozen(Path(folder), "small") == frozen
+        assert read_preregistration(Path(folder), "small") == fixed
         assert sorted(path.parent.iterdir()) == [path]
 
 
 def test_nothing_frozen_is_none(tmp_path: Path) -> None:
-    assert read_frozen(tmp_path, "small") is None
-    assert with_frozen(small(), tmp_path) == small()
+    assert read_preregistration(tmp_path, "small") is None
+    assert with_preregistration(small(), tmp_path) == small()
 
 
 def test_a_plan_takes_up_what_was_frozen_and_keeps_its_digest(tmp_path: Path) -> None:
-    write_frozen(tmp_path, freeze(small()))
-    planned = with_frozen(small(margin=0.01), tmp_path)
-    assert planned.frozen is not None
+    write_preregistration(tmp_path, preregister(small()))
+    planned = with_preregistration(small(margin=0.01), tmp_path)
+    assert planned.preregistration is not None
     assert planned.digest == small(margin=0.01).digest
 
 
@@ -226,47 +240,44 @@ def test_a_plan_takes_up_what_was_frozen_and_keeps_its_digest(tmp_path: Path) ->
     "content", ["", "{", "[]", "null", '"text"', "{}", '{"seal": 1}', '{"study": "small"}', "\xff", "[" * 100_000]
 )
 def test_something_else_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
-    path = frozen_path(tmp_path, "small")
+    path = preregistration_path(tmp_path, "small")
     path.parent.mkdir()
     path.write_bytes(content.encode("latin-1"))
     with pytest.raises(
         PlanError, match=r"small\.plan\.json: not a frozen plan of stn-bench; restore it, or "
     ) as caught:
-        read_frozen(tmp_path, "small")
+        read_preregistration(tmp_path, "small")
     assert "\n" not in str(caught.value)
 
 
 def test_a_file_changed_by_hand_is_refused(tmp_path: Path) -> None:
-    path = write_frozen(tmp_path, freeze(small()))
+    path = write_preregistration(tmp_path, preregister(small()))
     path.write_text(path.read_text().replace('"margin": 0.005', '"margin": 0.05'))
     with pytest.raises(PlanError, match=r"small\.plan\.json: was changed by hand or is damaged"):
-        read_frozen(tmp_path, "small")
+        read_preregistration(tmp_path, "small")
 
 
 def test_the_file_of_another_study_is_refused(tmp_path: Path) -> None:
-    path = write_frozen(tmp_path, freeze(small()))
-    path.rename(frozen_path(tmp_path, "mine"))
+    path = write_preregistration(tmp_path, preregister(small()))
+    path.rename(preregistration_path(tmp_path, "mine"))
     with pytest.raises(PlanError, match=r"mine\.plan\.json: is the frozen plan of study `small`, expected `mine`"):
-        read_frozen(tmp_path, "mine")
+        read_preregistration(tmp_path, "mine")
 
 
 def test_a_frozen_plan_is_no_study(tmp_path: Path) -> None:
     before = Catalogue(tmp_path).names("studies")
-    write_frozen(tmp_path, freeze(small()))
+    write_preregistration(tmp_path, preregister(small()))
     assert Catalogue(tmp_path).names("studies") == before
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "studies").write_text("a file in the folder's place")
     with pytest.raises(PlanError, match=r"small\.plan\.json: cannot be written"):
-        write_frozen(tmp_path, freeze(small()))
+        write_preregistration(tmp_path, preregister(small()))
 
 
 @pytest.mark.parametrize("name", Catalogue(Path("nowhere")).names("studies"))
 def test_every_study_that_comes_along_can_be_frozen(name: str, tmp_path: Path) -> None:
-    from stn_bench.study.catalogue import load
-    from stn_bench.study.plan import make_plan
-
     planned = make_plan(*load(tmp_path, name))
-    write_frozen(tmp_path, freeze(planned))
-    check_frozen(with_frozen(planned, tmp_path))
+    write_preregistration(tmp_path, preregister(planned))
+    check_preregistration(with_preregistration(planned, tmp_path))

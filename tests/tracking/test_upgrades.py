@@ -163,7 +163,7 @@ def test_a_newer_store_of_optuna_asks_for_a_newer_optuna(tmp_path: Path) -> None
 
 def test_a_refusal_tells_no_password() -> None:
     from stn_bench.runner import queue as search
-    from stn_bench.system.errors import without_secrets
+    from stn_bench.system.text import without_secrets
     from stn_bench.tracking import mlflow as tracking
 
     address = "postgresql://bench:hunter2@host/name"

@@ -1,43 +1,17 @@
-"""The configuration: one frozen model, and the only home of defaults.
+"""The settings of the article's network, its pictures and its training: the only home of their defaults.
 
-The defaults are the article's setting with its defects mended. A dotted path such as `model.norm.position`
-is the TOML key, the Optuna parameter, the MLflow parameter and the column title.
+The defaults are the article's setting with its defects mended.
 """
 
 from __future__ import annotations
 
-import functools
-import json
-import re
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from stn_bench.system.errors import ConfigError, did_you_mean
-from stn_bench.system.text import quote, shorten
-
-DEEPEST = 20
-"""Levels of tables and lists in a file; the deepest that means anything has five."""
-
-WIDEST = 2**63
-"""Whole numbers of a file lie below this, and not below its negative: TOML promises 64 bits."""
-
-TOO_DEEP = f"expected at most {DEEPEST} tables and lists within one another, got more"
-
-DOTTED = re.compile(rf"""(?<!["'\w-])(?:["'\w-]++[ \t]*\.[ \t]*){{{DEEPEST}}}""")
-"""A key of more parts than there are levels: tomllib hangs over one of 100,000."""
-
-TOO_WIDE = "expected whole numbers of at most 64 bits, got a longer one"
-
-LOWER_BOUND = {"[0,1]": 0.0, "[-1,1]": -1.0}
-"""The value of a black pixel in each input range."""
-
-
-class Group(BaseModel):
-    """A frozen group of settings that refuses what it does not know."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+from stn_bench.settings import Group, Settings, override
+from stn_bench.subjects.stn.data.spec import LOWER_BOUND
+from stn_bench.system.text import quote
 
 
 class CorrectionConfig(Group):
@@ -186,8 +160,10 @@ class TrainConfig(Group):
     """Seconds after which a study gives a run up as crashed; unset, never. It is no part of a run's identity."""
 
 
-class Config(Group):
+class Config(Settings):
     """Everything that can change a result; of what cannot, only how long to wait for it."""
+
+    unkeyed: ClassVar[tuple[str, ...]] = ("train.timeout",)  # patience changes no result
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -224,128 +200,8 @@ class Config(Group):
         fill = bound if self.model.transformer.fill is None else self.model.transformer.fill
         return override(self, {"data.pad": pad, "model.transformer.fill": fill})
 
-    def flat(self) -> dict[str, Any]:
-        """Return every setting by its dotted path, in the order of the groups."""
-        return dict(_flatten(self.model_dump()))
-
-    def canonical(self) -> str:
-        """Return the resolved configuration as canonical JSON: what an identity is taken from."""
-        settings = self.resolved().flat()
-        del settings["train.timeout"]  # patience changes no result
-        return json.dumps(settings, sort_keys=True, separators=(",", ":"))
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in tree.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
-
-
-@functools.cache
-def setting_paths() -> tuple[str, ...]:
-    """Return every dotted path that an override may set."""
-    return tuple(Config().flat())
-
-
-def check_path(path: str, *, where: str = "override") -> str:
-    """Return `path` if it names a setting.
-
-    Raises:
-        ConfigError: if it names none; the message suggests the nearest.
-    """
-    if path not in setting_paths():
-        raise ConfigError(f"{where}: no setting `{shorten(path)}`.{did_you_mean(path, setting_paths())}")
-    return path
-
-
-def override(config: Config, overrides: Mapping[str, Any], *, where: str = "override") -> Config:
-    """Return `config` with each dotted path set to its value.
-
-    Args:
-        config: the configuration to start from; it is left as it is.
-        overrides: dotted path -> value.
-        where: the file or option that the overrides come from, for messages.
-
-    Raises:
-        ConfigError: for an unknown path, a wrong type, a value out of range, or settings that contradict each other.
-    """
-    tree = config.model_dump()
-    for path, value in overrides.items():
-        *groups, name = check_path(path, where=where).split(".")
-        node = functools.reduce(lambda branch, group: branch[group], groups, tree)
-        node[name] = tuple(value) if isinstance(value, list) else value
-    try:
-        return Config.model_validate(tree)
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {explain(error)}") from None
-
-
-def explain(error: ValidationError) -> str:
-    """Return pydantic's first complaint as "`path`: what was expected, got what was received"."""
-    first = error.errors()[0]
-    path = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "value_error":
-        return str(first["ctx"]["error"])
-    message = first["msg"][0].lower() + first["msg"][1:]
-    message = message.replace("a valid tuple", "a list")
-    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", message)
-    received = "" if first["type"] == "missing" else f", got {quote(first['input'])}"
-    return f"`{shorten(path)}`: {message}{received}" if path else message  # without one, it is about the whole text
-
-
-def parse_assignment(text: str) -> tuple[str, Any]:
-    """Return the path and the value of `PATH=VALUE`; where a setting is not text, the value is read as TOML.
-
-    Raises:
-        ConfigError: if there is no `=`, or the path names no setting.
-    """
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise ConfigError(f"--set {shorten(text)}: expected PATH=VALUE, for example --set train.epochs=5")
-    path, value = check_path(path.strip(), where="--set"), value.strip()
-    if isinstance(Config().flat()[path], str):
-        return path, value.strip("\"'")
-    try:
-        tree = parse_toml(f"value = {value}")
-    except ValueError:
-        return path, value
-    return path, tree["value"] if len(tree) == 1 else value  # a line break may begin another assignment
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """Return TOML as a tree of few levels and of numbers that can be shown.
-
-    Raises:
-        ValueError: if it is no TOML, is nested too deeply, or holds a whole number of more than 64 bits.
-    """
-    import tomllib
-
-    if DOTTED.search(text):
-        raise ValueError(TOO_DEEP)
-    try:
-        tree = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        raise
-    except RecursionError:
-        raise ValueError(TOO_DEEP) from None
-    except ValueError:  # Python's own limit, of 4300 digits
-        raise ValueError(TOO_WIDE) from None
-    _check_tree(tree)
-    return tree
-
-
-def _check_tree(tree: dict[str, Any]) -> None:
-    level: list[Any] = [tree]
-    for _ in range(DEEPEST):
-        if any(type(one) is int and not -WIDEST <= one < WIDEST for one in level):
-            raise ValueError(TOO_WIDE)
-        level = [inner for one in level for inner in _inside(one)]
-        if not level:
-            return
-    raise ValueError(TOO_DEEP)
-
-
-def _inside(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    def unresolved(self) -> Config:
+        """Return the same configuration; a pad value or a fill that is the lower bound follows the range again."""
+        bound = LOWER_BOUND[self.model.input_range]
+        values = {"data.pad": self.data.pad, "model.transformer.fill": self.model.transformer.fill}
+        return override(self, {path: None for path, value in values.items() if value == bound})

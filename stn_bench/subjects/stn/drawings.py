@@ -1,4 +1,4 @@
-"""Figures about one model: numbers and pictures in, PNG bytes out. The other file that knows matplotlib."""
+"""Figures about one model: numbers and pictures in, PNG bytes out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocato
 from numpy.typing import NDArray
 
 from stn_bench.figure import COLOURS, new_figure
-from stn_bench.subjects.stn.letters import Estimate, LetterCheck
+from stn_bench.subjects.stn.letters import LetterCheck, Mean
 
 RIGHT = ListedColormap(["#D3EBE1"])
 WRONG = LinearSegmentedColormap.from_list("wrong", ["#FBD9C3", "#D55E00", "#7A2F00"])
@@ -31,6 +31,14 @@ class Mistake:
     picture: NDArray[np.uint8]
     caption: str
     file: str
+
+
+@dataclass(frozen=True)
+class Example:
+    """A picture before and after the transformer, uint8 of shape (height, width, 3), and its letter."""
+
+    letter: str
+    pair: np.ndarray
 
 
 def draw_confusion(counts: NDArray[np.int64], alphabet: str, title: str) -> bytes:
@@ -174,5 +182,18 @@ def _draw_offsets(axes: Axes, before: NDArray[np.floating], after: NDArray[np.fl
     axes.legend(loc="upper left", **LEGEND)
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
-    return f" [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]" if estimate.pictures > 1 else ""
+def _interval(mean: Mean, digits: int) -> str:
+    return f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if mean.pictures > 1 else ""
+
+
+def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
+    """Return a gallery of pictures before | after, with the letter above each pair."""
+    rows = -(-len(examples) // columns)
+    with new_figure(1.9 * columns, 1.25 * rows) as (figure, png):
+        grid = figure.subplots(rows, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_axis_off()
+        for axes, example in zip(grid.flat, examples, strict=False):
+            axes.imshow(example.pair, interpolation="nearest")
+            axes.set_title(example.letter, fontsize=9, pad=3, parse_math=False)  # it may come from an archive
+    return png.getvalue()

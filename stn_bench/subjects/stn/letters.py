@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from stn_bench.stats import estimate
 
-Claim = Literal["holds", "fails", "undecided"]
+Answer = Literal["holds", "fails", "undecided"]
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Mean:
     """A mean over pictures.
 
     Args:
@@ -33,7 +33,7 @@ class Estimate:
     low: float
     high: float
 
-    def above(self, bound: float) -> Claim:
+    def above(self, bound: float) -> Answer:
         """Return whether the mean lies above a bound: "holds" or "fails" where the whole interval says so."""
         if self.low > bound:
             return "holds"
@@ -54,16 +54,16 @@ class LetterCheck:
         without_letter: pictures left out of the last four, with no letter before or none after.
     """
 
-    magnification: Estimate
+    magnification: Mean
     larger: int
     before: float
     after: float
-    centring: Estimate
+    centring: Mean
     nearer: int
     without_letter: int
 
     @property
-    def claims(self) -> dict[str, Claim]:
+    def claims(self) -> dict[str, Answer]:
         """Whether the article's claims hold on these pictures: letters become larger, and move to the middle."""
         return {"larger": self.magnification.above(1.0), "centred": self.centring.above(0.0)}
 
@@ -107,29 +107,29 @@ def check_letters(
     """
     inked = np.isfinite(before) & np.isfinite(after)
     before, after = before[inked].astype(np.float64), after[inked].astype(np.float64)
-    logarithm = _estimate(np.log(magnification.astype(np.float64)))
+    logarithm = _mean(np.log(magnification.astype(np.float64)))
     return LetterCheck(
-        magnification=Estimate(
+        magnification=Mean(
             logarithm.pictures, math.exp(logarithm.value), math.exp(logarithm.low), math.exp(logarithm.high)
         ),
         larger=int(np.sum(magnification > 1)),
         before=float(before.mean()) if before.size else math.nan,
         after=float(after.mean()) if after.size else math.nan,
-        centring=_estimate(before - after),
+        centring=_mean(before - after),
         nearer=int(np.sum(after < before)),
         without_letter=int(np.sum(~inked)),
     )
 
 
-def _estimate(values: NDArray[np.float64]) -> Estimate:
+def _mean(values: NDArray[np.float64]) -> Mean:
     found = estimate(values.tolist())
-    return Estimate(found.n, found.mean, found.low, found.high)
+    return Mean(found.n, found.mean, found.low, found.high)
 
 
-def _interval(estimate: Estimate, digits: int) -> str:
-    if math.isnan(estimate.low):
+def _interval(mean: Mean, digits: int) -> str:
+    if math.isnan(mean.low):
         return "[no interval]"
-    return f"[{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+    return f"[{mean.low:.{digits}f}, {mean.high:.{digits}f}]"
 
 
 def _pictures(count: int) -> str:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Reading:
+class Prediction:
     """What a model read in one picture.
 
     Args:
@@ -30,7 +30,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Readings:
+class Predictions:
     """What a model read in some pictures.
 
     A picture whose name says a character that the model does not know is in none of the numbers: the model cannot be
@@ -42,7 +42,7 @@ class Readings:
     """
 
     alphabet: str
-    pictures: tuple[Reading, ...]
+    pictures: tuple[Prediction, ...]
 
     @property
     def labelled(self) -> tuple[int, ...]:
@@ -114,7 +114,7 @@ class Readings:
         }
 
 
-def _tree(one: Reading) -> dict[str, Any]:
+def _tree(one: Prediction) -> dict[str, Any]:
     return {
         "picture": str(one.picture),
         "label": one.label or None,
@@ -127,11 +127,11 @@ def _count(noun: str, number: int) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def mistakes_csv(readings: Readings) -> str:
+def mistakes_csv(predictions: Predictions) -> str:
     """Return every mistake as a line of CSV, the most confident first."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(("picture", "label", "letter", "probability"))
-    for one in (readings.pictures[index] for index in readings.mistakes):
+    for one in (predictions.pictures[index] for index in predictions.mistakes):
         table.writerow((one.picture, one.label, one.letter, f"{one.probability:.6f}"))
     return text.getvalue()

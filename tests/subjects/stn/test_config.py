@@ -8,8 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from stn_bench.settings import defaults, override
 from stn_bench.study.schema import setting_schemas
-from stn_bench.subjects.stn.config import Config, override, parse_assignment, setting_paths
+from stn_bench.study.toml import parse_assignment
+from stn_bench.subjects.stn import subject
+from stn_bench.subjects.stn.config import Config
 from stn_bench.system.errors import ConfigError
 
 ARTICLE = {
@@ -140,9 +143,9 @@ def test_overriding_the_fonts_takes_a_list_as_toml_gives_it() -> None:
     assert override(Config(), {"data.fonts": ["a.ttf"]}).data.fonts == ("a.ttf",)
 
 
-@pytest.mark.parametrize("path", setting_paths())
+@pytest.mark.parametrize("path", defaults(Config))
 def test_every_setting_says_what_it_is(path: str) -> None:
-    assert len(setting_schemas()[path].get("description", "")) > 15
+    assert len(setting_schemas(subject)[path].get("description", "")) > 15
 
 
 @pytest.mark.parametrize(("input_range", "bound"), [("[0,1]", 0.0), ("[-1,1]", -1.0)])
@@ -156,7 +159,7 @@ def test_resolved_keeps_what_was_set() -> None:
     assert (resolved.data.pad, resolved.model.transformer.fill) == (0.5, 1.0)
 
 
-@pytest.mark.parametrize("path", setting_paths())
+@pytest.mark.parametrize("path", defaults(Config))
 def test_writing_a_default_out_changes_no_identity(path: str) -> None:
     value = Config().resolved().flat()[path]
     assert override(Config(), {path: value}).canonical() == Config().canonical()
@@ -172,37 +175,42 @@ def test_every_setting_counts_in_the_canonical_text(path: str, value: object) ->
 
 
 def test_canonical_holds_every_path_sorted() -> None:
-    assert list(json.loads(Config().canonical())) == sorted(set(setting_paths()) - {"train.timeout"})
+    assert list(json.loads(Config().canonical())) == sorted(set(defaults(Config)) - {"train.timeout"})
 
 
 @pytest.mark.parametrize(
     ("path", "value"), [item for item in (Config().resolved().flat() | VALUES).items() if item[1] is not None]
 )
 def test_set_gives_every_setting_back_as_it_was(path: str, value: object) -> None:
-    parsed = dict([parse_assignment(f"{path}={as_toml(value)}")])
+    parsed = dict([parse_assignment(f"{path}={as_toml(value)}", Config)])
     assert override(Config(), parsed).flat()[path] == value
 
 
 @given(st.floats(min_value=1e-12, max_value=10), st.integers(1, 10**6))
 def test_set_keeps_every_digit(rate: float, epochs: int) -> None:
-    parsed = dict([parse_assignment(f"optimizer.learning_rate={rate!r}"), parse_assignment(f"train.epochs={epochs}")])
+    parsed = dict(
+        [
+            parse_assignment(f"optimizer.learning_rate={rate!r}", Config),
+            parse_assignment(f"train.epochs={epochs}", Config),
+        ]
+    )
     config = override(Config(), parsed)
     assert (config.optimizer.learning_rate, config.train.epochs) == (rate, epochs)
 
 
 def test_set_needs_no_quotes_around_text() -> None:
-    assert parse_assignment("model.factory = pkg.module:build") == ("model.factory", "pkg.module:build")
+    assert parse_assignment("model.factory = pkg.module:build", Config) == ("model.factory", "pkg.module:build")
 
 
 def test_set_keeps_digits_as_text_where_the_setting_is_text() -> None:
-    assert parse_assignment("data.alphabet=0123") == ("data.alphabet", "0123")
+    assert parse_assignment("data.alphabet=0123", Config) == ("data.alphabet", "0123")
 
 
 def test_set_without_an_equals_sign_shows_how() -> None:
     with pytest.raises(ConfigError, match=r"--set train\.epochs: expected PATH=VALUE, for example"):
-        parse_assignment("train.epochs")
+        parse_assignment("train.epochs", Config)
 
 
 def test_set_of_an_unknown_path_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"--set: no setting `train\.epoch`\. Did you mean `train\.epochs`\?"):
-        parse_assignment("train.epoch=3")
+        parse_assignment("train.epoch=3", Config)

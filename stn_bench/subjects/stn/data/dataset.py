@@ -13,7 +13,8 @@ import numpy as np
 
 from stn_bench.subjects.stn.data import store
 from stn_bench.subjects.stn.data.spec import DRAWN, Chunk, DatasetSpec, Labels, Picture
-from stn_bench.system.errors import DataError, did_you_mean
+from stn_bench.system.errors import DataError
+from stn_bench.system.text import did_you_mean
 
 if TYPE_CHECKING:
     from stn_bench.subjects.stn.config import DataConfig
@@ -91,11 +92,12 @@ class Dataset:
                 f"{self.folder}: `data.count` is {config.count:,}, but there are {len(self.labels):,} pictures. "
                 f"Set data.count={len(self.labels)} or less."
             )
-        validation_end = config.train + config.validation
+        test = config.count - config.test
+        validation = test - config.validation
         return Split(
-            train=self._part(0, config.train),
-            validation=self._part(config.train, validation_end),
-            test=self._part(validation_end, config.count),
+            train=self._part(0, validation),
+            validation=self._part(validation, test),
+            test=self._part(test, config.count),
         )
 
     def _part(self, start: int, stop: int) -> Pictures:

@@ -20,6 +20,9 @@ DRAWN = "captcha"
 RECIPE = 1
 """Version of the drawing in `render`; raise it when that draws other bytes, so that no stale cache is used."""
 
+LOWER_BOUND = {"[0,1]": 0.0, "[-1,1]": -1.0}
+"""The value of a black pixel in each input range."""
+
 Picture: TypeAlias = NDArray[np.uint8]
 """RGB, `(height, width, 3)`; or several of one size, `(batch, height, width, 3)`."""
 

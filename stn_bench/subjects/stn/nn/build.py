@@ -9,7 +9,8 @@ from typing import Any
 
 import keras
 
-from stn_bench.subjects.stn.config import LOWER_BOUND, Config
+from stn_bench.subjects.stn.config import Config
+from stn_bench.subjects.stn.data.spec import LOWER_BOUND
 from stn_bench.subjects.stn.nn.blocks import classifier_head, localisation_head, trunk
 from stn_bench.subjects.stn.nn.sampler import Tensor
 from stn_bench.subjects.stn.nn.transformer import SpatialTransformer

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from stn_bench.subjects.stn.config import Config, ModelConfig, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config, ModelConfig
 from stn_bench.system.errors import ConfigError
 
 COLOURS = 3

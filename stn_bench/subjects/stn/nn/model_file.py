@@ -20,7 +20,8 @@ from typing import Any
 
 import keras
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.system.errors import ConfigError, ModelFileError
 

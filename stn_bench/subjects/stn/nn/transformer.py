@@ -8,7 +8,8 @@ import keras
 from keras import ops
 
 from stn_bench.subjects.stn.nn.sampler import SAMPLERS, Size, Tensor
-from stn_bench.system.errors import ConfigError, did_you_mean
+from stn_bench.system.errors import ConfigError
+from stn_bench.system.text import did_you_mean
 
 
 @keras.saving.register_keras_serializable(package="stn_bench")

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from stn_bench.subjects.stn.config import Config, CorrectionConfig, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config, CorrectionConfig
 from stn_bench.subjects.stn.data.correction import correct, correct_split, correction_matrix, find_letter
 from stn_bench.subjects.stn.data.dataset import Pictures, Split
 

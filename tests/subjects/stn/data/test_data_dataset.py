@@ -155,7 +155,8 @@ def test_open_draws_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
 def test_two_makers_draw_once(tmp_path: Path) -> None:
     script = (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
-        "from stn_bench.subjects.stn.config import Config; from stn_bench.subjects.stn.data.dataset import DatasetSpec, make_dataset\n"
+        "from stn_bench.subjects.stn.config import Config\n"
+        "from stn_bench.subjects.stn.data.dataset import DatasetSpec, make_dataset\n"
         "seen = []\n"
         "spec = replace(DatasetSpec.of(Config()), count=200)\n"
         "make_dataset(spec, Path(sys.argv[1]), on_progress=lambda *step: seen.append(step))\n"
@@ -222,8 +223,17 @@ def test_opening_imports_no_drawing_library(tmp_path: Path) -> None:
     make_dataset(SPEC, tmp_path)
     script = (
         "import sys; from pathlib import Path; from dataclasses import replace\n"
-        "from stn_bench.subjects.stn.config import Config; from stn_bench.subjects.stn.data.dataset import DatasetSpec, open_dataset\n"
+        "from stn_bench.subjects.stn.config import Config\n"
+        "from stn_bench.subjects.stn.data.dataset import DatasetSpec, open_dataset\n"
         "open_dataset(replace(DatasetSpec.of(Config()), count=20), Path(sys.argv[1]))\n"
         "assert not {'captcha', 'cv2', 'PIL'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=True)
+
+
+def test_a_drawing_process_starts_without_the_settings() -> None:
+    script = (
+        "import sys; import stn_bench.subjects.stn.data.parallel\n"
+        "assert not {'pydantic', 'keras', 'matplotlib'} & set(sys.modules), sorted(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)

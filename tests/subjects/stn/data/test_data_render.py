@@ -7,7 +7,8 @@ import captcha.image
 import numpy as np
 import pytest
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.render import SeededSecrets, font_digests, render_picture, render_range
 from stn_bench.subjects.stn.data.spec import DatasetSpec
 from stn_bench.system.errors import DataError

@@ -2,7 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from stn_bench.subjects.stn.config import LOWER_BOUND, Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
+from stn_bench.subjects.stn.data.spec import LOWER_BOUND
 from stn_bench.subjects.stn.nn.blocks import (
     ACTIVATIONS,
     DOWNSAMPLINGS,

@@ -1,7 +1,8 @@
 import keras
 import pytest
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
 from stn_bench.subjects.stn.nn.layout import flops, matching_width, parameters

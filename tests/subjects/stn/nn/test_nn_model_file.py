@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import pytest
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.subjects.stn.nn.model_file import load_model, save_model
 from stn_bench.system.errors import ModelFileError

@@ -3,7 +3,8 @@ import keras
 import numpy as np
 import pytest
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.subjects.stn.nn.rectify import BATCH, find_ink, find_letters, measure_letters, rectify, sampling_frames
 from stn_bench.subjects.stn.nn.sampler import SAMPLERS

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.settings import override
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.dataset import Pictures, Split
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.subjects.stn.nn.checkpoint import Weights

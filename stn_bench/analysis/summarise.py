@@ -1,0 +1,358 @@
+"""How the summary of a study is made, from its analysis and the files that its runs kept."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stn_bench.analysis.analyse import Analysis
+from stn_bench.analysis.caveats import caveats
+from stn_bench.analysis.claims import claims_of
+from stn_bench.analysis.confirmation import confirmation_of
+from stn_bench.analysis.cost import Costs, known_costs, measured_costs, timed_seeds
+from stn_bench.analysis.summary import (
+    AblationSummary,
+    ArmSummary,
+    DeviationSummary,
+    EffectSummary,
+    Fairness,
+    PreregistrationSummary,
+    Provenance,
+    Summary,
+)
+from stn_bench.analysis.verdicts import ArmVerdict, failed_seeds
+from stn_bench.stats import (
+    ExampleParts,
+    Ratio,
+    effects,
+    error_ratios,
+    example_parts,
+    expected_best,
+    hedges,
+    known,
+    known_interval,
+    published_p,
+    spread,
+    superiority_bound,
+)
+from stn_bench.study.plan import COSTLIER, Plan, PlannedQuestion
+from stn_bench.study.preregistration import changes_since, is_later
+from stn_bench.study.spec import BASE
+from stn_bench.subject import Metric, Numbers, Subject
+from stn_bench.system.errors import StnBenchError
+from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.results import ArmResults
+
+MARKED_COSTS = ("flops", "parameters")
+
+Artifact = Callable[[str, str], Path]
+"""(run id, path) -> local path of an artifact of a run."""
+
+Read = Callable[[RunRecord], Numbers | None]
+"""A run -> the primary metric's value for each of its test examples, where they are known."""
+
+
+def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
+    """Return the summary of a study.
+
+    Args:
+        analysis: what its results say.
+        artifact: where to read the primary metric example by example; without it, that part is left out.
+    """
+    plan, study, metric = analysis.plan, analysis.plan.study, analysis.plan.metric
+    provenance = _provenance(analysis.results.records, plan.subject)
+
+    @functools.cache
+    def read(run_id: str) -> Numbers | None:
+        try:
+            if artifact is not None:
+                return plan.subject.read_examples(metric.name, functools.partial(artifact, run_id))
+        except (OSError, KeyError, ValueError, StnBenchError):
+            pass
+        return None
+
+    return Summary(
+        study=study.name,
+        title=study.title,
+        scope=study.scope,
+        digest=plan.digest,
+        metric=metric.name,
+        meaning=metric.meaning,
+        direction=metric.direction,
+        scale=metric.scale,
+        example=plan.subject.example,
+        margin=study.margin,
+        seeds=study.seeds,
+        looks=study.all_looks,
+        family=study.family,
+        max_failed=study.max_failed,
+        trials=study.tuning.trials,
+        base=dict(study.base),
+        planned_runs=analysis.planned_runs,
+        finished_runs=analysis.results.finished,
+        missing_runs=analysis.missing_runs,
+        ablations=tuple(_ablation(one, analysis, lambda run: read(run.run_id)) for one in plan.questions),
+        provenance=provenance,
+        preregistration=_preregistration(plan, provenance.started),
+    )
+
+
+def _preregistration(plan: Plan, started: str) -> PreregistrationSummary | None:
+    fixed = plan.preregistration
+    if fixed is None:
+        return None
+    return PreregistrationSummary(
+        date=fixed.date,
+        digest=fixed.digest,
+        deviations=tuple(
+            DeviationSummary(date=one.date, what="; ".join(one.changes), why=one.because) for one in fixed.deviations
+        ),
+        before_first_run=not (started and is_later(fixed.date, started)),
+        undeclared=tuple(changes_since(fixed, plan)),
+    )
+
+
+def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> AblationSummary:
+    ablation, results = question.ablation, analysis.results
+    rows = {name: results.of(arm) for name, arm in question.arms.items()}
+    costs = measured_costs(question, results)
+    known = known_costs(question, costs)
+    found = analysis.verdicts[ablation.name]
+    arms: dict[str, ArmSummary] = {}
+    for name, arm in rows.items():
+        summary = _arm_summary(question, name, arm, analysis, costs[name])
+        if name != BASE:
+            numbers = _comparison(found[name], arm, rows[BASE], analysis.plan, read)
+            summary = _beside(summary.model_copy(update=numbers), arms[BASE], ablation.published_pictures)
+        arms[name] = summary.model_copy(update={"caveats": caveats(question, name, known)})
+    return AblationSummary(
+        name=ablation.name,
+        title=ablation.title,
+        question=ablation.question,
+        source=ablation.source,
+        remark=analysis.plan.study.remarks.get(ablation.name, ""),
+        published_pictures=ablation.published_pictures,
+        arms=tuple(arms.values()),
+        claims=claims_of(question, analysis),
+        factors=_factor_levels(question),
+        effects=_effects(question, analysis),
+        fairness={name: _fairness(arm) for name, arm in rows.items()},
+        expected_best={name: curve for name, arm in rows.items() if (curve := _expected_best(arm))},
+        confirmation=confirmation_of(question, analysis),
+        timed=timed_seeds(question, results),
+    )
+
+
+def _arm_summary(
+    question: PlannedQuestion, name: str, arm: ArmResults, analysis: Analysis, costs: Costs
+) -> ArmSummary:
+    """Return an arm as it stands for itself."""
+    values = arm.values(analysis.plan.metric.name)
+    spreads, one = spread(list(values.values())), next(iter(arm.runs.values()), None)
+    written = None if name == BASE else question.written(name)
+    settings = written.set if written else question.ablation.base
+    parts = arm.arm.subject.parts
+    return ArmSummary(
+        name=name,
+        label=arm.arm.label,
+        set=dict(settings),
+        matched={path: value for path, value in arm.arm.matched.items() if written and path in settings},
+        without={path: parts[path] for path, value in settings.items() if path in parts and value == "none"},
+        chosen=dict(arm.chosen or {}),
+        planned=analysis.planned_seeds[arm.arm.label],
+        seeds=tuple(values),
+        values=tuple(values.values()),
+        failed=failed_seeds(arm),
+        mean=known(spreads.mean),
+        sd=known(spreads.sd),
+        together=written.together if written else "",
+        match=(written.match or "") if written else "",
+        **dataclasses.asdict(costs),
+        layers=one.layers if one else (),
+        uncounted=one.uncounted if one else (),
+        published=dict(written.published if written else question.ablation.published),
+        run_ids=tuple(arm.runs[seed].run_id for seed in values),
+    )
+
+
+def _comparison(verdict: ArmVerdict, arm: ArmResults, base: ArmResults, plan: Plan, read: Read) -> dict[str, Any]:
+    """Return the numbers of an arm beside its base."""
+    judgement, comparison = verdict.judgement, verdict.judgement.comparison
+    both = arm.runs.keys() & base.runs.keys() - failed_seeds(arm).keys() - failed_seeds(base).keys()
+    seeds = [seed for seed in plan.study.seeds if seed in both][: comparison.n]
+    ratio = _error_ratio(arm, base, plan.metric, seeds, 1 - comparison.level)
+    parts = _example_parts(arm, base, seeds, read)
+    return {
+        "difference": known(comparison.difference),
+        "interval": known_interval(comparison.low, comparison.high),
+        "level": comparison.level,
+        "method": comparison.method,
+        "p": known(comparison.p),
+        "p_adjusted": known(judgement.p_adjusted),
+        "equivalence_p": known(judgement.equivalence_p),
+        "sign_flip_p": known(comparison.flip_p),
+        "correlation": known(comparison.correlation),
+        "pairs": comparison.n,
+        "wins": comparison.wins,
+        "losses": comparison.losses,
+        "superiority": known(superiority_bound(comparison.wins, comparison.n)),
+        "effect_size": known(hedges(comparison)),
+        "error_ratio": ratio and known(ratio.value),
+        "error_ratio_interval": ratio and known_interval(ratio.low, ratio.high),
+        "seed_se": known(comparison.se),
+        "example_se": parts and known(parts.examples),
+        "verdict": verdict.word,
+        "reason": verdict.reason,
+        "look": judgement.look,
+        "stopped": verdict.stopped,
+        "more_seeds": judgement.more_seeds if verdict.word == "undecided" else None,
+    }
+
+
+def _error_ratio(
+    arm: ArmResults, base: ArmResults, metric: Metric, seeds: Sequence[int], alpha: float
+) -> Ratio | None:
+    """Return the ratio of the arms' error rates; None unless the metric is a fraction."""
+    if metric.scale != "fraction":
+        return None
+    ours, theirs = ({seed: one.values(metric.name)[seed] for seed in seeds} for one in (arm, base))
+    if metric.direction == "minimize":  # it is the error rate already
+        ours, theirs = ({seed: 1 - value for seed, value in values.items()} for values in (ours, theirs))
+    return error_ratios([ours], theirs, alpha)[0]
+
+
+def _example_parts(arm: ArmResults, base: ArmResults, seeds: Sequence[int], read: Read) -> ExampleParts | None:
+    """Return what seeds and what examples leave uncertain, or None where the examples are not known one by one."""
+    if len(seeds) < 2:
+        return None
+    ours, theirs = ([read(one.runs[seed]) for seed in seeds] for one in (arm, base))
+    known_ones = [one for one in (*ours, *theirs) if one is not None]
+    if len(known_ones) < 2 * len(seeds) or len({one.shape for one in known_ones}) > 1:
+        return None
+    return example_parts(np.stack(known_ones[: len(seeds)]), np.stack(known_ones[len(seeds) :]))
+
+
+def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
+    """Return an arm with what it costs beside its base, and what their published accuracies can carry."""
+    costlier = {}
+    for name in MARKED_COSTS:
+        ours, theirs = getattr(arm, name), getattr(base, name)
+        if ours and theirs and ours / theirs - 1 > COSTLIER:
+            costlier[name] = ours / theirs - 1
+    right, base_right = arm.published.get("accuracy"), base.published.get("accuracy")
+    p = None
+    if pictures and right is not None and base_right is not None:
+        p = published_p(round(right * pictures), round(base_right * pictures), pictures)
+    return arm.model_copy(update={"costlier": costlier, "published_p": p})
+
+
+def _factor_levels(question: PlannedQuestion) -> dict[str, tuple[Any, ...]]:
+    base = question.base.settings
+    return {
+        path: (base[path], *(level for level in levels if level != base[path]))
+        for path, levels in question.ablation.factors.items()
+    }
+
+
+def _effects(question: PlannedQuestion, analysis: Analysis) -> tuple[EffectSummary, ...]:
+    factors, metric = _factor_levels(question), analysis.plan.metric.name
+    if not factors:
+        return ()
+    cells = {
+        tuple(arm.settings[path] for path in factors): analysis.results.of(arm).values(metric)
+        for name, arm in question.arms.items()
+        if name == BASE or question.written(name).set.keys() <= factors.keys()
+    }
+    if not cells.keys() >= set(itertools.product(*factors.values())):  # the study leaves some combinations out
+        return ()
+    return tuple(
+        EffectSummary(
+            levels=dict(effect.levels),
+            value=effect.value,
+            interval=(effect.low, effect.high),
+            p=effect.p,
+            p_adjusted=effect.p_adjusted,
+            method=effect.method,
+        )
+        for effect in effects(factors, cells)
+    )
+
+
+def _fairness(arm: ArmResults) -> Fairness:
+    subject = arm.arm.subject
+    given = dict(subject.given(arm.arm.config)) if subject.given else {}
+    return Fairness(trials=arm.arm.trials, searched=len(arm.arm.space), given=given)
+
+
+def _expected_best(arm: ArmResults) -> tuple[float | None, ...]:
+    """Return the expected best of 1, 2, … tuning trials, in what tuning looks at first; () before all are finished.
+
+    A trial that diverged has the worst value that a fraction can have, or else the worst of the other trials.
+    """
+    metric = next(iter(arm.arm.subject.tuning), None)
+    if metric is None or len(arm.trials) != arm.arm.trials:
+        return ()
+    found = [trial.metrics.get(metric.name) if trial.outcome == "finished" else None for trial in arm.trials]
+    scores = [math.nan if value is None else metric.sign * value for value in found]
+    sound = [score for score in scores if math.isfinite(score)]
+    if metric.scale == "fraction":
+        worst = 0.0 if metric.direction == "maximize" else -1.0
+    elif sound:
+        worst = min(sound)
+    else:
+        return ()
+    best = expected_best([score if math.isfinite(score) else worst for score in scores])
+    return tuple(known(metric.sign * value) for value in best)
+
+
+# Where the numbers come from ---------------------------------------------------------------------------------------
+
+
+def _provenance(records: Sequence[RunRecord], subject: Subject) -> Provenance:
+    return Provenance(
+        started=min((record.started for record in records), default=""),
+        ended=max((record.ended for record in records), default=""),
+        datasets=_datasets(records, subject),
+        code=_versions(record.identity.code for record in records),
+        libraries=_versions(record.identity.libraries for record in records),
+        machines=tuple(sorted({machine_in_words(record.machine) for record in records if record.machine})),
+    )
+
+
+def _datasets(records: Sequence[RunRecord], subject: Subject) -> dict[str, str]:
+    found = {}
+    for record in records:
+        note = subject.describe(record.settings) if subject.describe else None
+        if record.identity.dataset:
+            found[note.title if note else f"of {subject.name}"] = record.identity.dataset
+    return dict(sorted(found.items()))
+
+
+def _versions(parts: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, set[str]] = {}
+    for versions in parts:
+        for name, version in versions.items():
+            found.setdefault(name, set()).add(version)
+    return {name: tuple(sorted(versions)) for name, versions in sorted(found.items())}
+
+
+def machine_in_words(machine: Mapping[str, Any]) -> str:
+    """Return a machine in one line, with what a run's record tells of it."""
+    texts = {
+        "processor": "{processor}",
+        "cores": "{cores} cores ({threads} threads a run)" if "threads" in machine else "{cores} cores",
+        "memory_gb": "{memory_gb} GB",
+        "system": "{system}",
+        "python": "Python {python}",
+    }
+    return ", ".join(text.format(**machine) for part, text in texts.items() if part in machine)
+
+
+__all__ = ["Artifact", "machine_in_words", "summarise"]

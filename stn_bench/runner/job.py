@@ -1,0 +1,396 @@
+"""A job, settings and a seed, from its first epoch to its finished MLflow run: where training meets tracking."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import re
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stn_bench.study.plan import RunSpec
+from stn_bench.subject import EXAMPLES, Cost, Outcome, Subject, find_subject
+from stn_bench.system.errors import ConfigError, Interrupted, LeaseLostError, MachineError, StoreError
+from stn_bench.system.machine import PeakMemory, describe_machine, disk_full, now
+from stn_bench.tracking.identity import Identity
+from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_tags
+
+if TYPE_CHECKING:
+    from stn_bench.system.workspace import Workspace
+    from stn_bench.tracking.mlflow import Tracking
+
+
+@dataclass(frozen=True)
+class Start:
+    """The finished run that a training goes on from.
+
+    Args:
+        run_id: MLflow's id of it.
+        run_key: its identity.
+        note: Markdown that says so on the page of the new run.
+    """
+
+    run_id: str
+    run_key: str
+    note: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that it takes to train one run: plain data, known before anything heavy is loaded.
+
+    Args:
+        subject: name of the subject.
+        spec: what to train.
+        identity: its identity.
+        experiment: MLflow's id of the study.
+        parent: MLflow's id of the arm, or None outside a study.
+        checkpoints: folder of the unfinished training, with one folder of each try.
+        data: folder that the subject prepared its data in.
+        threads: threads of the training process, for the record.
+        start: the run that this one goes on from, or None to begin afresh.
+        limit: seconds after which it is given up, or None.
+        epochs: how many epochs it has, or None where the settings do not tell.
+        former: run keys that older versions knew it by.
+    """
+
+    subject: str
+    spec: RunSpec
+    identity: Identity
+    experiment: str
+    parent: str | None
+    checkpoints: Path
+    data: Path
+    threads: int
+    start: Start | None = None
+    limit: float | None = None
+    epochs: int | None = None
+    former: tuple[str, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        subject: Subject,
+        spec: RunSpec,
+        identity: Identity,
+        workspace: Workspace,
+        *,
+        experiment: str,
+        parent: str | None,
+        threads: int,
+        start: Start | None = None,
+        former: tuple[str, ...] = (),
+    ) -> Job:
+        """Return the job of a planned run in a workspace."""
+        return cls(
+            subject=subject.name,
+            spec=spec,
+            identity=identity,
+            experiment=experiment,
+            parent=parent,
+            checkpoints=workspace.checkpoints / identity.run_key,
+            data=workspace.datasets,
+            threads=threads,
+            start=start,
+            limit=spec.settings.get(subject.timeout),
+            epochs=subject.num_epochs(spec.settings),
+            former=former,
+        )
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every run key that a finished run of the job may have, today's first."""
+        return (self.identity.run_key, *self.former)
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether it is a tuning trial, of which numbers alone are kept."""
+        return self.spec.phase == "tune"
+
+    @property
+    def name(self) -> str:
+        """Name of the run, such as "transformer/none, seed 2"."""
+        return run_name(self.spec) + (f", from {self.start.run_id[:8]}" if self.start else "")
+
+    @property
+    def slug(self) -> str:
+        """The same name as a file may have it, such as "transformer_none_seed_2"."""
+        return re.sub(r"[^a-z0-9]+", "_", self.name)
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """The flat tags by which its run is found."""
+        tags = run_tags(self.spec, self.identity, find_subject(self.subject).settings)
+        return tags | ({"started_from": self.start.run_id} if self.start else {})
+
+    def record(self, run_id: str, started: str, outcome: RunOutcome, reason: str) -> RunRecord:
+        """Return the record of the job's run, ended now, without what a training adds: metrics, history, layers."""
+        spec = self.spec
+        return RunRecord(
+            run_id=run_id,
+            run_key=self.identity.run_key,
+            subject=self.subject,
+            study=spec.study,
+            ablation=spec.ablation,
+            arm=spec.arm,
+            phase=spec.phase,
+            seed=spec.seed,
+            trial=spec.trial,
+            outcome=outcome,
+            reason=reason,
+            settings=dict(spec.settings),
+            changes=dict(spec.changes),
+            chosen=dict(spec.chosen),
+            metrics={},
+            history={},
+            layers=(),
+            uncounted=(),
+            identity=self.identity,
+            machine=describe_machine(self.threads),
+            started=started,
+            ended=now(),
+        )
+
+
+@dataclass(frozen=True)
+class EpochEnd:
+    """A finished epoch: its number from 1, how many there will be as far as it is known, its metrics, and seconds."""
+
+    epoch: int
+    epochs: int | None
+    metrics: Mapping[str, float]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LentRun:
+    """What a training is lent; `stn_bench.subject.Run` says what each part is for.
+
+    Args:
+        key: identity of the run.
+        data: folder of the data.
+        folder: folder for checkpoints.
+        files: folder of what is kept with the run.
+        tell: called with each finished epoch and its metrics.
+        start: the file to go on from, or None.
+        is_trial: whether this is a tuning trial.
+    """
+
+    key: str
+    data: Path
+    folder: Path
+    files: Path
+    tell: Callable[[int, Mapping[str, float]], None] = lambda epoch, metrics: None
+    start: Path | None = None
+    is_trial: bool = False
+
+    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Tell of a finished epoch."""
+        self.tell(epoch, metrics)
+
+
+def train_job(
+    job: Job,
+    tracking: Tracking,
+    *,
+    on_epoch: Callable[[EpochEnd], None] = lambda epoch: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    ending: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+) -> RunRecord:
+    """Train a job, or go on from its checkpoint, and return the record that its MLflow run carries.
+
+    A subject that is not shipped must be importable: `Workspace.find_code` makes it so.
+
+    Args:
+        job: the job.
+        tracking: where its run goes.
+        on_epoch: called with each finished epoch.
+        should_stop: asked after each epoch; what it raises ends the training.
+        ending: entered to close the run; what it raises, since another worker has the job, leaves the run KILLED.
+
+    Raises:
+        ConfigError: if it cannot go on from the run that it should; nothing is recorded of it.
+        Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
+        LeaseLostError: if another worker has the job by now; the MLflow run is closed as KILLED.
+        MachineError: if the disk is full; the MLflow run is closed as KILLED, since that says nothing of the arm.
+        StoreError: if the store cannot be written; the next try closes the run.
+        Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
+    """
+    subject, started = find_subject(job.subject), now()
+    settings = subject.read(job.spec.settings, where=job.name)
+    start = tracking.file(job.start.run_id, subject.start) if job.start else None
+    run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
+    own = job.checkpoints / f"{socket.gethostname()}-{os.getpid()}"
+    epochs = _Epochs(job, tracking, run_id, on_epoch, should_stop)
+    try:
+        if job.start:
+            tracking.note_run(run_id, job.start.note)
+        note = subject.describe(job.spec.settings) if subject.describe else None
+        tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
+        _take_over(job.checkpoints, own)
+        with tempfile.TemporaryDirectory() as folder:
+            files = Path(folder)
+            run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
+            outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+            _keep(job, tracking, run_id, outcome, files)
+        record = _record(job, run_id, started, outcome)
+        with ending():
+            tracking.finish_run(record, record.metrics)
+    except Exception as error:
+        _close(job, tracking, run_id, error, ending, started, own)
+        raise
+    shutil.rmtree(job.checkpoints, ignore_errors=True)
+    return record
+
+
+# During the training -------------------------------------------------------------------------------------------------
+
+
+class _Epochs:
+    """Passes on what a training tells of its epochs, and stops it where it is time."""
+
+    def __init__(
+        self,
+        job: Job,
+        tracking: Tracking,
+        run_id: str,
+        on_epoch: Callable[[EpochEnd], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        self._job, self._tracking, self._run_id = job, tracking, run_id
+        self._on_epoch, self._should_stop, self._began = on_epoch, should_stop, time.monotonic()
+        self.history: dict[str, list[float]] = {}
+
+    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        metrics = {name: float(value) for name, value in metrics.items()}
+        for name, value in metrics.items():
+            self.history.setdefault(name, []).append(value)
+        self._tracking.log_epoch(self._run_id, epoch, metrics)
+        self._on_epoch(EpochEnd(epoch, self._job.epochs, metrics, time.monotonic() - self._began))
+        if self._should_stop() and epoch != self._job.epochs:
+            raise Interrupted(f"stopped after epoch {epoch}; run again to go on from there")
+
+
+def _take_over(folder: Path, own: Path) -> None:
+    """Give this try a folder of its own for checkpoints, with what the latest try left in it.
+
+    A worker that was given up and wakes again overwrites nobody's: the folder that it knows is not there any more.
+    """
+    left: dict[Path, float] = {}
+    for path in folder.glob("*/**/*"):
+        with contextlib.suppress(FileNotFoundError):  # a late worker may be at work there
+            one_try = folder / path.relative_to(folder).parts[0]
+            left[one_try] = max(left.get(one_try, 0.0), path.stat().st_mtime)
+    latest = max(left, key=lambda one_try: left[one_try], default=own)
+    if latest != own:
+        shutil.rmtree(own, ignore_errors=True)
+        latest.replace(own)
+    own.mkdir(parents=True, exist_ok=True)
+
+
+def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
+    """Train, and return the outcome with time and memory where the training does not tell them itself."""
+    began, cpu_began, memory = time.perf_counter(), time.process_time(), PeakMemory()
+    left = subject.train(settings, seed, run)
+    measured = {
+        "cost.seconds": time.perf_counter() - began,
+        "cost.cpu_seconds": time.process_time() - cpu_began,
+        "cost.peak_memory_mb": memory.read(),
+    }
+    told = left if isinstance(left, Outcome) else _finished(subject, left)
+    cost = told.cost or Cost()
+    on_paper = {"cost.parameters": cost.parameters, "cost.flops": cost.flops}
+    known = {name: value for name, value in (measured | on_paper).items() if value is not None}
+    metrics = {name: float(value) for name, value in (known | dict(told.metrics)).items()}
+    return Outcome(
+        metrics, told.status, told.reason, told.history or logged, told.examples, cost, told.model, told.state
+    )
+
+
+def _finished(subject: Subject, metrics: Mapping[str, float]) -> Outcome:
+    """Return the outcome of a training that told its final metrics alone; one that is not finite has diverged."""
+    if not isinstance(metrics, Mapping):
+        raise ConfigError(
+            f"subject `{subject.name}`: `train` must return an Outcome, or metrics by name; "
+            f"got {type(metrics).__name__}"
+        )
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    return Outcome(metrics, "diverged", f"{broken[0]} is not finite") if broken else Outcome(metrics)
+
+
+# At its end ----------------------------------------------------------------------------------------------------------
+
+
+def _keep(job: Job, tracking: Tracking, run_id: str, outcome: Outcome, files: Path) -> None:
+    """Keep beside the numbers what a finished training left: its model and its files. Trials keep none."""
+    if job.is_trial or outcome.status != "finished":
+        return
+    if outcome.model is not None:
+        tracking.log_model(run_id, job.slug, outcome.model)
+    if outcome.examples:
+        import numpy as np
+
+        arrays: dict[str, Any] = {name: np.asarray(one) for name, one in outcome.examples.items()}
+        np.savez_compressed(files / EXAMPLES, **arrays)
+    tracking.log_files(run_id, files)
+
+
+def _record(job: Job, run_id: str, started: str, outcome: Outcome) -> RunRecord:
+    cost = outcome.cost or Cost()
+    trained = {
+        "metrics": dict(outcome.metrics),
+        "history": {name: tuple(map(float, series)) for name, series in outcome.history.items()},
+        "layers": cost.layers,
+        "uncounted": cost.uncounted,
+    }
+    return job.record(run_id, started, outcome.status, outcome.reason).model_copy(update=trained)
+
+
+def _close(
+    job: Job,
+    tracking: Tracking,
+    run_id: str,
+    error: Exception,
+    ending: Callable[[], AbstractContextManager[None]],
+    started: str,
+    own: Path,
+) -> None:
+    """Close the run of a job that raised: as crashed if that is the job's own doing, else as killed.
+
+    Raises:
+        LeaseLostError: if another worker has the job, which is then what the error comes from.
+        MachineError: if the error means that the disk is full.
+    """
+    full = disk_full(error)
+    if full or isinstance(error, MachineError | StoreError):
+        with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
+            tracking.kill_run(run_id)
+        if full:
+            raise full from error
+        return
+    is_misfit = job.start is not None and isinstance(error, ConfigError)
+    lost = isinstance(error, LeaseLostError)
+    try:
+        if is_misfit or isinstance(error, Interrupted | LeaseLostError):
+            tracking.kill_run(run_id)
+            return
+        with ending():
+            tracking.finish_run(job.record(run_id, started, "crashed", f"{type(error).__name__}: {error}"), {})
+    except LeaseLostError as late:
+        lost = True
+        tracking.kill_run(run_id)
+        raise late from error
+    finally:
+        if lost:
+            shutil.rmtree(own, ignore_errors=True)  # another worker has taken over what was in it
+        for folder in (own, job.checkpoints):
+            with contextlib.suppress(OSError):  # it holds a checkpoint
+                folder.rmdir()

@@ -1,0 +1,124 @@
+"""Settings: frozen values by dotted path, over any schema.
+
+A dotted path such as `model.norm.position` is the TOML key, the Optuna parameter, the MLflow parameter and the column
+title. What a subject's settings are called, and what they mean, is the subject's affair.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from stn_bench.system.errors import ConfigError
+from stn_bench.system.text import did_you_mean, quote, shorten
+
+
+class Group(BaseModel):
+    """A frozen group of settings that refuses what it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class Settings(Group):
+    """All settings of a subject, and the only home of their defaults.
+
+    Fields may be groups, to any depth. Every field needs a default; its docstring is its description in schemas.
+    """
+
+    unkeyed: ClassVar[tuple[str, ...]] = ()
+    """Paths of settings that change no result, such as how long to wait for one: they are in no run's identity."""
+
+    def resolved(self) -> Self:
+        """Return the same settings with the defaults that follow from others written out."""
+        return self
+
+    def unresolved(self) -> Self:
+        """Return the same settings with what merely followed from others unset again; the inverse of `resolved`."""
+        return self
+
+    def flat(self) -> dict[str, Any]:
+        """Return every setting by its dotted path, in the order of the fields."""
+        return dict(_flatten(self.model_dump()))
+
+    def canonical(self) -> str:
+        """Return the resolved settings as canonical JSON: what an identity is taken from."""
+        return canonical_settings(self.resolved().flat(), self.unkeyed)
+
+
+AnySettings = TypeVar("AnySettings", bound=Settings)
+
+
+def canonical(value: Any) -> str:
+    """Return JSON that is the same text for the same value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def canonical_settings(flat: Mapping[str, Any], unkeyed: tuple[str, ...]) -> str:
+    """Return settings by dotted path as canonical JSON, without those that are in no identity."""
+    return canonical({path: value for path, value in flat.items() if path not in unkeyed})
+
+
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+@functools.cache
+def defaults(schema: type[Settings]) -> Mapping[str, Any]:
+    """Return the default of every setting by its dotted path."""
+    return schema().flat()
+
+
+def check_path(schema: type[Settings], path: str, *, where: str = "override") -> str:
+    """Return `path` if it names a setting.
+
+    Raises:
+        ConfigError: if it names none; the message suggests the nearest.
+    """
+    known = defaults(schema)
+    if path not in known:
+        raise ConfigError(f"{where}: no setting `{shorten(path)}`.{did_you_mean(path, known)}")
+    return path
+
+
+def override(settings: AnySettings, overrides: Mapping[str, Any], *, where: str = "override") -> AnySettings:
+    """Return settings with each dotted path set to its value.
+
+    Args:
+        settings: the settings to start from; they are left as they are.
+        overrides: dotted path -> value.
+        where: the file or option that the overrides come from, for messages.
+
+    Raises:
+        ConfigError: for an unknown path, a wrong type, a value out of range, or settings that contradict each other.
+    """
+    schema, tree = type(settings), settings.model_dump()
+    for path, value in overrides.items():
+        *groups, name = check_path(schema, path, where=where).split(".")
+        node = functools.reduce(lambda branch, group: branch[group], groups, tree)
+        node[name] = tuple(value) if isinstance(value, list) else value
+    try:
+        return schema.model_validate(tree)
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {explain(error)}") from None
+
+
+def explain(error: ValidationError) -> str:
+    """Return pydantic's first complaint as "`path`: what was expected, got what was received"."""
+    first = error.errors()[0]
+    path = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "value_error":
+        return str(first["ctx"]["error"])
+    message = first["msg"][0].lower() + first["msg"][1:]
+    message = message.replace("a valid tuple", "a list")
+    message = re.sub(r"a valid dictionary( or instance of \w+)?", "a table", message)
+    received = "" if first["type"] == "missing" else f", got {quote(first['input'])}"
+    return f"`{shorten(path)}`: {message}{received}" if path else message  # without one, it is about the whole text

@@ -1,0 +1,12 @@
+"""The files that a run keeps beside its numbers."""
+
+from __future__ import annotations
+
+MODEL = "model.keras"
+"""The model with the weights of its best epoch; another training can go on from it."""
+
+PREDICTIONS = "predictions.npz"
+"""What the model said of each test picture."""
+
+GALLERY = "rectified.npz"
+"""Some test pictures before and after the transformer."""

@@ -1,0 +1,221 @@
+"""A run from its pictures to what it leaves, with a harness that only writes down what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from lent import SMALL, LentRun
+from PIL import Image
+
+from stn_bench.settings import override
+from stn_bench.subject import Lent, Outcome
+from stn_bench.subjects.stn import subject
+from stn_bench.subjects.stn.config import Config
+from stn_bench.subjects.stn.nn.model_file import load_model
+from stn_bench.subjects.stn.nn.train import predict
+from stn_bench.system.errors import ConfigError, DataError, Interrupted
+
+
+def settings(**changes: object) -> Config:
+    return override(Config(), SMALL | {path.replace("__", "."): value for path, value in changes.items()})
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    assert subject.prepare
+    subject.prepare([settings()], Lent(folder))
+    return folder
+
+
+@pytest.fixture
+def lend(data: Path, tmp_path: Path) -> Callable[..., LentRun]:
+    return lambda name="run", **rest: LentRun(tmp_path / name, data, **rest)
+
+
+def train(run: LentRun, seed: int = 1, **changes: object) -> Outcome:
+    outcome = subject.train(settings(**changes), seed, run)
+    assert isinstance(outcome, Outcome)
+    return outcome
+
+
+def state(outcome: Outcome) -> Mapping[str, np.ndarray]:
+    assert outcome.state
+    return dict(outcome.state())
+
+
+def same(one: Outcome, other: Outcome) -> bool:
+    ours, theirs = state(one), state(other)
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> LentRun:
+    return LentRun(tmp_path_factory.mktemp("undisturbed"), data)
+
+
+@pytest.fixture(scope="module")
+def outcome(run: LentRun) -> Outcome:
+    return train(run)
+
+
+def test_every_final_metric_has_a_meaning_and_every_meaning_a_metric(outcome: Outcome) -> None:
+    assert outcome.cost
+    measured = {*outcome.metrics, "cost.parameters", "cost.flops"}
+    assert measured == {metric.name for metric in subject.metrics}
+    assert all(metric.meaning for metric in subject.metrics)
+
+
+def test_each_epoch_is_told_as_the_history_has_it(run: LentRun, outcome: Outcome) -> None:
+    assert [epoch for epoch, _ in run.told] == [1, 2]
+    for epoch, metrics in run.told:
+        assert metrics == {name: series[epoch - 1] for name, series in outcome.history.items()}
+
+
+def test_an_accuracy_moves_in_steps_of_its_resolution(outcome: Outcome) -> None:
+    config = settings()
+    fractions = {metric.name: metric for metric in subject.metrics if metric.scale == "fraction"}
+    assert {name.rpartition(".")[2] for name in fractions} == {"accuracy", "last_accuracy"}
+    for name, metric in fractions.items():
+        assert metric.resolution
+        steps = outcome.metrics[name] / metric.resolution(config)
+        assert steps == pytest.approx(round(steps), abs=1e-4)
+    assert fractions["test.accuracy"].examples(config) == 11
+
+
+def test_files_hold_predictions_model_and_gallery(run: LentRun, outcome: Outcome) -> None:
+    assert {path.name for path in run.files.iterdir()} == {
+        "predictions.npz",
+        "model.keras",
+        "rectified.npz",
+        "rectified",
+    }
+    correct = subject.read_examples("test.accuracy", lambda name: run.files / name)
+    assert correct is not None
+    assert correct.mean() == pytest.approx(outcome.metrics["test.accuracy"])
+    assert subject.read_examples("test.loss", lambda name: run.files / name) is None
+    pairs = sorted((run.files / "rectified").iterdir())
+    assert [path.name[:3] for path in pairs] == [f"{number:02d}_" for number in range(1, 9)]
+    with Image.open(pairs[0]) as picture:
+        assert picture.height >= 240
+
+
+def test_the_kept_model_is_the_one_that_was_tested(run: LentRun, outcome: Outcome) -> None:
+    loaded, config = load_model(run.files / "model.keras")
+    assert config == settings().resolved()
+    assert outcome.model
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    np.testing.assert_allclose(predict(loaded, pictures), predict(outcome.model.value, pictures), atol=1e-6)
+
+
+def test_the_model_is_described_for_serving(outcome: Outcome) -> None:
+    assert outcome.model
+    assert outcome.model.flavour == "tensorflow"
+    assert outcome.model.inputs == (("picture", "uint8", (-1, 16, 16, 3)),)
+    assert outcome.model.outputs == (("", "float32", (-1, 3)),)
+    assert [line.partition("==")[0] for line in outcome.model.requirements] == [
+        "keras",
+        "tensorflow",
+        "numpy",
+        "mlflow",
+    ]
+
+
+def test_the_costs_are_those_on_paper(outcome: Outcome) -> None:
+    assert subject.cost
+    paper = subject.cost(settings())
+    assert paper and outcome.cost
+    assert (outcome.cost.parameters, outcome.cost.flops) == (paper.parameters, paper.flops)
+    assert sum(layer.flops for layer in outcome.cost.layers) == outcome.cost.flops
+    assert outcome.cost.uncounted == ()
+
+
+def test_the_state_is_all_numbers_of_model_and_optimizer_and_comes_again(
+    outcome: Outcome, lend: Callable[..., LentRun]
+) -> None:
+    numbers = state(outcome)
+    assert any("localisation" in name for name in numbers)
+    assert any("momentum" in name for name in numbers)
+    assert outcome.cost
+    weights = [array for name, array in numbers.items() if not name.startswith("adam") and "seed" not in name]
+    assert sum(array.size for array in weights) >= outcome.cost.parameters
+    assert same(outcome, train(lend()))
+    assert not same(outcome, train(lend("other"), seed=2))
+
+
+def test_stopped_and_resumed_it_ends_with_the_same_numbers(outcome: Outcome, lend: Callable[..., LentRun]) -> None:
+    def stop(epoch: int) -> None:
+        raise Interrupted(f"stopped after epoch {epoch}")
+
+    with pytest.raises(Interrupted, match="stopped after epoch 1"):
+        train(lend(then=stop))
+    assert list((lend().folder).iterdir()) == [lend().folder / "checkpoint.npz"]
+    resumed = lend()
+    assert same(train(resumed), outcome)
+    assert [epoch for epoch, _ in resumed.told] == [1, 2]
+
+
+def test_stopped_behind_its_last_epoch_it_comes_to_its_end(outcome: Outcome, lend: Callable[..., LentRun]) -> None:
+    def stop(epoch: int) -> None:
+        if epoch == 2:
+            raise Interrupted("stopped")
+
+    assert same(train(lend(then=stop)), outcome)
+
+
+def test_what_else_telling_raises_ends_the_training(lend: Callable[..., LentRun]) -> None:
+    def fail(epoch: int) -> None:
+        raise DataError("the store is gone")
+
+    with pytest.raises(DataError, match="the store is gone"):
+        train(lend(then=fail), train__epochs=1)
+
+
+def test_an_empty_checkpoint_as_a_power_cut_leaves_it_is_no_checkpoint(lend: Callable[..., LentRun]) -> None:
+    run = lend()
+    (run.folder / "checkpoint.npz").touch()
+    assert train(run, train__epochs=1).status == "finished"
+
+
+def test_a_trial_keeps_numbers_alone(lend: Callable[..., LentRun]) -> None:
+    trial = lend(is_trial=True)
+    outcome = train(trial, train__epochs=1)
+    assert list(trial.files.iterdir()) == []
+    assert outcome.model is None
+    assert "letter.magnification" in outcome.metrics
+
+
+def test_without_a_transformer_there_is_no_gallery_and_no_measure_of_letters(lend: Callable[..., LentRun]) -> None:
+    plain = lend()
+    outcome = train(plain, train__epochs=1, model__transformer__kind="none")
+    assert {path.name for path in plain.files.iterdir()} == {"predictions.npz", "model.keras"}
+    assert not any(name.startswith("letter.") for name in outcome.metrics)
+
+
+def test_a_diverged_training_says_why_and_keeps_nothing(lend: Callable[..., LentRun]) -> None:
+    diverged = lend()
+    changes = {"optimizer__name": "sgd", "optimizer__learning_rate": 10.0, "model__norm__kind": "none"}
+    outcome = train(diverged, train__epochs=8, **changes)
+    assert (outcome.status, outcome.model) == ("diverged", None)
+    assert "is not finite after epoch" in outcome.reason
+    assert list(diverged.files.iterdir()) == []
+    assert outcome.cost and outcome.cost.flops
+
+
+def test_it_goes_on_from_the_model_of_another_run(
+    run: LentRun, outcome: Outcome, lend: Callable[..., LentRun]
+) -> None:
+    assert subject.start == "model.keras"
+    onwards = {"optimizer__name": "sgd", "optimizer__learning_rate": 1e-9, "train__epochs": 1}
+    trained_on = train(lend(start=run.files / "model.keras"), model__norm__kind="batch_renorm", **onwards)
+    assert trained_on.metrics["test.accuracy"] == pytest.approx(outcome.metrics["test.accuracy"], abs=0.1)
+    with pytest.raises(ConfigError, match="do not fit the network"):
+        train(lend(start=run.files / "model.keras"), model__width=1 / 16)
+
+
+def test_pictures_that_are_not_made_are_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="were not made yet"):
+        train(LentRun(tmp_path / "run", tmp_path / "nothing"))
