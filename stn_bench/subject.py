@@ -384,7 +384,8 @@ class Subject:
     @property
     def known_metrics(self) -> dict[str, Metric]:
         """Every metric that a study may name: the subject's own, and the costs that it does not declare itself."""
-        return {metric.name: metric for metric in (*COSTS, *self.metrics)}
+        own = {metric.name: metric for metric in self.metrics}
+        return own | {cost.name: cost for cost in COSTS if cost.name not in own}
 
     @property
     def tuning(self) -> tuple[Metric, ...]:
@@ -433,10 +434,9 @@ def find_subject(name: str) -> Subject:
         module, attribute = f"stn_bench.subjects.{name}", "subject"
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"`subject` {shorten(name)}: cannot be imported: {error}") from None
+    except Exception as error:  # a module of the user's may raise anything
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ConfigError(f"`subject` {shorten(name)}: cannot be imported ({reason})") from error
     if not isinstance(found, Subject):
-        raise ConfigError(
-            f"`subject` {shorten(name)}: expected a stn_bench.subject.Subject, got {type(found).__name__}"
-        )
-    return found
+        raise ConfigError(f"`subject` {shorten(name)}: expected a Subject, got {type(found).__name__}")
+    return found if is_shipped(name) else replace(found, name=name)

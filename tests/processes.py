@@ -46,16 +46,21 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def wait_for_checkpoint(root: Path, process: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Return when some cell has finished an epoch."""
+    """Return when some job has finished an epoch."""
     deadline = time.monotonic() + seconds
-    while not list(root.glob("mlruns/checkpoints/*/*.npz")):
+    while not checkpoints(root):
         assert process.poll() is None, process.communicate()[0]
         assert time.monotonic() < deadline, "no checkpoint was written"
         time.sleep(0.05)
 
 
+def checkpoints(root: Path) -> list[Path]:
+    """Return the files of unfinished trainings, without what is half written."""
+    return [path for path in root.glob("mlruns/checkpoints/*/*/*") if path.suffix != ".partial"]
+
+
 def complete_trials(root: Path) -> list[str]:
-    storage = Workspace.at(root).search
+    storage = Workspace.at(root).queue
     trials = [
         trial
         for name in optuna.get_all_study_names(storage)
@@ -74,18 +79,18 @@ def values(root: Path) -> list[list[float]]:
 
 
 def runs(root: Path) -> list[Run]:
-    """Return every run of a cell that MLflow knows, however it ended."""
+    """Return every run of a job that MLflow knows, however it ended."""
     client = MlflowClient(tracking_uri=Workspace.at(root).tracking)
     experiment = client.get_experiment_by_name("tiny")
     assert experiment is not None
     return list(client.search_runs([experiment.experiment_id], "tags.kind = 'run'", max_results=5000))
 
 
-def assert_each_cell_once(root: Path, cells: int) -> None:
-    """See that each cell ended with one COMPLETE trial and one FINISHED run, and that the report shows these alone."""
+def assert_each_job_once(root: Path, jobs: int) -> None:
+    """See that each job ended with one COMPLETE trial and one FINISHED run, and that the report shows these alone."""
     found = runs(root)
     finished = Counter(run.data.tags["run_key"] for run in found if run.info.status == "FINISHED")
-    assert len(finished) == cells
+    assert len(finished) == jobs
     assert set(finished.values()) == {1}
     assert {run.info.status for run in found} <= {"FINISHED", "KILLED"}
     assert Counter(complete_trials(root)) == finished

@@ -1,4 +1,4 @@
-"""A root with a study of a few seconds: two arms, two seeds, two tuning trials each, on real captcha pictures."""
+"""Roots with a study of seconds: of toys, where the letters are not the point, or on real captcha pictures."""
 
 from __future__ import annotations
 
@@ -29,15 +29,59 @@ trials = 2
 [tuning.search]
 "optimizer.learning_rate" = { low = 1e-3, high = 1e-2, log = true }
 """
+"""A study of the letters; its ablation comes with stn-bench."""
 
 PLAIN = STUDY.partition("[tuning]")[0]
+"""The same without tuning."""
+
+TOYS = """
+title = "Tiny: how deep?"
+subject = "toy"
+ablations = ["depth"]
+seeds = [1, 2, 3]
+margin = 0.05
+
+[base]
+"epochs" = 3
+"""
+"""The same of toys: two arms, three seeds."""
+
+TUNED_TOYS = f"""{TOYS}
+[tuning]
+trials = 2
+[tuning.search]
+"rate" = {{ low = 1e-3, high = 1.0, log = true }}
+"""
+"""The same with tuning."""
+
+DEPTH = """
+title = "Depth"
+question = "Do four layers reach more than two?"
+
+[arms.four]
+set = { "depth" = 4 }
+"""
 
 
 def make_root(folder: Path, study: str = STUDY, name: str = "tiny") -> Path:
-    """Write the study under a root; the ablation comes with stn-bench."""
+    """Write a study under a root."""
     (folder / "studies").mkdir(parents=True)
     (folder / "studies" / f"{name}.toml").write_text(study)
     return folder
+
+
+def make_toy_root(folder: Path, study: str = TOYS, ablation: str = DEPTH) -> Path:
+    """Write a study of toys under a root, and its question."""
+    make_root(folder, study)
+    (folder / "ablations").mkdir()
+    (folder / "ablations/depth.toml").write_text(ablation)
+    return folder
+
+
+def slow_toys(epochs: int, seconds: float = 0.2, seeds: int = 3) -> str:
+    """Return the study with so many epochs of so many seconds, and so many seeds: twice as many jobs."""
+    slower = TOYS.replace('"epochs" = 3', f'"epochs" = {epochs}\n"seconds" = {seconds}')
+    return slower.replace("[1, 2, 3]", str(list(range(1, seeds + 1))))
 
 
 def stn_bench(

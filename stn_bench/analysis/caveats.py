@@ -54,7 +54,7 @@ def _dearer(ours: Costs, theirs: Costs) -> Iterator[str]:
     for what, one, other, text in (
         ("parameters", ours.parameters, theirs.parameters, in_short),
         ("FLOPs", ours.flops, theirs.flops, in_short),
-        ("time a step", ours.step_ms, theirs.step_ms, step_time),
+        ("CPU time a step", ours.cpu_step_ms, theirs.cpu_step_ms, step_time),
     ):
         if one and other and abs(one - other) > COSTLIER * other:
             yield f"{what} {relative(one / other)}: {text(one)} against {text(other)}"

@@ -34,8 +34,8 @@ class Costs:
         flops: floating-point operations to predict one example.
         seconds: seconds of training and validation.
         cpu_seconds: processor seconds of the same, all threads.
-        step_ms: processor milliseconds per training step, its share of validation included, of the least disturbed of
-            those seeds: what else the machine does costs a step time, and never saves it any.
+        cpu_step_ms: processor milliseconds per training step, its share of validation included, of the least
+            disturbed of those seeds: what else the machine does costs a step time, and never saves it any.
         peak_memory_mb: largest resident memory of the training process in MiB.
     """
 
@@ -43,7 +43,7 @@ class Costs:
     flops: float | None = None
     seconds: float | None = None
     cpu_seconds: float | None = None
-    step_ms: float | None = None
+    cpu_step_ms: float | None = None
     peak_memory_mb: float | None = None
 
 
@@ -65,9 +65,15 @@ def _measured(arm: ArmResults, timed: Collection[int]) -> Costs:
         for one in dataclasses.fields(Costs)
     }
     means = {name: known(spread(found).mean) for name, found in values.items()}
-    steps = arm.arm.subject.steps(arm.arm.config) if arm.arm.subject.steps else 0
-    quickest = min(values["cpu_seconds"], default=None)
-    return Costs(**{**means, "step_ms": 1000 * quickest / steps if quickest is not None and steps else None})
+    return Costs(**{**means, "cpu_step_ms": _cpu_step_ms(arm.arm, runs)})
+
+
+def _cpu_step_ms(arm: PlannedArm, runs: Iterable[RunRecord]) -> float | None:
+    """Return the processor time of a step in the least disturbed run; one that diverged did not take all steps."""
+    steps = arm.subject.steps(arm.config) if arm.subject.steps else 0
+    whole = [run.metrics for run in runs if run.outcome == "finished"]
+    quickest = min((metrics["cost.cpu_seconds"] for metrics in whole if "cost.cpu_seconds" in metrics), default=None)
+    return 1000 * quickest / steps if quickest is not None and steps else None
 
 
 def known_costs(question: PlannedQuestion, measured: Mapping[str, Costs]) -> dict[str, Costs]:

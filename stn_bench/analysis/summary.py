@@ -63,12 +63,13 @@ class ArmSummary(Frozen):
         together: why the settings that it changes are one factor, where there is more than one.
         match: "flops" if its model was scaled until it costs the base's FLOPs.
         caveats: what differs from the base beyond its one factor, in sentences: costs, and settings that go together.
-        parameters: number of weights, moving statistics included; like all costs but `step_ms`, the mean over the
-            question's `timed` seeds.
+        parameters: number of weights, moving statistics included; like all costs but `cpu_step_ms`, the mean
+            over the question's `timed` seeds.
         flops: floating-point operations to predict one example.
         seconds: seconds of training and validation.
         cpu_seconds: processor seconds of the same, all threads.
-        step_ms: milliseconds per training step, of the least disturbed of the `timed` seeds.
+        cpu_step_ms: processor milliseconds per training step, its share of validation included, of the least
+            disturbed of the `timed` seeds.
         peak_memory_mb: largest resident memory of the training process in MiB.
         published: numbers that others published for it.
         run_ids: MLflow's ids of the runs of those seeds, in the same order.
@@ -118,7 +119,7 @@ class ArmSummary(Frozen):
     flops: float | None
     seconds: float | None
     cpu_seconds: float | None
-    step_ms: float | None
+    cpu_step_ms: float | None
     peak_memory_mb: float | None
     layers: tuple[LayerCost, ...]
     uncounted: tuple[str, ...]

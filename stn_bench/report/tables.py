@@ -219,7 +219,7 @@ def cost_table(ablation: AblationSummary, example: str = "example") -> Table:
         ablation: the question.
         example: the noun for what the subject is tested on.
     """
-    header = ("arm", "parameters", f"FLOPs {each(example)}", "training", "CPU time", "a step", "peak memory")
+    header = ("arm", "parameters", f"FLOPs {each(example)}", "training", "CPU time", "CPU time a step", "peak memory")
     return Table(header, tuple(_cost_row(arm, ablation.base) for arm in ablation.arms)).without_empty()
 
 
@@ -231,7 +231,7 @@ def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
         _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
         _cost(arm.seconds, base.seconds, lambda seconds: f"{seconds:.0f} s"),
         _cost(arm.cpu_seconds, base.cpu_seconds, lambda seconds: f"{seconds:.0f} s"),
-        _cost(arm.step_ms, base.step_ms, step_time),
+        _cost(arm.cpu_step_ms, base.cpu_step_ms, step_time),
         _cost(arm.peak_memory_mb, None, lambda memory: f"{memory:.0f} MiB"),
     )
 
@@ -245,10 +245,10 @@ def _cost(value: float | None, base: float | None, write: Callable[[float], str]
 def timed_note(ablation: AblationSummary) -> str:
     """Return which runs tell the costs, or "" where nothing was timed."""
     arms = ablation.arms
-    if all(arm.seconds is None and arm.step_ms is None for arm in arms):
+    if all(arm.seconds is None and arm.cpu_step_ms is None for arm in arms):
         return ""
-    step = "A step is that of the least disturbed run, the median over its epochs; the other costs are means"
-    means = step if any(arm.step_ms is not None for arm in arms) else "Costs are means"
+    step = "The CPU time of a step is that of the least disturbed run; the other costs are means"
+    means = step if any(arm.cpu_step_ms is not None for arm in arms) else "Costs are means"
     if not ablation.timed or all(set(arm.seeds) <= set(ablation.timed) for arm in arms):
         return f"{means} over the seeds."
     return f"{means}. Counted are the seeds that all arms have: {seeds_in_words(ablation.timed)}."

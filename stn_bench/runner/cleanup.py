@@ -100,7 +100,9 @@ def find_leftovers(held: Holdings) -> list[Leftover]:
         ("logs of dead workers", (path for path in held.workspace.logs.glob("worker-*.log") if _is_abandoned(path))),
     ]
     kind_of = {path: kind for kind, paths in found for path in paths}
-    return [Leftover(kind, path, _size(path)) for path, kind in kind_of.items() if path.parent not in kind_of]
+    return [
+        Leftover(kind, path, _size(path)) for path, kind in kind_of.items() if not kind_of.keys() & {*path.parents}
+    ]
 
 
 def remove(leftovers: Iterable[Leftover]) -> None:

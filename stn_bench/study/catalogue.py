@@ -6,6 +6,7 @@ stn-bench brings along.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import math
@@ -109,6 +110,10 @@ class Catalogue:
         """
         return self._subject(study.subject, self.path("studies", study.name))
 
+    def named_subjects(self) -> frozenset[str]:
+        """Return the names of the subjects that studies name, as far as their files can be read."""
+        return frozenset(self._subject_names.values())
+
     def _subject(self, name: Any, path: Path) -> Subject:
         if not isinstance(name, str) or not name:
             raise CatalogueError(f"{path}: `subject`: expected the name of a subject, got {quote(name)}")
@@ -120,17 +125,26 @@ class Catalogue:
             raise CatalogueError(f"{path}: {error}") from None
 
     @functools.cached_property
+    def _trees(self) -> dict[str, dict[str, Any]]:
+        """Name of a study -> its file, what it extends merged in; whoever reads a broken one is told."""
+        found = {}
+        for name in filter(is_name, self.names("studies")):
+            with contextlib.suppress(CatalogueError):
+                found[name] = self._extended(self.path("studies", name), ())
+        return found
+
+    @functools.cached_property
+    def _subject_names(self) -> dict[str, str]:
+        return {name: str(tree.get("subject", DEFAULT)) for name, tree in self._trees.items()}
+
+    @functools.cached_property
     def _asked_of(self) -> dict[str, str]:
         """Name of an ablation -> the subject of the first study that asks it."""
         found: dict[str, str] = {}
-        for name in filter(is_name, self.names("studies")):
-            try:
-                tree = self._extended(self.path("studies", name), ())
-            except CatalogueError:
-                continue  # whoever reads that study is told
+        for name, tree in self._trees.items():
             asked = tree.get("ablations")
             for ablation in asked if isinstance(asked, list) else ():
-                found.setdefault(str(ablation), tree.get("subject", DEFAULT))
+                found.setdefault(str(ablation), self._subject_names[name])
         return found
 
     def _check_name(self, kind: Kind, name: str) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stn_bench.study.catalogue import Catalogue
 from stn_bench.subject import find_subject, is_shipped
+from stn_bench.system.errors import ConfigError
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import differences, former_identity, identify
 from stn_bench.tracking.record import RunRecord, settings_today
@@ -31,6 +33,11 @@ def compare_with_today(record: RunRecord, workspace: Workspace) -> Today:
         ConfigError: if its subject cannot be found, or its settings name code that is not there.
     """
     if not is_shipped(record.subject):
+        if record.subject not in Catalogue(workspace.root).named_subjects():
+            raise ConfigError(
+                f"run {record.run_id}: is one of subject `{record.subject}`, which no study here names; "
+                f"its code is not imported for a run alone"
+            )
         workspace.find_code()
     subject, old = find_subject(record.subject), record.identity
     known, noun = subject.paths, subject.example

@@ -39,7 +39,11 @@ def results(planned: Plan, wide: Values, base: Values, selected: Values = WIDE) 
 
 def _record(spec: RunSpec, value: float | str) -> RunRecord:
     name = f"{spec.label}-{spec.seed}"
-    return record(spec, name, outcome=value) if isinstance(value, str) else record(spec, name, test_accuracy=value, test_loss=value)
+    return (
+        record(spec, name, outcome=value)
+        if isinstance(value, str)
+        else record(spec, name, test_accuracy=value, test_loss=value)
+    )
 
 
 def confirmation(found: Results) -> ConfirmationSummary | None:

@@ -9,21 +9,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from makers import FakeStore, ablation, arm, plan, record
 
+from stn_bench.analysis.analyse import analyse, nothing_finished
 from stn_bench.analysis.cost import (
-    ArmForecast,
+    ArmCostEstimate,
     Clock,
-    Forecast,
+    CostEstimate,
+    Costs,
     Pace,
-    forecast,
+    estimate_cost,
+    known_costs,
     makespan,
-    nothing_finished,
+    measured_costs,
+    reusable,
     run_seconds,
-    work,
+    timed_seeds,
+    training_flops,
 )
 from stn_bench.study.plan import Plan, PlannedArm, RunSpec
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.subjects.stn.nn.layout import flops, parameters
 from stn_bench.tracking.record import RunRecord, settings_digest
-from stn_bench.tracking.results import gather
+from stn_bench.tracking.results import Results, gather
 
 HERE = {"processor": "x", "cores": 2}
 WIDE, DROP = arm("wide", {"model.width": 2.0}), arm("drop", {"model.dropout": 0.5})
@@ -31,7 +36,7 @@ WIDE, DROP = arm("wide", {"model.width": 2.0}), arm("drop", {"model.dropout": 0.
 
 def key(spec: RunSpec) -> str:
     """Return a run key that the settings, phase and seed decide."""
-    return f"{settings_digest(spec.config)}-{spec.phase}-{spec.seed}"
+    return f"{settings_digest(spec.settings)}-{spec.phase}-{spec.seed}"
 
 
 def trained(
@@ -54,10 +59,20 @@ def lasting(seconds: float) -> dict[str, str]:
 
 
 def ahead(
-    planned: Plan, *runs: RunRecord, workers: int = 2, key_of: Callable[[RunSpec], str | None] = key, **clock: Any
-) -> Forecast:
+    planned: Plan,
+    *runs: RunRecord,
+    workers: int = 2,
+    keys_of: Callable[[RunSpec], tuple[str, ...]] = lambda spec: (key(spec),),
+    **clock: Any,
+) -> CostEstimate:
     results = gather(planned, FakeStore(*runs), Path("nowhere"))
-    return forecast(results, key_of, Clock(HERE, **clock), workers)
+    return estimated(results, keys_of, workers, **clock)
+
+
+def estimated(
+    results: Results, keys_of: Callable[[RunSpec], tuple[str, ...]], workers: int = 2, **clock: Any
+) -> CostEstimate:
+    return estimate_cost(results, analyse(reusable(results, keys_of)), Clock(HERE, **clock), workers)
 
 
 # What is left to train ---------------------------------------------------------------------------------------------
@@ -65,27 +80,27 @@ def ahead(
 
 def test_of_a_fresh_study_all_is_left_and_nothing_known() -> None:
     planned = plan(ablation(WIDE), trials=2)
-    for found in (ahead(planned), forecast(nothing_finished(planned), key, Clock(HERE), 2)):
-        assert (found.cells, found.sure, found.reused) == (10, 10, 0)
+    for found in (ahead(planned), estimated(nothing_finished(planned), lambda spec: (key(spec),))):
+        assert (found.jobs, found.sure, found.reused) == (10, 10, 0)
         assert (found.unknown, found.seconds) == (("base", "depth/wide"), None)
 
 
 def test_what_has_its_run_key_is_reused() -> None:
     planned = plan(ablation(WIDE))
     found = ahead(planned, *trained(planned.arms[0]), *trained(planned.arms[1], (2,)))
-    assert [(one.cells, one.reused) for one in found.arms] == [(0, 3), (2, 1)]
+    assert [(one.jobs, one.reused) for one in found.arms] == [(0, 3), (2, 1)]
 
 
 def test_a_run_of_other_code_is_trained_again_and_still_tells_the_time() -> None:
     planned = plan(ablation(WIDE))
     found = ahead(planned, *trained(planned.arms[0], run_key="older")).of("base")
-    assert (found.cells, found.reused, found.pace) == (3, 0, Pace(100.0, "3 runs"))
+    assert (found.jobs, found.reused, found.pace) == (3, 0, Pace(100.0, "3 runs"))
 
 
 def test_without_pictures_runs_of_the_same_settings_count_as_reused() -> None:
     planned = plan(ablation(WIDE))
-    found = ahead(planned, *trained(planned.arms[0], (1, 3)), key_of=lambda spec: None).of("base")
-    assert (found.cells, found.reused) == (1, 2)
+    found = ahead(planned, *trained(planned.arms[0], (1, 3)), keys_of=lambda spec: ()).of("base")
+    assert (found.jobs, found.reused) == (1, 2)
 
 
 def test_seeds_are_left_as_long_as_tuning_is_not_finished() -> None:
@@ -106,13 +121,13 @@ def test_looks_tell_what_is_trained_at_least_and_at_most() -> None:
 def test_a_decided_arm_needs_no_more_seeds_and_nor_does_its_base() -> None:
     planned = plan(ablation(WIDE), **LOOKS)
     runs = [run for one in planned.arms for run in trained(one, (1, 2, 3))]  # better by 10 points on each seed
-    assert ahead(planned, *runs).cells == 0
+    assert ahead(planned, *runs).jobs == 0
 
 
 def test_an_arm_whose_base_lacks_a_seed_may_go_on() -> None:
     planned = plan(ablation(WIDE), **LOOKS)
     found = ahead(planned, *trained(planned.arms[0], (1, 2)), *trained(planned.arms[1], (1, 2, 3)))
-    assert [(one.sure, one.cells) for one in found.arms] == [(1, 3), (0, 2)]
+    assert [(one.sure, one.jobs) for one in found.arms] == [(1, 3), (0, 2)]
 
 
 def test_an_undecided_arm_goes_on_with_its_base_alone() -> None:
@@ -123,14 +138,14 @@ def test_an_undecided_arm_goes_on_with_its_base_alone() -> None:
         for run in trained(drop, (1, 2, 3))
     ]
     found = ahead(planned, *trained(base, (1, 2, 3)), *trained(wide, (1, 2, 3)), *noisy)
-    assert {one.label: (one.sure, one.cells) for one in found.arms} == {
+    assert {one.label: (one.sure, one.jobs) for one in found.arms} == {
         "base": (2, 2),
         "depth/wide": (0, 0),
         "depth/drop": (2, 2),
     }
 
 
-# How long a cell takes ---------------------------------------------------------------------------------------------
+# How long a job takes ---------------------------------------------------------------------------------------------
 
 
 def test_a_run_lasts_from_start_to_end() -> None:
@@ -161,7 +176,7 @@ def test_an_arm_without_runs_is_scaled_from_the_arm_nearest_in_work() -> None:
     base, wide, wider = planned.arms
     found = ahead(planned, *trained(base, seconds=60), *trained(wide, seconds=300)).of(wider.label).pace
     assert found is not None
-    ratio = work(wider.config) / work(wide.config)  # type: ignore[operator]
+    ratio = training_flops(wider) / training_flops(wide)  # type: ignore[operator]
     assert (found.seconds, found.source) == (pytest.approx(300 * ratio), "depth/wide, by FLOPs")
     assert not found.is_measured
 
@@ -185,7 +200,7 @@ def test_a_probe_of_arms_with_runs_tells_how_fast_the_machine_is_today() -> None
         Pace(25.0, "1 run, probe"),
     ]
     scaled = found.of(wider.label).pace
-    ratio = work(wider.config) / work(wide.config)  # type: ignore[operator]
+    ratio = training_flops(wider) / training_flops(wide)  # type: ignore[operator]
     assert scaled is not None
     assert scaled.seconds == pytest.approx(150 * ratio)
     assert (found.is_probed, ahead(planned, *runs).is_probed) == (True, False)
@@ -197,38 +212,40 @@ def test_a_network_of_ones_own_is_not_known_from_others() -> None:
     assert found.unknown == ("depth/mine",)
 
 
-def test_work_counts_pictures_and_epochs() -> None:
-    twice = override(Config(), {"train.epochs": 800})
-    assert work(twice) == pytest.approx(2 * work(Config()))  # type: ignore[operator]
-    assert work(override(Config(), {"model.factory": "mine:network"})) is None
+def test_the_work_of_a_training_is_told_by_the_subject() -> None:
+    base, twice, mine = plan(
+        ablation(arm("twice", {"train.epochs": 800}), arm("mine", {"model.factory": "mine:network"}))
+    ).arms
+    assert training_flops(twice) == pytest.approx(2 * training_flops(base))  # type: ignore[operator]
+    assert training_flops(mine) is None
 
 
 # How long all take -------------------------------------------------------------------------------------------------
 
 
-def test_cells_are_begun_in_turn_by_the_first_worker_that_is_free() -> None:
+def test_jobs_are_begun_in_turn_by_the_first_worker_that_is_free() -> None:
     # Two workers: 0-5 and 0-3; then 3-7 on the second, 5-7 on the first.
     assert makespan([5, 3, 4, 2], 2) == 7
 
 
 @given(st.lists(st.floats(0.1, 100), min_size=1, max_size=20), st.integers(1, 6))
-def test_the_whole_lies_between_the_best_and_twice_that(cells: list[float], workers: int) -> None:
-    best = max(sum(cells) / workers, max(cells))
-    assert best * (1 - 1e-9) <= makespan(cells, workers) <= 2 * best
+def test_the_whole_lies_between_the_best_and_twice_that(jobs: list[float], workers: int) -> None:
+    best = max(sum(jobs) / workers, max(jobs))
+    assert best * (1 - 1e-9) <= makespan(jobs, workers) <= 2 * best
 
 
 def test_rounds_wait_for_each_other() -> None:
     slow, fast = Pace(10.0, "x"), Pace(1.0, "x")
-    arms = (ArmForecast("base", (1, 1), 2, 0, slow), ArmForecast("a", (1, 1), 2, 0, fast))
-    assert Forecast(arms, 2).seconds == 20.0
-    assert Forecast(arms, 1).seconds == 22.0
+    arms = (ArmCostEstimate("base", (1, 1), 2, 0, slow), ArmCostEstimate("a", (1, 1), 2, 0, fast))
+    assert CostEstimate(arms, 2).seconds == 20.0
+    assert CostEstimate(arms, 1).seconds == 22.0
 
 
 def test_seeds_run_in_rounds_over_the_arms() -> None:
-    arms = (ArmForecast("base", (2,), 2, 0, Pace(4.0, "x")), ArmForecast("a", (2,), 2, 0, Pace(1.0, "x")))
+    arms = (ArmCostEstimate("base", (2,), 2, 0, Pace(4.0, "x")), ArmCostEstimate("a", (2,), 2, 0, Pace(1.0, "x")))
     # base 0-4 beside a 0-1; then base 1-5 beside a 4-5.
-    assert Forecast(arms, 2).seconds == 5.0
-    assert Forecast(arms[::-1], 2).seconds == 6.0  # a 0-1, base 0-4; a 1-2, base 2-6
+    assert CostEstimate(arms, 2).seconds == 5.0
+    assert CostEstimate(arms[::-1], 2).seconds == 6.0  # a 0-1, base 0-4; a 1-2, base 2-6
 
 
 def test_what_is_sure_takes_no_longer_than_all() -> None:
@@ -236,13 +253,60 @@ def test_what_is_sure_takes_no_longer_than_all() -> None:
     assert (found.sure_seconds, found.seconds) == (makespan([10, 20] * 3, 2), makespan([10, 20] * 3, 2) + 40.0)
 
 
-def test_no_more_workers_than_cells() -> None:
+def test_no_more_workers_than_jobs() -> None:
     planned = plan(ablation(WIDE))
     assert ahead(planned, workers=16).workers == 6
     everything = [run for one in planned.arms for run in trained(one)]
     assert (ahead(planned, *everything).workers, ahead(planned, *everything).seconds) == (1, 0.0)
 
 
-def test_an_arms_share_is_its_cells_shared_out() -> None:
+def test_an_arms_share_is_its_jobs_shared_out() -> None:
     found = ahead(plan(ablation(WIDE)), probed={"base": 10.0, "depth/wide": 20.0})
     assert [found.share(one) for one in found.arms] == [15.0, 30.0]
+
+
+# What an arm costs -------------------------------------------------------------------------------------------------
+
+
+def costing(run: RunRecord, **costs: float) -> RunRecord:
+    return run.model_copy(
+        update={"metrics": {**run.metrics, **{f"cost.{name}": cost for name, cost in costs.items()}}}
+    )
+
+
+def test_a_step_is_that_of_the_least_disturbed_run_and_other_costs_are_means() -> None:
+    planned = plan(ablation(WIDE))
+    base, wide = (
+        [costing(run, cpu_seconds=10.0 * run.seed, seconds=run.seed) for run in trained(one)] for one in planned.arms
+    )
+    found = measured_costs(planned.questions[0], gather(planned, FakeStore(*base, *wide), Path("nowhere")))
+    ours, steps = found["wide"], 400 * 250  # epochs of 8,000 pictures in batches of 32
+    assert (ours.cpu_step_ms, ours.cpu_seconds, ours.seconds) == (pytest.approx(1000 * 10.0 / steps), 20.0, 2.0)
+
+
+def test_costs_are_taken_of_the_seeds_that_all_arms_have() -> None:
+    planned = plan(ablation(WIDE))
+    base = [costing(run, cpu_seconds=float(run.seed)) for run in trained(planned.arms[0])]
+    wide = [costing(run, cpu_seconds=float(run.seed)) for run in trained(planned.arms[1], (2, 3))]
+    results = gather(planned, FakeStore(*base, *wide), Path("nowhere"))
+    assert timed_seeds(planned.questions[0], results) == (2, 3)
+    found = measured_costs(planned.questions[0], results)
+    assert [(one.cpu_step_ms, one.cpu_seconds) for one in found.values()] == [(pytest.approx(0.02), 2.5)] * 2
+
+
+def test_a_run_that_diverged_tells_no_step_since_it_did_not_take_all() -> None:
+    planned = plan(ablation(WIDE))
+    runs = trained(planned.arms[0])
+    ended = costing(runs[0], cpu_seconds=1.0).model_copy(update={"outcome": "diverged"})
+    found = measured_costs(planned.questions[0], gather(planned, FakeStore(ended, *runs[1:]), Path("nowhere")))
+    assert (found["base"].cpu_step_ms, found["base"].cpu_seconds) == (pytest.approx(0.2), pytest.approx(41 / 3))
+
+
+def test_costs_are_measured_where_there_are_runs_and_on_paper_elsewhere() -> None:
+    planned = plan(ablation(WIDE, arm("mine", {"model.factory": "mine:network"})))
+    question, wide = planned.questions[0], planned.arms[1]
+    results = gather(planned, FakeStore(*trained(planned.arms[0])), Path("nowhere"))
+    found = known_costs(question, measured_costs(question, results))
+    assert found["base"] == Costs(1000.0, 2_000_000.0, 30.0, 20.0, pytest.approx(0.2), 512.0)
+    assert found["wide"] == Costs(parameters(wide.config), flops(wide.config))
+    assert found["mine"] == Costs()  # a network of one's own costs what its runs say

@@ -10,8 +10,8 @@ from makers import ablation, arm, plan, record
 
 from stn_bench.analysis.analyse import analyse
 from stn_bench.analysis.verdicts import failed_seeds, unfair_reason, verdicts
-from stn_bench.study.spec import Arm, Range
 from stn_bench.study.plan import Plan, PlannedArm
+from stn_bench.study.spec import Arm, Range
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import ArmResults, Results
 
@@ -44,7 +44,11 @@ def outcome(
 
 
 def _run(spec: Any, name: str, value: float, diverged: bool) -> RunRecord:
-    return record(spec, name, outcome="diverged") if diverged else record(spec, name, test_accuracy=value, test_loss=value)
+    return (
+        record(spec, name, outcome="diverged")
+        if diverged
+        else record(spec, name, test_accuracy=value, test_loss=value)
+    )
 
 
 def results(planned: Plan, values: Mapping[str, Any]) -> Results:

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from commands import call
 from makers import ABLATION, STUDY, make_root, write
-from tiny import stn_bench
 
 from stn_bench.cli.app import app
-from stn_bench.cli.models import _read
 from stn_bench.cli.options import console
 from stn_bench.study.catalogue import Catalogue, bundled_root
+from stn_bench.subjects.stn.commands import _read
 from stn_bench.subjects.stn.config import Config
 from stn_bench.system.errors import DataError, Interrupted
 
@@ -119,7 +118,7 @@ def test_plan_shows_each_arm_and_the_number_of_runs(cli: Cli, tmp_path: Path) ->
     assert out.splitlines()[-1].startswith("6 runs to train, 0 reused: time not known")
 
 
-def test_plan_flags_what_sets_an_arm_apart(cli: Cli, tmp_path: Path) -> None:
+def test_plan_tells_what_sets_an_arm_apart(cli: Cli, tmp_path: Path) -> None:
     both = '[arms.both]\nset = { "model.dropout" = 0.5, "model.activation" = "tanh" }\n'
     root = make_root(tmp_path, ablation=ABLATION + both)
     _, out, _ = cli("plan", "small", "--root", root)
@@ -127,7 +126,7 @@ def test_plan_flags_what_sets_an_arm_apart(cli: Cli, tmp_path: Path) -> None:
     assert "! moves more than one factor: `model.dropout`, `model.activation`" in out
     tree = json.loads(cli("plan", "small", "--json", "--root", root)[1])["ablations"][0]
     assert tree["differences"]["narrow"] == {"model.width": [1.0, 0.5]}
-    assert [len(tree["flags"][name]) for name in ("base", "narrow", "both")] == [0, 2, 1]
+    assert [len(tree["caveats"][name]) for name in ("base", "narrow", "both")] == [0, 2, 1]
 
 
 def test_plan_says_what_the_study_can_show(cli: Cli, tmp_path: Path) -> None:
@@ -139,8 +138,8 @@ def test_plan_says_what_the_study_can_show(cli: Cli, tmp_path: Path) -> None:
     assert "at the first of 2 looks, after 3 seeds: 6.54 points" in out
     assert "1,000 pictures alone: standard error 0.95 points of one accuracy (90.00 %, assumed)" in out
     assert "6 to 10 runs to train, 0 reused" in out
-    reach = json.loads(cli("plan", "small", "--json", "--root", root)[1])["ablations"][0]["reach"]
-    assert reach["smallest"] < reach["smallest_at_first_look"]
+    power = json.loads(cli("plan", "small", "--json", "--root", root)[1])["ablations"][0]["power"]
+    assert power["smallest"] < power["smallest_at_first_look"]
 
 
 def test_plan_fits_a_terminal_of_80_columns(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +159,7 @@ def test_a_plan_is_frozen_and_says_so(cli: Cli, tmp_path: Path) -> None:
     assert (code, err) == (0, f"frozen: {root / 'studies/small.plan.json'}\n")
     assert out.splitlines()[2].startswith("frozen on 20")
     tree = json.loads(cli("plan", "small", "--json", "--root", root)[1])
-    assert (tree["frozen"]["digest"], tree["frozen"]["deviations"]) == (tree["digest"], [])
+    assert (tree["preregistration"]["digest"], tree["preregistration"]["deviations"]) == (tree["digest"], [])
 
 
 def test_run_refuses_a_silently_changed_plan_before_anything_starts(cli: Cli, tmp_path: Path) -> None:
@@ -182,7 +181,7 @@ def test_a_changed_plan_is_shown_with_its_change_and_frozen_anew_only_with_a_rea
     assert '--freeze --because "why"' in refuse(cli("plan", "small", "--freeze", "--root", root))
     _, out, _ = cli("plan", "small", "--freeze", "--because", "a coarser question", "--root", root)
     assert "1 change declared since" in out.splitlines()[2]
-    (deviation,) = json.loads(cli("plan", "small", "--json", "--root", root)[1])["frozen"]["deviations"]
+    (deviation,) = json.loads(cli("plan", "small", "--json", "--root", root)[1])["preregistration"]["deviations"]
     assert (deviation["because"], deviation["changes"]) == ("a coarser question", ["margin: was 0.005, is 0.05"])
 
 
@@ -332,27 +331,22 @@ def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
         _read([tmp_path / "letter.png"], Config())
 
 
-# Stores and models: a process of their own, since these load MLflow or Keras --------------------------------------
+# Stores and models ------------------------------------------------------------------------------------------------
 
 
-def outcome(*arguments: object, root: Path) -> tuple[int, str, str]:
-    done = stn_bench(*arguments, root=root)
-    return done.returncode, done.stdout, done.stderr
-
-
-def test_a_store_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_no_database_is_refused(cli: Cli, tmp_path: Path) -> None:
     store = write(tmp_path / "store.db", "not a database " * 100)
-    message = refuse(outcome("status", "small", "--tracking-uri", f"sqlite:///{store}", root=make_root(tmp_path)))
+    message = refuse(cli("status", "small", "--tracking-uri", f"sqlite:///{store}", "--root", make_root(tmp_path)))
     assert "store.db: cannot be used (file is not a database)" in message
 
 
-def test_a_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_store_of_another_program_is_refused_and_left_alone(cli: Cli, tmp_path: Path) -> None:
     store = tmp_path / "notes.db"
     with sqlite3.connect(store) as connection:
         connection.execute("CREATE TABLE notes (text TEXT)")
     connection.close()
     assert "notes.db" in refuse(
-        outcome("status", "small", "--tracking-uri", f"sqlite:///{store}", root=make_root(tmp_path))
+        cli("status", "small", "--tracking-uri", f"sqlite:///{store}", "--root", make_root(tmp_path))
     )
     with sqlite3.connect(store) as connection:
         tables = connection.execute("SELECT name FROM sqlite_master").fetchall()
@@ -360,14 +354,14 @@ def test_a_store_of_another_program_is_refused_and_left_alone(tmp_path: Path) ->
     assert tables == [("notes",)]
 
 
-def test_a_store_where_nobody_answers_is_refused(tmp_path: Path) -> None:
-    result = outcome("status", "small", "--tracking-uri", "http://127.0.0.1:9", root=make_root(tmp_path))
+def test_a_store_where_nobody_answers_is_refused(cli: Cli, tmp_path: Path) -> None:
+    result = cli("status", "small", "--tracking-uri", "http://127.0.0.1:9", "--root", make_root(tmp_path))
     assert "tracking store http://127.0.0.1:9" in refuse(result)
 
 
-def test_a_model_file_that_is_not_ours_is_refused(tmp_path: Path) -> None:
+def test_a_model_file_that_is_not_ours_is_refused(cli: Cli, tmp_path: Path) -> None:
     model = write(tmp_path / "model.keras", "not a model")
-    message = refuse(outcome("predict", model, tmp_path / "a.png", root=make_root(tmp_path)))
+    message = refuse(cli("predict", model, tmp_path / "a.png", "--root", make_root(tmp_path)))
     assert "model.keras: expected a model file written by stn-bench, got something else" in message
 
 

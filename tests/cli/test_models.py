@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import call
+from makers import STN, ablation, arm, plan, record
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from stores import finish, open_store, question
 from tiny import stn_bench
 
-from stn_bench.cli.models import _read, _settings_of
 from stn_bench.cli.options import console
+from stn_bench.cli.training import _plan_run
+from stn_bench.settings import override
 from stn_bench.study.plan import RunSpec
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.subjects.stn.commands import _read
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.correction import correct
 from stn_bench.subjects.stn.data.letterbox import letterbox
 from stn_bench.subjects.stn.data.pictures import read_picture, write_picture
@@ -321,13 +324,14 @@ def test_a_run_trained_on_stands_in_for_no_planned_run(
     assert told["finished"] == finished
 
 
-def test_another_shape_is_refused_and_leaves_no_run(
+def test_another_shape_is_refused_and_leaves_no_result(
     cli: Cli, first: Any, trained_on: Any, client: MlflowClient
 ) -> None:
     before = len(runs(client))
     message = refuse(cli("train", "--from", first.info.run_id, "--set", "model.width=0.0625"))
     assert "`model.width` (was 0.03125, is 0.0625)" in message
-    assert len(runs(client)) == before
+    (refused,) = runs(client)[before:]
+    assert (refused.info.status, refused.data.tags.get("outcome")) == ("KILLED", None)
 
 
 def test_a_setting_that_contradicts_the_starts_is_refused(cli: Cli, first: Any) -> None:
@@ -375,10 +379,11 @@ def test_a_model_cannot_be_written_below_a_file(cli: Cli, root: Path, first: Any
 
 
 def test_only_a_start_sets_the_tags_of_equal_settings_apart() -> None:
-    config = Config().resolved()
-    spec = RunSpec("train", "base", "base", "verdict", 1, None, {}, {}, config)
-    fresh = run_tags(spec, identify(config, 1, "f" * 64))
-    on, other = (run_tags(spec, identify(config, 1, "f" * 64, start)) for start in ("a" * 64, "b" * 64))
+    settings = Config().resolved().flat()
+    spec = RunSpec("train", "base", "base", "verdict", 1, None, {}, {}, settings)
+    fresh, on, other = (
+        run_tags(spec, identify(STN, settings, 1, "f" * 64, start), Config) for start in ("", "a" * 64, "b" * 64)
+    )
     assert len({tags["settings"] for tags in (fresh, on, other)}) == 3
     assert "started_from_key" not in fresh
     assert on["started_from_key"] == "a" * 64
@@ -386,10 +391,11 @@ def test_only_a_start_sets_the_tags_of_equal_settings_apart() -> None:
 
 @pytest.mark.parametrize("input_range", ["[0,1]", "[-1,1]"])
 def test_a_fill_that_was_the_lower_bound_follows_a_new_input_range(input_range: str) -> None:
-    class Record:
-        run_id = "r"
-        settings = override(Config(), {"model.input_range": input_range}).resolved().flat()
-
+    (spec,) = (
+        plan(ablation(arm("other", {"model.width": 2.0})), overrides={"model.input_range": input_range})
+        .arms[0]
+        .verdict_specs({})[:1]
+    )
     for new, bound in (("[0,1]", 0), ("[-1,1]", -1)):
-        config = override(_settings_of(Record()), {"model.input_range": new}).resolved()  # type: ignore[arg-type]
-        assert (config.model.transformer.fill, config.data.pad) == (bound, bound)
+        planned, _ = _plan_run(STN, record(spec, "r"), {"model.input_range": new}, None)
+        assert (planned.settings["model.transformer.fill"], planned.settings["data.pad"]) == (bound, bound)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,19 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from commands import call
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from tiny import make_root, stn_bench
 
 import stn_bench as stn_bench_package
+from stn_bench.cli.options import console
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.mlflow import Tracking, serve
+from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.server import serve
 
 ARMS = ("base", "transformer/none")
+Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +39,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finished = stn_bench("run", "tiny", "--workers", 2, root=folder)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return folder
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line in this process, which has the libraries loaded; return exit code, output and error."""
+
+    def run(*arguments: object, root: Path) -> tuple[int, str, str]:
+        code = call(*arguments, "--root", root)
+        captured = capfd.readouterr()
+        return code, captured.out, captured.err
+
+    monkeypatch.setattr(console, "width", 200)
+    return run
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +87,7 @@ def test_every_cell_has_one_finished_run(client: MlflowClient) -> None:
 
 
 def test_every_cell_has_one_complete_optuna_trial(root: Path) -> None:
-    storage = Workspace.at(root).search
+    storage = Workspace.at(root).queue
     studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
     assert sorted((study.study_name.split(" / ")[2], len(study.trials)) for study in studies) == sorted(
         [("tune", 2), ("verdict", 3)] * 2
@@ -79,7 +96,7 @@ def test_every_cell_has_one_complete_optuna_trial(root: Path) -> None:
 
 
 def test_both_arms_try_the_same_learning_rates(root: Path) -> None:
-    storage = Workspace.at(root).search
+    storage = Workspace.at(root).queue
     names = [name for name in optuna.get_all_study_names(storage) if " / tune / " in name]
     studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
     tried = [sorted(trial.params["optimizer.learning_rate"] for trial in study.trials) for study in studies]
@@ -149,34 +166,30 @@ def test_runs_csv_has_one_line_a_run(root: Path) -> None:
     assert {row["model.width"] for row in rows} == {"0.03125"}
 
 
-def test_the_report_can_be_made_again_byte_for_byte(root: Path) -> None:
-    again = stn_bench("report", "tiny", "--check", root=root)
-    assert again.returncode == 0, again.stdout + again.stderr
+def test_the_report_can_be_made_again_byte_for_byte(cli: Cli, root: Path) -> None:
+    assert cli("report", "tiny", "--check", root=root)[0] == 0
 
 
-def test_a_changed_report_is_stale(root: Path, tmp_path: Path) -> None:
+def test_a_changed_report_is_stale(cli: Cli, root: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(root, tmp_path / "copy", ignore=shutil.ignore_patterns("artifacts", "datasets"))
     page = copy / "reports/tiny/report.md"
     page.write_text(page.read_text().replace("How to read this", "How to read that"))
-    stale = stn_bench("report", "tiny", "--check", root=copy)
-    assert stale.returncode == 1
-    assert "report.md" in stale.stdout
+    code, out, _ = cli("report", "tiny", "--check", root=copy)
+    assert (code, "report.md" in out) == (1, True)
 
 
-def test_a_finished_study_trains_nothing_again(root: Path, client: MlflowClient) -> None:
+def test_a_finished_study_trains_nothing_again(cli: Cli, root: Path, client: MlflowClient) -> None:
     before = {run.info.run_id for run in children(client)}
-    again = stn_bench("run", "tiny", root=root)
-    assert again.returncode == 0, again.stderr
-    assert "runs to train" not in again.stdout
+    code, out, err = cli("run", "tiny", root=root)
+    assert (code, "runs to train" in out) == (0, False), err
     assert {run.info.run_id for run in children(client)} == before
 
 
-def test_another_study_reuses_the_same_runs(root: Path, client: MlflowClient) -> None:
+def test_another_study_reuses_the_same_runs(cli: Cli, root: Path, client: MlflowClient) -> None:
     study = (root / "studies/tiny.toml").read_text().replace("Tiny:", "Twin:")
     (root / "studies/twin.toml").write_text(study)
-    twin = stn_bench("run", "twin", root=root)
-    assert twin.returncode == 0, twin.stderr
-    assert "runs to train" not in twin.stdout
+    code, out, err = cli("run", "twin", root=root)
+    assert (code, "runs to train" in out) == (0, False), err
     reports = [json.loads((root / f"reports/{name}/report.json").read_text()) for name in ("tiny", "twin")]
     ours, theirs = ([arm["run_ids"] for arm in report["ablations"][0]["arms"]] for report in reports)
     assert ours == theirs
@@ -188,54 +201,53 @@ def test_python_sees_the_same_runs_and_summary(root: Path, summary: dict[str, An
     assert stn_bench_package.summary("tiny", root=root).model_dump(mode="json") == summary
 
 
-def test_status_counts_the_finished_runs(root: Path) -> None:
-    status = json.loads(stn_bench("status", "tiny", "--json", root=root).stdout)
+def test_status_counts_the_finished_runs(cli: Cli, root: Path) -> None:
+    status = json.loads(cli("status", "tiny", "--json", root=root)[1])
     assert (status["planned"], status["finished"]) == (10, 10)
     assert [arm["arm"] for arm in status["arms"]] == list(ARMS)
 
 
-def test_why_says_that_a_run_is_reused(root: Path, summary: dict[str, Any]) -> None:
+def test_why_says_that_a_run_is_reused(cli: Cli, root: Path, summary: dict[str, Any]) -> None:
     run_id = summary["ablations"][0]["arms"][0]["run_ids"][0]
-    told = json.loads(stn_bench("why", run_id[:12], "--json", root=root).stdout)
+    told = json.loads(cli("why", run_id[:12], "--json", root=root)[1])
     assert told == {"run_id": run_id, "run_key": told["run_key"], "reused": True, "changed": []}
 
 
 def test_why_names_a_library_that_changed(
-    root: Path, summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, root: Path, summary: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    told = stn_bench("why", summary["ablations"][0]["arms"][0]["run_ids"][0], root=root).stdout
+    told = cli("why", summary["ablations"][0]["arms"][0]["run_ids"][0], root=root)[1]
     assert "would be trained again, since:" in told
     assert "libraries tensorflow" in told
 
 
-def test_predict_reads_exported_pictures(root: Path, summary: dict[str, Any], tmp_path: Path) -> None:
+def test_predict_reads_exported_pictures(cli: Cli, root: Path, summary: dict[str, Any], tmp_path: Path) -> None:
     tiny = ("--set", "data.count=90", "--set", "data.size=20", "--set", "data.alphabet=AB", "--set", "data.test=26")
-    stn_bench("data", "export", tmp_path / "pictures", *tiny, "--set", "data.validation=26", root=root)
+    cli("data", "export", tmp_path / "pictures", *tiny, "--set", "data.validation=26", root=root)
     run_id = summary["ablations"][0]["arms"][0]["run_ids"][0]
-    told = json.loads(stn_bench("predict", run_id, tmp_path / "pictures", "--json", root=root).stdout)
+    told = json.loads(cli("predict", run_id, tmp_path / "pictures", "--json", root=root)[1])
     assert (len(told["pictures"]), told["labelled"]) == (90, 90)
     right = [Path(row["picture"]).stem[-1] == row["letter"] for row in told["pictures"][-26:]]
     assert np.mean(right) == pytest.approx(summary["ablations"][0]["arms"][0]["values"][0])
 
 
-def test_rectify_writes_original_bar_and_rectified(root: Path, client: MlflowClient, tmp_path: Path) -> None:
+def test_rectify_writes_original_bar_and_rectified(cli: Cli, root: Path, client: MlflowClient, tmp_path: Path) -> None:
     run = next(r for r in children(client) if r.data.tags["arm"] == "base" and r.data.tags["phase"] == "verdict")
     model = client.download_artifacts(run.info.run_id, "model.keras")
     picture = next(Path(client.download_artifacts(run.info.run_id, "rectified")).glob("*.png"))
-    done = stn_bench("rectify", model, picture, "-o", tmp_path / "out.png", root=root)
-    assert done.returncode == 0, done.stderr
+    code, _, err = cli("rectify", model, picture, "-o", tmp_path / "out.png", root=root)
+    assert code == 0, err
     with Image.open(tmp_path / "out.png") as image:
         pixels = np.asarray(image.convert("RGB"))
     assert (pixels == (255, 255, 0)).all(axis=2).sum() >= 10 * 20
 
 
-def test_the_plain_cnn_has_nothing_to_rectify(root: Path, summary: dict[str, Any], tmp_path: Path) -> None:
+def test_the_plain_cnn_has_nothing_to_rectify(cli: Cli, root: Path, summary: dict[str, Any], tmp_path: Path) -> None:
     run_id = summary["ablations"][0]["arms"][1]["run_ids"][0]
     Image.new("RGB", (30, 30)).save(tmp_path / "a.png")
-    refused = stn_bench("rectify", run_id, tmp_path / "a.png", "-o", tmp_path / "out.png", root=root)
-    assert refused.returncode == 2
-    assert "no SpatialTransformer" in refused.stderr
+    code, _, err = cli("rectify", run_id, tmp_path / "a.png", "-o", tmp_path / "out.png", root=root)
+    assert (code, "no SpatialTransformer" in err) == (2, True)
 
 
 def test_the_logged_model_loads_where_nobody_has_imported_us(root: Path, client: MlflowClient) -> None:
@@ -298,31 +310,35 @@ def clone(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("studies", "reports"):
         shutil.copytree(root / name, folder / name)
     runs = folder / "reports/tiny/runs.zip"
-    exported = stn_bench("export", "tiny", runs, root=root)
-    assert "10 runs of study tiny" in exported.stdout, exported.stderr
-    imported = stn_bench("import", runs, root=folder)
-    assert "10 runs of study tiny merged, 0 skipped" in imported.stdout, imported.stderr
+    assert call("export", "tiny", runs, "--root", root) == 0
+    assert call("import", runs, "--root", folder) == 0
     return folder
 
 
-def test_a_fresh_clone_makes_the_same_report_from_the_exported_runs(clone: Path) -> None:
-    checked = stn_bench("report", "tiny", "--check", root=clone)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+def test_runs_travel_in_a_file_and_arrive_once(root: Path, clone: Path, tmp_path: Path, cli: Cli) -> None:
+    assert "10 runs of study tiny" in cli("export", "tiny", tmp_path / "runs.zip", root=root)[1]
+    told = cli("import", tmp_path / "runs.zip", root=clone)[1]
+    assert "0 runs of study tiny merged, 10 skipped, since the store has them" in told
+
+
+def test_a_fresh_clone_makes_the_same_report_from_the_exported_runs(cli: Cli, clone: Path) -> None:
+    assert cli("report", "tiny", "--check", root=clone)[0] == 0
     assert not (clone / "mlruns/datasets").exists()
 
 
-def test_a_fresh_clone_trains_none_of_the_exported_runs(root: Path, clone: Path) -> None:
-    ran = stn_bench("run", "tiny", root=clone)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "drew 90 pictures" in ran.stdout
-    assert "runs to train" not in ran.stdout
+def test_a_fresh_clone_trains_none_of_the_exported_runs(cli: Cli, root: Path, clone: Path) -> None:
+    code, out, err = cli("run", "tiny", root=clone)
+    assert code == 0, out + err
+    assert "drew 90 pictures" in out
+    assert "runs to train" not in out
     assert runs_csv(clone) == runs_csv(root)
 
 
-def test_an_imported_run_is_known_by_the_id_that_it_had(clone: Path, summary: dict[str, Any], tmp_path: Path) -> None:
+def test_an_imported_run_is_known_by_the_id_that_it_had(
+    cli: Cli, clone: Path, summary: dict[str, Any], tmp_path: Path
+) -> None:
     run_id = summary["ablations"][0]["arms"][0]["run_ids"][0]
-    told = json.loads(stn_bench("why", run_id[:12], "--json", root=clone).stdout)
+    told = json.loads(cli("why", run_id[:12], "--json", root=clone)[1])
     assert (told["run_id"], told["reused"]) == (run_id, True)
-    refused = stn_bench("predict", run_id, tmp_path, root=clone)
-    assert refused.returncode == 2
-    assert "the run was imported, and models stay where they were trained" in refused.stderr
+    code, _, err = cli("predict", run_id, tmp_path, root=clone)
+    assert (code, "the run was imported, and models stay where they were trained" in err) == (2, True)

@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 from makers import FakeStore, ablation, arm, make_root, plan, record
 from stores import open_store, train
 
-from stn_bench.analysis.summary import Summary, summarise
-from stn_bench.cli.options import load_plan
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.analysis.summarise import summarise
+from stn_bench.analysis.summary import Summary
 from stn_bench.report.build import (
     FORMATS,
     Artifact,
@@ -38,10 +39,11 @@ from stn_bench.report.build import (
 from stn_bench.report.html import render_html
 from stn_bench.report.latex import ESCAPED, inline, latex
 from stn_bench.report.page import plain
+from stn_bench.study.load import load_plan
+from stn_bench.subjects.stn.files import PREDICTIONS
 from stn_bench.system.errors import ReportError
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.record import PREDICTIONS
-from stn_bench.tracking.results import Results, gather
+from stn_bench.tracking.results import gather
 
 NASTY = (
     "Is <script>alert(1)</script> & \"x\" 'y' $z_1$ 100 % #1 {b} \\input{x} ~^ | `code` "
@@ -51,7 +53,7 @@ Report = Callable[..., tuple[int, str, str]]
 VALUES = {"base": (0.90, 0.92, 0.94), "wide": (0.95, 0.96, 0.97), "nasty": (0.1, 0.2, 0.4)}
 
 
-def results() -> Results:
+def results() -> Analysis:
     arms = (
         arm("wide", {"model.width": 2.0}, published={"accuracy": 0.99}),
         arm("nasty", {"model.dropout": 0.1, "model.width": 0.5}, together=NASTY),
@@ -63,7 +65,7 @@ def results() -> Results:
         for one in planned.arms
         for spec, value in zip(one.verdict_specs({}), VALUES[one.name], strict=True)
     ]
-    return gather(planned, FakeStore(*runs), Path("nowhere"))
+    return analyse(gather(planned, FakeStore(*runs), Path("nowhere")))
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +208,8 @@ def test_a_table_longer_than_a_page_breaks_over_pages() -> None:
         for one in planned.arms
         for spec in one.verdict_specs({})
     ]
-    text = build_report(gather(planned, FakeStore(*runs), Path("nowhere")), lambda *_: Path("nowhere"), ("latex",))
+    found = analyse(gather(planned, FakeStore(*runs), Path("nowhere")))
+    text = build_report(found, lambda *_: Path("nowhere"), ("latex",))
     assert b"\\begin{longtable}" in text["report.tex"]
 
 
@@ -294,7 +297,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root whose study is finished, with hand-made runs."""
     folder = make_root(tmp_path_factory.mktemp("root"))
     workspace = Workspace.at(folder)
-    train(load_plan("small", workspace, None), open_store(folder / "mlruns"))
+    train(load_plan("small", workspace), open_store(folder / "mlruns"))
     return folder
 
 

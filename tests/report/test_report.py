@@ -15,21 +15,18 @@ import pytest
 from makers import FakeStore, ablation, arm, plan, record
 from scipy import stats
 
-from stn_bench.analysis.caveats import in_short
-from stn_bench.analysis.summary import ArmSummary, Summary, summarise
-from stn_bench.figure import (
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.analysis.summarise import summarise
+from stn_bench.analysis.summary import ArmSummary, Summary
+from stn_bench.report.build import Artifact, build_report, stale_files, write_report
+from stn_bench.report.drawings import (
     Curve,
-    Example,
+    ForestRow,
+    ForestScale,
+    Interplay,
     Point,
     draw_costs,
     draw_curves,
-    draw_gallery,
-)
-from stn_bench.report.build import Artifact, build_report, stale_files, write_report
-from stn_bench.report.drawings import (
-    Effect,
-    Interplay,
-    Scale,
     draw_expected_best,
     draw_forest,
     draw_interplay,
@@ -38,18 +35,20 @@ from stn_bench.report.page import markdown_table
 from stn_bench.report.sentences import WORDS
 from stn_bench.report.tables import timed_note
 from stn_bench.study.plan import Plan
-from stn_bench.subjects.stn.config import setting_paths
-from stn_bench.subjects.stn.metrics import METRICS
+from stn_bench.subject import find_subject
+from stn_bench.subjects.stn.drawings import Example, draw_gallery
+from stn_bench.subjects.stn.files import PREDICTIONS
 from stn_bench.system.errors import MachineError, ReportError
-from stn_bench.system.format import Unit, p_value, settings_in_words
-from stn_bench.tracking.record import PREDICTIONS, RunRecord
-from stn_bench.tracking.results import Results, gather
+from stn_bench.system.format import Unit, in_short, p_value, settings_in_words
+from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.results import gather
 
 BASE = (0.90, 0.92, 0.94)
 WIDE = (0.95, 0.96, 0.97)  # differences 0.05, 0.04, 0.03: mean 0.04, SD 0.01
 PLAN = plan(ablation(arm("wide", {"model.width": 2.0}, published={"accuracy": 0.994}), source="Article"))
 PNG = b"\x89PNG\r\n\x1a\n"
 NO_FOLDER = Path("nowhere")
+STN = find_subject("stn")
 Change = Callable[[RunRecord], RunRecord]
 
 
@@ -66,12 +65,15 @@ def records(
 
 def results(
     base: tuple[float, ...] = BASE, wide: tuple[float, ...] = WIDE, change: Change = lambda one: one
-) -> Results:
-    found = records(PLAN, {"base": base, "depth/wide": wide}, change)
-    return gather(PLAN, FakeStore(*found), NO_FOLDER)
+) -> Analysis:
+    return judged(PLAN, *records(PLAN, {"base": base, "depth/wide": wide}, change))
 
 
-def wide(found: Results) -> ArmSummary:
+def judged(planned: Plan, *found: RunRecord) -> Analysis:
+    return analyse(gather(planned, FakeStore(*found), NO_FOLDER))
+
+
+def wide(found: Analysis) -> ArmSummary:
     return summarise(found).ablations[0].arms[1]
 
 
@@ -131,7 +133,7 @@ def test_verdict_is_better_where_it_is() -> None:
 def test_p_is_adjusted_over_the_arms_of_the_question() -> None:
     planned = plan(ablation(arm("wide", {"model.width": 2.0}), arm("narrow", {"model.width": 0.5})))
     values = {"base": BASE, "depth/wide": WIDE, "depth/narrow": (0.91, 0.92, 0.90)}
-    ours, other = summarise(gather(planned, FakeStore(*records(planned, values)), NO_FOLDER)).ablations[0].arms[1:]
+    ours, other = summarise(judged(planned, *records(planned, values))).ablations[0].arms[1:]
     assert ours.p is not None
     assert other.p is not None
     assert (ours.p_adjusted, other.p_adjusted) == pytest.approx((2 * ours.p, other.p))
@@ -154,15 +156,18 @@ def on_another_day(one: RunRecord) -> RunRecord:
 def test_times_are_compared_on_the_seeds_that_all_arms_have() -> None:
     found = summarise(results(wide=WIDE[:2], change=on_another_day)).ablations[0]
     assert (found.timed, found.base.seeds) == ((1, 2), (1, 2, 3))
-    assert [(arm.seconds, arm.cpu_seconds, arm.flags) for arm in found.arms] == [(30.0, 20.0, ())] * 2
-    assert timed_note(found) == "Times and memory are means over the seeds that all arms have: 1, 2."
+    assert [(arm.seconds, arm.cpu_seconds, arm.caveats) for arm in found.arms] == [(30.0, 20.0, ())] * 2
+    assert timed_note(found) == (
+        "The CPU time of a step is that of the least disturbed run; the other costs are means. "
+        "Counted are the seeds that all arms have: 1, 2."
+    )
 
 
 def test_arms_on_the_same_seeds_need_no_word_on_their_times() -> None:
     found = summarise(results(change=on_another_day)).ablations[0]
     assert found.timed == (1, 2, 3)
     assert found.base.seconds == pytest.approx((30 + 30 + 7.5) / 3)
-    assert timed_note(found) == ""
+    assert timed_note(found).endswith("the other costs are means over the seeds.")
 
 
 def test_an_arm_without_runs_leaves_the_times_of_the_others() -> None:
@@ -191,8 +196,7 @@ def test_unequal_budget_makes_the_verdict_invalid() -> None:
     (trial,) = base.tuning_specs()
     tuned = [record(spec, f"b{spec.seed}", test_accuracy=0.5) for spec in base.verdict_specs(trial.chosen)]
     fixed = [record(spec, f"f{spec.seed}", test_accuracy=0.9) for spec in fast.verdict_specs({})]
-    store = FakeStore(record(trial, "t", **{"best.validation.accuracy": 0.5}), *tuned, *fixed)
-    ours = wide(gather(planned, store, NO_FOLDER))
+    ours = wide(judged(planned, record(trial, "t", **{"best.validation.accuracy": 0.5}), *tuned, *fixed))
     assert (ours.verdict, ours.reason) == ("invalid", "unequal budget: 0 tuning trials against 1")
 
 
@@ -229,7 +233,7 @@ def test_page_has_a_row_for_each_arm(files: dict[str, bytes]) -> None:
     assert ["`base`", "–", "3/3", "92.00 ± 2.00", "–", "–", "–", "–"] in rows
     difference = ["+4.00 [+1.52, +6.48]", "0.020", "better"]
     assert ["`wide`", "`model.width` = 2", "3/3", "96.00 ± 1.00", *difference, "accuracy 0.994"] in rows
-    assert ["`wide`", "1 k", "2 M", "30 s", "20 s", "12 ms", "512 MiB"] in rows
+    assert ["`wide`", "1 k", "2 M", "30 s", "20 s", "0.2 ms", "512 MiB"] in rows
 
 
 def test_page_shows_every_figure_that_was_drawn(files: dict[str, bytes]) -> None:
@@ -271,8 +275,7 @@ def test_a_study_without_runs_says_how_to_start() -> None:
 
 def test_the_transformers_gallery_is_drawn(artifact: Artifact) -> None:
     planned = plan(ablation(arm("none", {"model.transformer.kind": "none"}), name="transformer"))
-    store = FakeStore(*records(planned, {"base": BASE, "transformer/none": WIDE}))
-    files = build_report(gather(planned, store, NO_FOLDER), artifact)
+    files = build_report(judged(planned, *records(planned, {"base": BASE, "transformer/none": WIDE})), artifact)
     assert [path for path in files if "gallery" in path] == ["figures/transformer_gallery_base.png"]
 
 
@@ -294,8 +297,8 @@ def test_settings_in_words_writes_as_toml_does() -> None:
 
 
 def test_accuracy_is_written_in_points_and_a_loss_as_it_is() -> None:
-    assert Unit.of("test.accuracy").signed(-0.0125) == "−1.25"
-    assert Unit.of("test.loss").signed(0.0125) == "+0.0125"
+    assert Unit.of("test.accuracy", is_fraction=True).signed(-0.0125) == "−1.25"
+    assert Unit.of("test.loss", is_fraction=False).signed(0.0125) == "+0.0125"
 
 
 def test_markdown_table_lines_up() -> None:
@@ -312,24 +315,27 @@ def test_a_bar_in_a_cell_does_not_end_it() -> None:
 # The figures -----------------------------------------------------------------------------------------------------
 
 EPOCHS = np.arange(1, 4)
+SCALE = ForestScale("d", 0.5)
+TWO = [Point("a", 1e6, (90.0, 91.0), 90.5), Point("b", 2e6, (95.0,), 95.0)]
 
 
-def effect(word: str, difference: float) -> Effect:
-    return Effect(f"arm_{word}", word, difference, (difference - 0.5, difference + 0.5))
+def effect(word: str, difference: float) -> ForestRow:
+    return ForestRow(f"arm_{word}", word, difference, (difference - 0.5, difference + 0.5))
 
 
 DRAWN: dict[str, Callable[[], bytes]] = {
     "curves": lambda: draw_curves([Curve("a", EPOCHS, EPOCHS * 1.0, EPOCHS - 0.5, EPOCHS + 0.5, 3)], "accuracy, %"),
     "one epoch": lambda: draw_curves([Curve("a", *[np.ones(1)] * 4, 1)], "accuracy, %"),
     "many arms": lambda: draw_curves([Curve(str(i), *[EPOCHS] * 4, 3) for i in range(12)], "accuracy, %"),
-    "costs": lambda: draw_costs([Point("a", 1e6, (90.0, 91.0), 90.5), Point("b", 2e6, (95.0,), 95.0)], "accuracy, %"),
-    "forest": lambda: draw_forest([("", [effect("better", 1.0), effect("undecided", 0.1)])], Scale("d", 0.5)),
-    "six words": lambda: draw_forest([(f"Is it {word}? $x", [effect(word, 1.0)]) for word in WORDS], Scale("d", 0.5)),
-    "far apart": lambda: draw_forest(
-        [("Far", [effect("worse", -80.0), *[effect("equivalent", 0.1)] * 3])], Scale("d", 0.5)
+    "costs": lambda: draw_costs(
+        [Point("a", 1e6, (90.0, 91.0), 90.5), Point("b", 2e6, (95.0,), 95.0)], "operations", "%"
     ),
+    "forest": lambda: draw_forest([("", [effect("better", 1.0), effect("undecided", 0.1)])], SCALE),
+    "six words": lambda: draw_forest([(f"Is it {word}? $x", [effect(word, 1.0)]) for word in WORDS], SCALE),
+    "far apart": lambda: draw_forest([("Far", [effect("worse", -80.0), *[effect("equivalent", 0.1)] * 3])], SCALE),
     "cut": lambda: draw_forest(
-        [("", [Effect("a", "unreplicated", 1.0, (-90.0, 92.0)), Effect("b", "unreplicated", None)])], Scale("d", 0.5)
+        [("", [ForestRow("a", "unreplicated", 1.0, (-90.0, 92.0)), ForestRow("b", "unreplicated", None)])],
+        SCALE,
     ),
     "interplay": lambda: draw_interplay(
         [Interplay("a.b", "c.d", ("x", "y"), {"1": [(1.0, (0.9, 1.1)), (2.0, (2.0, 2.0))]})] * 2, "accuracy, %"
@@ -381,7 +387,7 @@ def test_json_can_be_read_back(files: dict[str, bytes]) -> None:
 def test_csv_has_a_line_a_run_and_a_column_a_fact(files: dict[str, bytes]) -> None:
     rows = list(csv.DictReader(io.StringIO(files["runs.csv"].decode())))
     head = ["study", "ablation", "arm", "phase", "seed", "trial", "status", "run_key", "run_id"]
-    assert list(rows[0]) == [*head, *setting_paths(), *METRICS]
+    assert list(rows[0]) == [*head, *STN.paths, *(metric.name for metric in STN.metrics)]
     assert [row["run_id"] for row in rows] == [f"{label}-{s}" for label in ("base", "depth/wide") for s in (1, 2, 3)]
 
 

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
 import pytest
 
-from stn_bench.analysis.confirmation import ConfirmationSummary
-from stn_bench.analysis.summary import AblationSummary, ArmSummary, EffectSummary
-from stn_bench.report.sentences import PARTS, WORDS, answer, confirmed, interplay, ranked, seeds_in_words, sentence
+from stn_bench.analysis.summary import AblationSummary, ArmSummary, ConfirmationSummary, EffectSummary
+from stn_bench.report.sentences import WORDS, answer, confirmed, each, interplay, ranked, seeds_in_words, sentence
 from stn_bench.study.catalogue import Catalogue, bundled_root
-from stn_bench.subjects.stn.config import Config, setting_paths
+from stn_bench.subject import find_subject
+from stn_bench.subjects.stn.config import Config
 from stn_bench.system.format import Unit
 
 CATALOGUE = Catalogue(bundled_root())
-POINTS, LOSS = Unit.of("test.accuracy"), Unit.of("test.loss")
+POINTS, LOSS = Unit.of("test.accuracy", is_fraction=True), Unit.of("test.loss", is_fraction=False)
+PARTS = find_subject("stn").parts
 EMPTY: dict[str, Any] = dict.fromkeys(
-    ("mean", "sd", "parameters", "flops", "seconds", "cpu_seconds", "step_ms", "peak_memory_mb")
+    ("mean", "sd", "parameters", "flops", "seconds", "cpu_seconds", "cpu_step_ms", "peak_memory_mb")
 )
 
 
@@ -37,7 +39,9 @@ def summed(name: str, settings: Mapping[str, Any], verdict: str | None = "worse"
         "more_seeds": 7 if verdict == "undecided" else None,
     }
     fixed = {"label": name, "chosen": {}, "planned": 5, "failed": {}, "layers": (), "uncounted": (), "published": {}}
-    fields = {**EMPTY, **fixed, **numbers, "run_ids": ("r",) * 5, **rest}
+    gone = {path: PARTS[path] for path, value in settings.items() if path in PARTS and value == "none"}
+    matched = {path: value for path, value in settings.items() if rest.get("match") and path == "model.width"}
+    fields = {**EMPTY, **fixed, **numbers, "run_ids": ("r",) * 5, "without": gone, "matched": matched, **rest}
     return ArmSummary(name=name, set=dict(settings), verdict=verdict, **fields)
 
 
@@ -151,6 +155,18 @@ def test_a_loss_rises_or_falls() -> None:
     assert said == "with `model.dropout` = 0.1 (`a`) test loss falls by 0.0200 [0.0100, 0.0300], on 5 of 5 seeds"
 
 
+def test_an_error_rate_rises_or_falls_too() -> None:
+    """Less of it is better, so that the model does not "gain" what it has more of."""
+    one = summed("a", {"model.dropout": 0.1}, "better", difference=-0.02, interval=(-0.03, -0.01))
+    said = sentence(one, asked(), Unit.of("test.error", is_fraction=True))
+    assert said == "with `model.dropout` = 0.1 (`a`) test error falls by 2.00 points [1.00, 3.00], on 5 of 5 seeds"
+
+
+def test_a_setting_without_a_group_may_take_a_part_away() -> None:
+    one = summed("bare", {"memory": "none", "depth": 2}, without={"memory": "the memory"})
+    assert sentence(one, asked(one), POINTS).startswith("without the memory and with `depth` = 2 (`bare`) the model")
+
+
 def test_what_nobody_trained_yet_says_so() -> None:
     nothing = summed("a", {"model.dropout": 0.1}, "unreplicated", difference=None, interval=None, pairs=0, seeds=())
     assert "no seed has finished yet" in sentence(nothing, asked(), POINTS)
@@ -170,14 +186,12 @@ def test_an_arm_that_stopped_early_says_at_which_look() -> None:
 
 
 def test_every_part_that_can_be_taken_away_has_a_name() -> None:
-    kinds = [path.removesuffix(".kind") for path in setting_paths() if path.endswith(".kind")]
-    flat = {}
-    for part in kinds:
-        group = Config()
-        for name in part.split("."):
-            group = getattr(group, name)
-        flat[part] = get_args(type(group).model_fields["kind"].annotation)
-    assert {part for part, choices in flat.items() if "none" in choices} == set(PARTS)
+    choices = {}
+    for path in find_subject("stn").paths:
+        *groups, name = path.split(".")
+        group = functools.reduce(getattr, groups, Config())
+        choices[path] = get_args(type(group).model_fields[name].annotation)
+    assert {path for path, values in choices.items() if "none" in values} == set(PARTS)
 
 
 # Factors and confirmation ----------------------------------------------------------------------------------------
@@ -228,3 +242,8 @@ def test_a_confirmation_shows_both_numbers(agrees: bool, word: str) -> None:
 )
 def test_seeds_in_words(seeds: tuple[int, ...], text: str) -> None:
     assert seeds_in_words(seeds) == text
+
+
+@pytest.mark.parametrize(("noun", "text"), [("picture", "a picture"), ("example", "an example")])
+def test_a_noun_has_its_article(noun: str, text: str) -> None:
+    assert each(noun) == text

@@ -12,34 +12,38 @@ import numpy as np
 import pytest
 from makers import FakeStore, ablation, arm, plan, record
 
-from stn_bench.analysis.summary import AblationSummary, Summary, summarise
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.analysis.summarise import summarise
+from stn_bench.analysis.summary import AblationSummary, Summary
 from stn_bench.report import tables as columns
-from stn_bench.report.figures import illustrations
+from stn_bench.report.figures import illustrations, path_of
 from stn_bench.report.page import render_page
 from stn_bench.report.sentences import WORDS
 from stn_bench.stats import Method
-from stn_bench.study.catalogue import Ablation, bundled_root
+from stn_bench.study.catalogue import bundled_root
 from stn_bench.study.plan import Plan
+from stn_bench.study.spec import Ablation
+from stn_bench.subjects.stn.files import PREDICTIONS
 from stn_bench.system.format import Unit
-from stn_bench.tracking.record import PREDICTIONS, RunRecord
-from stn_bench.tracking.results import Results, gather
+from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.results import gather
 
 NOWHERE = Path("nowhere")
-POINTS = Unit.of("test.accuracy")
+POINTS = Unit.of("test.accuracy", is_fraction=True)
 BASE = (0.90, 0.92, 0.94, 0.91, 0.93, 0.92)
 BETTER = (0.95, 0.965, 0.98, 0.96, 0.975, 0.965)
 NOISY = (0.80, 0.99, 0.93, 0.95, 0.86, 0.97)
 Values = Mapping[str, Sequence[float]]
 
 
-def gathered(planned: Plan, values: Values, *trials: RunRecord) -> Results:
-    """Return results with one run for each value of each arm, by the arm's name."""
+def gathered(planned: Plan, values: Values, *trials: RunRecord) -> Analysis:
+    """Return the analysis of results with one run for each value of each arm, by the arm's name."""
     runs = [
         record(spec, f"{one.name}{spec.seed}", test_accuracy=value)
         for one in planned.arms
         for spec, value in zip(one.verdict_specs({}), values.get(one.name, ()), strict=False)
     ]
-    return gather(planned, FakeStore(*runs, *trials), NOWHERE)
+    return analyse(gather(planned, FakeStore(*runs, *trials), NOWHERE))
 
 
 def summed(values: Values, *, widths: Mapping[str, float] | None = None, **study: Any) -> Summary:
@@ -129,24 +133,24 @@ def test_pictures_have_a_part_of_their_own_where_they_are_known(tmp_path: Path) 
         return tmp_path / "p.npz"
 
     planned = plan(ablation(arm("wide", {"model.width": 2.0})))
-    results = gathered(planned, {"base": BASE[:3], "wide": BETTER[:3]})
-    row = cells(columns.sure_table(summarise(results, artifact).ablations[0], POINTS), "`wide`")
+    found = gathered(planned, {"base": BASE[:3], "wide": BETTER[:3]})
+    row = cells(columns.sure_table(summarise(found, artifact).ablations[0], POINTS, "picture"), "`wide`")
     assert float(row["from pictures, points"]) > 0
 
 
 # Notes -----------------------------------------------------------------------------------------------------------
 
 
-def test_flags_stand_under_the_table_once() -> None:
+def test_caveats_stand_under_the_table_once() -> None:
     found = summed({"base": BASE[:3], "wide": BETTER[:3]}).ablations[0]
     flagged = found.arms[1].model_copy(
         update={
-            "flags": ("moves a lot", "unequal budget: 0 against 1; invalid"),
+            "caveats": ("moves a lot", "unequal budget: 0 against 1; invalid"),
             "reason": "unequal budget: 0 against 1",
         }
     )
     notes = list(columns.notes(found.model_copy(update={"arms": (found.base, flagged)})))
-    assert "`wide` is flagged: moves a lot." in notes
+    assert "Caveats of `wide`: moves a lot." in notes
 
 
 def test_settings_that_go_together_say_why() -> None:
@@ -189,10 +193,10 @@ def crossed(*left_out: str) -> Ablation:
 CELLS = {"base": BASE, "relu_before": BASE, "sigmoid_after": NOISY, "sigmoid_before": BETTER}
 
 
-def factorial(*left_out: str) -> tuple[Plan, Results, AblationSummary]:
+def factorial(*left_out: str) -> tuple[Plan, Analysis, AblationSummary]:
     planned = plan(crossed(*left_out), seeds=(1, 2, 3, 4, 5, 6))
-    results = gathered(planned, CELLS)
-    return planned, results, summarise(results).ablations[0]
+    analysis = gathered(planned, CELLS)
+    return planned, analysis, summarise(analysis).ablations[0]
 
 
 def test_effects_stand_in_a_table_with_their_intervals() -> None:
@@ -208,15 +212,15 @@ def test_effects_stand_in_a_table_with_their_intervals() -> None:
 
 
 def test_a_factor_question_has_an_interaction_plot() -> None:
-    planned, results, found = factorial()
-    paths = [figure.path for figure in illustrations(planned.ablations[0], found, results, lambda *_: NOWHERE)]
+    planned, analysis, found = factorial()
+    paths = [path_of(one) for one in illustrations(planned.questions[0], found, analysis, lambda *_: NOWHERE)]
     assert "figures/depth_factors.png" in paths
 
 
 def test_a_study_that_leaves_combinations_out_has_no_effects() -> None:
-    planned, results, found = factorial("sigmoid_before")
+    planned, analysis, found = factorial("sigmoid_before")
     assert found.effects == ()
-    paths = [figure.path for figure in illustrations(planned.ablations[0], found, results, lambda *_: NOWHERE)]
+    paths = [path_of(one) for one in illustrations(planned.questions[0], found, analysis, lambda *_: NOWHERE)]
     assert "figures/depth_factors.png" not in paths
 
 
@@ -227,10 +231,10 @@ def test_a_tuned_question_draws_what_more_trials_would_bring() -> None:
         for one in planned.arms
         for spec in one.tuning_specs()
     ]
-    results = gathered(planned, {}, *trials)
-    found = summarise(results).ablations[0]
+    analysis = gathered(planned, {}, *trials)
+    found = summarise(analysis).ablations[0]
     assert found.expected_best == {"base": (0.55, 0.6), "wide": (0.55, 0.6)}
-    paths = [figure.path for figure in illustrations(planned.ablations[0], found, results, lambda *_: NOWHERE)]
+    paths = [path_of(one) for one in illustrations(planned.questions[0], found, analysis, lambda *_: NOWHERE)]
     assert paths == ["figures/depth_tuning.png"]
 
 
@@ -247,8 +251,8 @@ def test_a_page_can_be_made_of_whatever_there_is(base: tuple[float, ...], wide: 
 def test_the_guide_explains_every_column_and_every_word() -> None:
     guide = (bundled_root() / "docs/statistics.md").read_text(encoding="utf-8")
     found = summed({"base": BASE, "wide": BETTER}, seeds=(1, 2, 3, 4, 5, 6)).ablations[0]
-    told = found.model_copy(update={"arms": (found.base, found.arms[1].model_copy(update={"picture_se": 0.1}))})
-    tables = columns.arm_table(told, POINTS), columns.sure_table(told, POINTS)
+    told = found.model_copy(update={"arms": (found.base, found.arms[1].model_copy(update={"example_se": 0.1}))})
+    tables = columns.arm_table(told, POINTS), columns.sure_table(told, POINTS, "picture")
     assert len(tables[1].header) == 11
     for heading in itertools.chain(*(table.header for table in tables), ["published"], WORDS, get_args(Method)):
         name = heading.partition(" [")[0].partition(",")[0].partition(" (spreads")[0]

@@ -21,21 +21,23 @@ from hypothesis import strategies as st
 from stores import FINGERPRINT, finish, open_store
 from tiny import PLAIN, make_root, stn_bench
 
-from stn_bench.cli.options import load_plan
 from stn_bench.runner.cleanup import DAY, Holdings, find_leftovers, looking, remove
-from stn_bench.runner.queue import SEED, SEEDS, Cell, Search, _OnlyEnqueued, owner
+from stn_bench.runner.queue import SEED, SEEDS, QueuedJob, _OnlyEnqueued, owner
+from stn_bench.runner.stores import open_queue, open_tracking
+from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan, RunSpec
-from stn_bench.subjects.stn.data.dataset import make_dataset
-from stn_bench.subjects.stn.data.spec import DatasetSpec
+from stn_bench.subject import Lent, find_subject
 from stn_bench.system.errors import StoreError
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import identify
-from stn_bench.tracking.mlflow import StoredRun, Tracking
+from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD, RunRecord, run_tags
-from stn_bench.tracking.results import identity_of
+from stn_bench.tracking.results import keys_of
+from stn_bench.tracking.store import StoredRun
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as search.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
+STN = find_subject("stn")
 NOBODY = 999_999_999  # no process has this number
 FINISHED = "checkpoints of finished runs"
 UNPLANNED = "checkpoints of runs that no study plans"
@@ -64,8 +66,11 @@ def age(path: Path, days: float = 2) -> None:
 
 
 def checkpoint(workspace: Workspace, run_key: str, days: float = 0) -> Path:
-    """Write the checkpoint that one try left of a cell, and return the cell's folder."""
-    return fill(workspace.checkpoints / run_key / f"{socket.gethostname()}-{NOBODY}.npz", days=days).parent
+    """Write the checkpoint that one try left of a job, and return the job's folder."""
+    folder = workspace.checkpoints / run_key
+    fill(folder / f"{socket.gethostname()}-{NOBODY}" / "checkpoint.npz", days=days)
+    age(folder, days)
+    return folder
 
 
 @pytest.fixture
@@ -77,11 +82,11 @@ def workspace(tmp_path: Path) -> Workspace:
 
 
 def tracking(place: Workspace) -> Tracking:
-    return Tracking(place.tracking, place.artifacts, place.lock("tracking"))
+    return open_tracking(place)
 
 
 def planned(place: Workspace) -> Plan:
-    return load_plan("tiny", place, None)
+    return load_plan("tiny", place)
 
 
 def specs(place: Workspace) -> list[RunSpec]:
@@ -90,25 +95,25 @@ def specs(place: Workspace) -> list[RunSpec]:
 
 def key_of(spec: RunSpec) -> str:
     """Return the run key of a spec as `finish` writes it."""
-    return identify(spec.config, spec.seed, FINGERPRINT).run_key
+    return identify(STN, spec.settings, spec.seed, FINGERPRINT).run_key
 
 
 def start(place: Workspace, spec: RunSpec) -> str:
-    """Leave a try of a cell as a worker leaves it that is killed while it keeps its files, and return its run."""
+    """Leave a try of a job as a worker leaves it that is killed while it keeps its files, and return its run."""
     store = tracking(place)
-    identity = identify(spec.config, spec.seed, FINGERPRINT)
-    run_id = store.start_run(store.open_study(spec.study), None, "a try", run_tags(spec, identity))
+    identity = identify(STN, spec.settings, spec.seed, FINGERPRINT)
+    run_id = store.start_run(store.open_study(spec.study), None, "a try", run_tags(spec, identity, STN.settings))
     with tempfile.TemporaryDirectory() as folder:
         fill(Path(folder, "predictions.npz"))
         store.log_files(run_id, Path(folder))
     return run_id
 
 
-def claim(place: Workspace, run_key: str, by: str) -> None:
-    """Leave a cell claimed in Optuna's store."""
-    search = Search(place.search, place.heartbeat, place.lock("search"))
-    search.enqueue("a study", "maximize", [Cell(run_key, {SEED: 1}, {SEED: SEEDS})], {})
-    study = optuna.load_study(study_name="a study", storage=search._storage, sampler=_OnlyEnqueued())
+def lease(place: Workspace, run_key: str, by: str) -> None:
+    """Leave a job leased in Optuna's store."""
+    queue = open_queue(place)
+    queue.enqueue("a study", "maximize", [QueuedJob(run_key, {SEED: 1}, {SEED: SEEDS})], {})
+    study = optuna.load_study(study_name="a study", storage=queue._storage, sampler=_OnlyEnqueued())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")
         study.ask().set_user_attr("owner", by)
@@ -140,40 +145,40 @@ def test_a_finished_runs_checkpoint_is_a_leftover_and_an_unfinished_ones_is_not(
     ],
     ids=["a living worker", "a dead worker", "a worker on another machine"],
 )
-def test_a_claimed_cell_keeps_its_checkpoint_however_old(workspace: Workspace, by: str, is_kept: bool) -> None:
+def test_a_leased_job_keeps_its_checkpoint_however_old(workspace: Workspace, by: str, is_kept: bool) -> None:
     folder = checkpoint(workspace, "a" * 64, days=30)
-    partial = fill(folder / f"another-machine-{NOBODY}.{NOBODY}.partial", days=30)
-    claim(workspace, "a" * 64, by)
+    partial = fill(folder / f"another-machine-{NOBODY}" / f"checkpoint.{NOBODY}.partial", days=30)
+    age(folder, 30)
+    lease(workspace, "a" * 64, by)
     assert found(workspace) == ({} if is_kept else {folder: UNPLANNED})
     assert partial.exists()
 
 
 def test_what_no_study_plans_stays_for_a_day(workspace: Workspace) -> None:
-    """Such as the cells of `run --set` and of `train`, which no study file tells of."""
+    """Such as the jobs of `run --set` and of `train`, which no study file tells of."""
     old, young = checkpoint(workspace, "a" * 64, days=1.01), checkpoint(workspace, "b" * 64, days=0.99)
     assert found(workspace) == {old: UNPLANNED}
-    fill(old / "second-try.npz")
+    fill(old / "second-try" / "checkpoint.npz")
     assert found(workspace) == {}
     assert young.exists()
 
 
-def test_a_planned_cells_checkpoint_stays_for_ever(workspace: Workspace) -> None:
+def test_a_planned_jobs_checkpoint_stays_for_ever(workspace: Workspace) -> None:
     place = Workspace(workspace.root)
     file = workspace.root / "studies" / "tiny.toml"
     file.write_text(PLAIN + TUNED)  # nothing is tuned yet: whatever tuning may choose is planned
     plan = planned(place)
-    make_dataset(DatasetSpec.of(plan.arms[0].config), workspace.datasets)
+    assert STN.prepare
+    STN.prepare([plan.arms[0].config.resolved()], Lent(workspace.datasets))
     trial = plan.arms[1].tuning_specs()[1]
     for spec in (trial, plan.arms[1].verdict_specs(trial.chosen)[2]):
-        identity = identity_of(spec, workspace.datasets)
-        assert identity
-        checkpoint(workspace, identity.run_key, days=300)
+        checkpoint(workspace, keys_of(spec, STN, workspace.datasets)[0], days=300)
     assert found(workspace) == {}
     file.write_text(PLAIN)
     assert list(found(workspace).values()) == [UNPLANNED] * 2
 
 
-def test_without_its_pictures_a_planned_cell_is_known_by_its_settings(workspace: Workspace) -> None:
+def test_without_its_pictures_a_planned_job_is_known_by_its_settings(workspace: Workspace) -> None:
     spec = specs(workspace)[0]
     start(workspace, spec)
     checkpoint(workspace, key_of(spec), days=300)
@@ -220,7 +225,7 @@ def test_reports_arms_and_a_strangers_runs_stay(workspace: Workspace) -> None:
     assert found(workspace) == {}
 
 
-def test_of_runs_that_mlflow_does_not_know_only_a_cells_files_without_a_record_go(workspace: Workspace) -> None:
+def test_of_runs_that_mlflow_does_not_know_only_a_jobs_files_without_a_record_go(workspace: Workspace) -> None:
     """A second store may share the folder: its finished runs and its reports are unknown here."""
     folders = [workspace.artifacts / (letter * 32) for letter in "abcd"]
     for folder, names in zip(
@@ -267,7 +272,7 @@ def test_a_damaged_store_stops_everything(workspace: Workspace) -> None:
     ("name", "kind"),
     [
         ("mlruns/datasets/captcha-9.{pid}.partial/images.npy", PARTIAL),
-        ("mlruns/checkpoints/" + "a" * 64 + "/vm-1.{pid}.partial", PARTIAL),
+        ("mlruns/checkpoints/" + "a" * 64 + "/vm-1/checkpoint.{pid}.partial", PARTIAL),
         ("reports/tiny/figures/.forest.svg.{pid}.partial", PARTIAL),
         ("mlruns/logs/worker-{pid}.log", LOGS),
     ],
@@ -277,7 +282,7 @@ def test_a_half_written_file_goes_when_its_process_is_gone_for_a_day(
 ) -> None:
     place = Workspace(tmp_path)
     file = fill(tmp_path / name.format(pid=pid), days=days)
-    fill(tmp_path / "mlruns/checkpoints" / ("a" * 64) / "a-try.npz")  # its cell goes on
+    fill(tmp_path / "mlruns/checkpoints" / ("a" * 64) / "a-try" / "checkpoint.npz")  # its job goes on
     held = Holdings(place, (), (), True, frozenset())
     expected = file if file.suffix in (".partial", ".log") else file.parent
     gone = {expected: kind} if pid == NOBODY and days > 1 else {}
@@ -313,11 +318,11 @@ FOLDERS = st.dictionaries(IDS, st.sets(st.sampled_from([RECORD, "model.keras", "
     runs=st.lists(RUNS, unique_by=(lambda run: run.run_id, lambda run: run.models or run.run_id)),
     folders=FOLDERS,
     checkpoints=st.sets(KEYS),
-    claimed=st.sets(KEYS),
+    leased=st.sets(KEYS),
     days=st.sampled_from([0, 2]),
 )
 def test_no_world_makes_a_record_or_what_lies_beside_it_a_leftover(
-    runs: list[StoredRun], folders: dict[str, set[str]], checkpoints: set[str], claimed: set[str], days: float
+    runs: list[StoredRun], folders: dict[str, set[str]], checkpoints: set[str], leased: set[str], days: float
 ) -> None:
     root = Path(tempfile.mkdtemp())
     place = Workspace(root)
@@ -334,7 +339,7 @@ def test_no_world_makes_a_record_or_what_lies_beside_it_a_leftover(
     recorded = {run_id for run_id, names in folders.items() if RECORD in names}
     kept_models = {model for run in runs if run.run_id in ends | recorded for model in run.models}
 
-    found = find_leftovers(Holdings(place, (), tuple(runs), True, frozenset(claimed)))
+    found = find_leftovers(Holdings(place, (), tuple(runs), True, frozenset(leased)))
     remove(found)
 
     after = contents(root)
@@ -342,8 +347,8 @@ def test_no_world_makes_a_record_or_what_lies_beside_it_a_leftover(
         owner_of = path.relative_to(place.stores).parts
         of_a_run = owner_of[0] == "artifacts" and owner_of[1] in ends | recorded
         of_its_model = owner_of[:2] == ("artifacts", "models") and owner_of[2] in kept_models
-        of_a_living_cell = owner_of[0] == "checkpoints" and owner_of[1] in claimed
-        if of_a_run or of_its_model or of_a_living_cell:
+        of_a_living_job = owner_of[0] == "checkpoints" and owner_of[1] in leased
+        if of_a_run or of_its_model or of_a_living_job:
             assert after.get(path) == content
     freed = sum(map(len, before.values())) - sum(map(len, after.values()))
     assert sum(one.size for one in found) == freed
@@ -355,7 +360,7 @@ def contents(root: Path) -> dict[Path, bytes]:
 
 
 def test_a_record_that_came_after_the_look_is_kept(tmp_path: Path) -> None:
-    """The second rule, for the run that ends between the look and the removal: `train` claims no cell."""
+    """The second rule, for the run that ends between the look and the removal: `train` leases no job."""
     folder = tmp_path / "mlruns/artifacts" / ("a" * 32)
     fill(folder / "artifacts" / "model.keras", days=2)
     age(folder)
@@ -400,7 +405,7 @@ def test_gc_shows_first_and_removes_only_when_asked(workspace: Workspace, gc: Cl
     spec = specs(workspace)[0]
     record = finish(spec, tracking(workspace))
     left = checkpoint(workspace, key_of(spec))
-    fill(left / "second-try.npz", 500_000)
+    fill(left / "second-try" / "checkpoint.npz", 500_000)
     old = checkpoint(workspace, "a" * 64, days=30)
     shown = gc()
     assert FINISHED in shown
@@ -422,7 +427,7 @@ def test_gc_shows_first_and_removes_only_when_asked(workspace: Workspace, gc: Cl
 
 
 def test_the_lock_is_held_from_the_look_to_the_end(workspace: Workspace) -> None:
-    claim(workspace, "a" * 64, owner())
+    lease(workspace, "a" * 64, owner())
     with looking(workspace, []), pytest.raises(Timeout):
         FileLock(workspace.lock("search"), timeout=0).acquire()
 
@@ -448,8 +453,8 @@ def test_a_study_is_reported_byte_for_byte_and_trains_nothing_after_gc(tmp_path:
     assert contents(root / "reports").items() <= before.items()
     again = stn_bench("run", "tiny", root=root)
     assert again.returncode == 0, again.stderr
-    cells = [one for one in tracking(place).tries() if one.run_key]
-    assert sorted(one.run_id for one in cells) == sorted(one.run_id for one in runs)
+    jobs = [one for one in tracking(place).tries() if one.run_key]
+    assert sorted(one.run_id for one in jobs) == sorted(one.run_id for one in runs)
 
 
 def test_a_models_folder_is_known_by_its_run(workspace: Workspace) -> None:

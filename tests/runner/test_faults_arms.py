@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 from processes import complete_trials, runs
-from tiny import PLAIN, make_root, stn_bench
+from tiny import PLAIN, TOYS, make_root, make_toy_root, stn_bench
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -54,9 +55,30 @@ def ends(root: Path) -> list[str]:
     return sorted(run.data.tags["outcome"] for run in found)
 
 
+def toy_study(folder: Path, fate: str, more: str = "") -> Path:
+    root = make_toy_root(folder, f"{TOYS}{more}")
+    write_toy_arm(root, fate)
+    return root
+
+
+def write_toy_arm(root: Path, fate: str) -> None:
+    arm = f'[arms.odd]\nset = {{ "fate" = "{fate}", "depth" = 4 }}\n'
+    (root / "ablations/depth.toml").write_text(f'title = "Fate"\nquestion = "What becomes of it?"\n{arm}')
+
+
 def test_an_arm_that_diverges(tmp_path: Path) -> None:
+    root = toy_study(tmp_path, "diverge")
+    told = stn_bench("run", "tiny", root=root)
+    assert_ends_diverged(root, told)
+
+
+def test_a_network_that_diverges(tmp_path: Path) -> None:
     root = arm_study(tmp_path, '"model.factory" = "own:build"', SOUND.replace("1 / 255", "3e38"))
     told = stn_bench("run", "tiny", root=root)
+    assert_ends_diverged(root, told)
+
+
+def assert_ends_diverged(root: Path, told: subprocess.CompletedProcess[str]) -> None:
     assert "Traceback" not in told.stdout + told.stderr
     base, odd = arms(root)
     assert len(base["values"]) == 3
@@ -64,6 +86,23 @@ def test_an_arm_that_diverges(tmp_path: Path) -> None:
     assert odd["verdict"] == "invalid"
     assert "3 of 3 seeds" in odd["reason"]
     assert len(complete_trials(root)) == 6
+
+
+@pytest.mark.parametrize(
+    ("fate", "reason"),
+    [
+        pytest.param("raise", "this toy cannot be trained", id="raises"),
+        pytest.param("starve", "MemoryError", id="asks for too much memory"),
+        pytest.param("die", "its process died in each of 4 tries", id="is killed for its memory"),
+        pytest.param("hang", "took longer than `timeout` = 5 s", id="hangs"),
+    ],
+)
+def test_an_arm_that_crashes_is_recorded_and_the_study_goes_on(tmp_path: Path, fate: str, reason: str) -> None:
+    root = toy_study(tmp_path, fate, '"timeout" = 5.0\n' if fate == "hang" else "")
+    told = stn_bench("run", "tiny", "--workers", 2, root=root)
+    assert_ends_crashed(root, told, reason)
+    write_toy_arm(root, "finish")  # mended: its seeds are trained, the base's are not
+    assert_mended(root)
 
 
 @pytest.mark.parametrize(
@@ -75,10 +114,16 @@ def test_an_arm_that_diverges(tmp_path: Path) -> None:
         pytest.param(HANGS, "took longer than `train.timeout` = 60 s", id="hangs"),
     ],
 )
-def test_an_arm_that_crashes_is_recorded_and_the_study_goes_on(tmp_path: Path, code: str, reason: str) -> None:
+def test_a_network_that_crashes_is_recorded_and_the_study_goes_on(tmp_path: Path, code: str, reason: str) -> None:
     patience = '"train.timeout" = 60.0' if code == HANGS else ""  # a worker's first run loads the libraries, too
     root = arm_study(tmp_path, '"model.factory" = "own:build"', code, base=patience)
     told = stn_bench("run", "tiny", "--workers", 2, root=root)
+    assert_ends_crashed(root, told, reason)
+    write_arm(root, '"model.factory" = "own:build"', SOUND)
+    assert_mended(root)
+
+
+def assert_ends_crashed(root: Path, told: subprocess.CompletedProcess[str], reason: str) -> None:
     assert told.returncode == 1, told.stdout + told.stderr
     assert "Traceback" not in told.stdout + told.stderr
     base, odd = arms(root)
@@ -88,7 +133,9 @@ def test_an_arm_that_crashes_is_recorded_and_the_study_goes_on(tmp_path: Path, c
     assert odd["verdict"] == "invalid"
     assert "3 of 3 seeds" in odd["reason"]
     assert all(reason in why for why in odd["failed"].values()), odd["failed"]
-    write_arm(root, '"model.factory" = "own:build"', SOUND)  # mended: its seeds are trained, the base's are not
+
+
+def assert_mended(root: Path) -> None:
     assert stn_bench("run", "tiny", root=root).returncode == 0
     assert [len(arm["values"]) for arm in arms(root)] == [3, 3]
     assert len([run for run in runs(root) if run.info.status == "FINISHED"]) == 6

@@ -17,12 +17,13 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from processes import assert_each_cell_once, running, runs, wait_for_checkpoint, workers
-from tiny import PLAIN, make_root, stn_bench
+from processes import assert_each_job_once, checkpoints, running, runs, wait_for_checkpoint, workers
+from tiny import PLAIN, TOYS, make_root, make_toy_root, slow_toys, stn_bench
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 LONGER = PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 40')
+LONGER_TOYS = slow_toys(epochs=40)
 
 
 def may_mount() -> bool:
@@ -77,10 +78,10 @@ def assert_one_line(told: subprocess.CompletedProcess[str], *words: str) -> None
         assert re.search(word, told.stderr, re.IGNORECASE), told.stderr
 
 
-def assert_goes_on(root: Path, cells: int = 6) -> None:
+def assert_goes_on(root: Path, jobs: int = 6) -> None:
     told = stn_bench("run", "tiny", root=root)
     assert told.returncode == 0, told.stdout + told.stderr
-    assert_each_cell_once(root, cells)
+    assert_each_job_once(root, jobs)
 
 
 # Full disks ------------------------------------------------------------------------------------------------------
@@ -129,7 +130,10 @@ def test_a_store_without_room(tmp_path: Path, disks: list[SmallDisk], leave: int
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """Return a root with a finished study of six runs."""
-    root = make_root(tmp_path, PLAIN)
+    return finish(make_toy_root(tmp_path, TOYS))
+
+
+def finish(root: Path) -> Path:
     told = stn_bench("run", "tiny", root=root)
     assert told.returncode == 0, told.stdout + told.stderr
     return root
@@ -143,8 +147,7 @@ def more_seeds(root: Path) -> None:
 @needs_mount
 def test_a_store_that_cannot_be_written(tmp_path: Path, disks: list[SmallDisk]) -> None:
     disks.append(SmallDisk(tmp_path / "root", "200m"))
-    root = make_root(disks[0].path, PLAIN)
-    assert stn_bench("run", "tiny", root=root).returncode == 0
+    root = finish(make_toy_root(disks[0].path, TOYS))
     more_seeds(root)
     disks[0].lock()
     assert_one_line(stn_bench("run", "tiny", root=root), "read-?only")
@@ -154,7 +157,7 @@ def test_a_store_that_cannot_be_written(tmp_path: Path, disks: list[SmallDisk]) 
 
 @pytest.mark.parametrize("store", ["mlflow.db", "optuna.db"])
 def test_a_store_that_another_program_locks_for_half_a_minute(tmp_path: Path, store: str) -> None:
-    root = make_root(tmp_path, LONGER)
+    root = make_toy_root(tmp_path, LONGER_TOYS)
     with running(root, "--workers", "2") as process:
         wait_for_checkpoint(root, process)
 
@@ -193,7 +196,8 @@ def test_a_damaged_store_is_told_and_the_finished_runs_stay(finished: Path, stor
         assert len(runs(finished)) == 8
 
 
-def test_damaged_pictures_are_drawn_again(finished: Path) -> None:
+def test_damaged_pictures_are_drawn_again(tmp_path: Path) -> None:
+    finished = finish(make_root(tmp_path, PLAIN))
     (images,) = finished.glob("mlruns/datasets/*/images.npy")
     content = bytearray(images.read_bytes())
     content[len(content) // 2] ^= 255
@@ -203,15 +207,16 @@ def test_damaged_pictures_are_drawn_again(finished: Path) -> None:
     assert len(runs(finished)) == 8
 
 
+@pytest.mark.parametrize("letters", [False, True], ids=["toys", "letters"])
 @pytest.mark.parametrize("damage", ["empty", "cut", "noise"])
-def test_a_damaged_checkpoint_means_a_fresh_start(tmp_path: Path, damage: str) -> None:
-    root = make_root(tmp_path, LONGER)
+def test_a_damaged_checkpoint_means_a_fresh_start(tmp_path: Path, damage: str, letters: bool) -> None:
+    root = make_root(tmp_path, LONGER) if letters else make_toy_root(tmp_path, LONGER_TOYS)
     with running(root, "--workers", "2") as process:
         wait_for_checkpoint(root, process)
         for worker in workers(process):
             worker.kill()
         process.kill()
-    for path in root.glob("mlruns/checkpoints/*/*.npz"):
+    for path in checkpoints(root):
         sound = path.read_bytes()
         path.write_bytes({"empty": b"", "cut": sound[: len(sound) // 2], "noise": os.urandom(len(sound))}[damage])
     assert_goes_on(root)

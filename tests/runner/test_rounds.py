@@ -1,8 +1,9 @@
-"""The runner's rounds: runs end in memory, with accuracies made by hand; cells wait in Optuna's store where
-others have to find them."""
+"""The runner's rounds: jobs end in memory, with scores made by hand; they wait in Optuna's store where others have to
+find them."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -11,37 +12,39 @@ from typing import Any
 
 import optuna
 import pytest
-from makers import FakeStore, ablation, arm, plan, record
+from makers import ablation, arm, study
 
-from stn_bench.analysis.looks import planned_runs
-from stn_bench.runner import runner
-from stn_bench.runner.order import CellOrder
-from stn_bench.runner.queue import Cell, Claim, Finished, Search
-from stn_bench.runner.runner import Crew, Runner, _Work
+from stn_bench.analysis.analyse import Analysis
+from stn_bench.runner.job import Job
+from stn_bench.runner.queue import Finished, Lease, QueuedJob
+from stn_bench.runner.runner import Runner, _Round
+from stn_bench.runner.stores import Stores, open_queue
 from stn_bench.runner.worker import Event
-from stn_bench.study.plan import Phase, Plan, RunSpec
+from stn_bench.study.plan import Phase, Plan, RunSpec, make_plan
+from stn_bench.study.spec import Ablation, Range, Tuning
+from stn_bench.subject import FormerKey, Subject, find_subject
 from stn_bench.system.errors import Interrupted
+from stn_bench.system.machine import Resources
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking import results
-from stn_bench.tracking.identity import identify
-from stn_bench.tracking.record import RunRecord
-from stn_bench.tracking.results import Results
+from stn_bench.tracking.record import RunRecord, settings_digest
+from stn_bench.tracking.store import FinishedRun
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as search.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
-FINGERPRINT = "f" * 64
+TOY = find_subject("toy")
 LOOKS: dict[str, Any] = {"seeds": (1, 2, 3, 4, 5), "looks": (3, 5)}
-CELLS = {"base": 5, "depth/wide": 3, "depth/slim": 5}  # `wide` is decided at the first look
+JOBS = {"base": 5, "depth/wide": 3, "depth/slim": 5}  # `wide` is decided at the first look
 Seed = tuple[str, int]
 """An arm's label, and one of its seeds."""
 
 
-def small(**rest: Any) -> Plan:
-    arms = (arm("wide", {"model.width": 2.0}), arm("slim", {"model.width": 0.5}))
-    return plan(ablation(*arms), **(LOOKS | rest))
+def small(*ablations: Ablation, subject: Subject = TOY, **rest: Any) -> Plan:
+    asked = ablations or (ablation(arm("wide", {"depth": 7}), arm("slim", {"depth": 3})),)
+    names = tuple(dict.fromkeys(one.name for one in asked))
+    return make_plan(study(subject="toy", ablations=names, **(LOOKS | rest)), asked, subject)
 
 
-def accuracy(spec: RunSpec) -> float:
+def score(spec: RunSpec) -> float:
     """Return 0.8 or so for the base, much less for `wide`, and now more, now less for `slim`."""
     below = {"base": 0.0, "wide": 0.3, "slim": 0.05 * (-1) ** spec.seed}
     return 0.8 + 0.001 * spec.seed - below[spec.arm]
@@ -54,23 +57,33 @@ class Told:
     lines: list[str] = field(default_factory=list)
     rounds: list[tuple[Phase, list[Seed]]] = field(default_factory=list)
 
-    def drawing(self, dataset: str, done: int, count: int) -> None: ...
+    def preparing(self, data: str, done: int, count: int) -> None: ...
 
     def event(self, event: Event) -> None: ...
 
-    def phase(self, phase: Phase, cells: Mapping[str, CellOrder], reused: int) -> None:
-        self.rounds.append((phase, [(order.spec.label, order.spec.seed) for order in cells.values()]))
+    def phase(self, phase: Phase, jobs: Mapping[str, Job], reused: int) -> None:
+        self.rounds.append((phase, [(job.spec.label, job.spec.seed) for job in jobs.values()]))
 
     def say(self, line: str) -> None:
         self.lines.append(line)
 
 
-class Memory(FakeStore):
+class Memory:
     """A tracking store in memory, as the runner and its workers use it."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.kept: list[RunRecord] = []  # the latest first
         self.arms: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
+
+    def finished(self) -> list[FinishedRun]:
+        return [listed(one) for one in self.kept if one.outcome != "crashed"]
+
+    def crashed(self, study: str) -> list[FinishedRun]:
+        return [listed(one) for one in self.kept if one.outcome == "crashed"]
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        by_id = {one.run_id: one for one in self.kept}
+        return [by_id[run_id] for run_id in run_ids]
 
     def open_study(self, name: str, note: str = "") -> str:
         return name
@@ -81,42 +94,51 @@ class Memory(FakeStore):
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         self.arms[run_id] = (dict(metrics), dict(tags))
 
-    def end(self, spec: RunSpec, outcome: str) -> RunRecord:
-        """Keep a run as a cell does that has ended."""
-        identity = identify(spec.config, spec.seed, FINGERPRINT)
-        made = record(spec, f"{spec.label}-{spec.seed}-{outcome}", outcome=outcome, test_accuracy=accuracy(spec))
-        self._records = {made.run_id: made.model_copy(update={"run_key": identity.run_key}), **self._records}
+    def end(self, job: Job, outcome: Any) -> RunRecord:
+        """Keep a run as a job does that has ended."""
+        made = job.record(f"run-{len(self.kept)}", "", outcome, "")
+        tuned = {"last.validation.score": 0.5 - abs(job.spec.settings["rate"] - 0.1), "last.train.loss": 0.1}
+        made = made.model_copy(update={"metrics": {"test.score": score(job.spec), **tuned}})
+        self.kept.insert(0, made)
         return made
 
 
-class Queue:
-    """A search store in memory, for one runner alone."""
+def listed(one: RunRecord) -> FinishedRun:
+    digest = settings_digest(one.settings, TOY.settings.unkeyed)
+    return FinishedRun(one.run_id, one.run_key, digest, one.phase, one.seed, one.identity.dataset)
+
+
+class Waiting:
+    """A job queue in memory, for one runner alone."""
 
     def __init__(self) -> None:
         self.waiting: dict[str, list[str]] = {}
+        self.directions: dict[str, str] = {}
+        self.done: dict[str, dict[str, Finished]] = {}
 
     def planning(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    def enqueue(self, name: str, direction: str, cells: list[Cell], done: Any, tried: Any = ()) -> None:
-        self.waiting[name] = [one.run_key for one in cells if one.run_key not in done and one.run_key not in tried]
+    def enqueue(self, name: str, direction: str, jobs: list[QueuedJob], done: Any, tried: Any = ()) -> None:
+        self.waiting[name] = [one.run_key for one in jobs if one.run_key not in done and one.run_key not in tried]
+        self.directions[name], self.done[name] = direction, done
 
-    def work(self, names: list[str], objective: Callable[[Claim], Finished], should_stop: Callable[[], bool]) -> None:
+    def work(self, names: list[str], objective: Callable[[Lease], Finished], should_stop: Callable[[], bool]) -> None:
         while any(self.waiting[name] for name in names) and not should_stop():
             name = next(name for name in names if self.waiting[name])
             with suppress(RuntimeError):
-                objective(Claim(self.waiting[name].pop(0), lambda: False, nullcontext))
+                objective(Lease(self.waiting[name].pop(0), lambda: False, nullcontext))
 
 
 @dataclass(frozen=True)
 class Rehearsal(Runner):
-    """A runner whose cells are claimed and finished as ever, but not trained.
+    """A runner whose jobs are leased and finished as ever, but not trained.
 
     Args:
-        crashing: cells that raise an error.
-        stop_after: number of cells after which Ctrl-C is pressed.
+        crashing: jobs that raise an error.
+        stop_after: number of jobs after which Ctrl-C is pressed.
         before: called before each round's work.
-        trained: every cell that was claimed, in order.
+        trained: every job that was leased, in order.
     """
 
     crashing: tuple[Seed, ...] = ()
@@ -124,65 +146,63 @@ class Rehearsal(Runner):
     before: Callable[[], None] = lambda: None
     trained: list[Seed] = field(default_factory=list)
 
-    def _train(self, phase: Phase, work: _Work) -> None:
+    def _train(self, phase: Phase, found: _Round) -> None:
         self.before()
+        memory: Any = self.stores.tracking
 
-        def objective(claim: Claim) -> Finished:
-            spec = work.known[claim.run_key].spec
-            self.trained.append((spec.label, spec.seed))
+        def objective(lease: Lease) -> Finished:
+            job = found.known[lease.run_key]
+            self.trained.append((job.spec.label, job.spec.seed))
             if self.trained[-1] in self.crashing:
-                self.tracking.end(spec, "crashed")  # type: ignore[attr-defined]
+                memory.end(job, "crashed")
                 raise RuntimeError("as planned")
-            ended = self.tracking.end(spec, "finished")  # type: ignore[attr-defined]
-            return Finished(accuracy(spec), ended.run_id, "finished")
+            return Finished(score(job.spec), memory.end(job, "finished").run_id, "finished")
 
-        self.search.work(work.names, objective, lambda: len(self.trained) >= self.stop_after)
+        self.stores.queue.work(found.names, objective, lambda: len(self.trained) >= self.stop_after)
         if len(self.trained) >= self.stop_after:
             raise Interrupted("stopped")
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Memory:
-    """Return the tracking store that every runner of a test opens."""
-    memory = Memory()
-    monkeypatch.setattr(runner, "Tracking", lambda *arguments: memory)
-    return memory
+@dataclass(frozen=True)
+class Root:
+    """A folder, the tracking store that every runner of a test shares, and how each opens its queue."""
+
+    path: Path
+    store: Memory
+    open_queue: Callable[[], Any]
 
 
 @pytest.fixture
-def quick_root(tmp_path: Path, store: Memory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a root whose pictures are taken for made and whose cells wait in memory."""
-    monkeypatch.setattr(results, "read_fingerprint", lambda spec, folder: FINGERPRINT)
-    monkeypatch.setattr(runner, "make_datasets", lambda *arguments: None)
-    monkeypatch.setattr(runner, "Search", lambda *arguments: Queue())
-    return tmp_path
+def quick_root(tmp_path: Path) -> Root:
+    """Return a root whose jobs wait in memory."""
+    return Root(tmp_path, Memory(), Waiting)
 
 
 @pytest.fixture
-def root(quick_root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return a root whose cells wait in Optuna's store, where others find them."""
-    monkeypatch.setattr(runner, "Search", Search)
-    return quick_root
+def root(tmp_path: Path) -> Root:
+    """Return a root whose jobs wait in Optuna's store, where others find them."""
+    return Root(tmp_path, Memory(), lambda: open_queue(Workspace.at(tmp_path)))
 
 
-def rehearse(root: Path, planned: Plan, **rest: Any) -> Rehearsal:
-    return Rehearsal(planned, Workspace.at(root), Crew(1, 1), Told(), **rest)
+def rehearse(root: Root, planned: Plan, **rest: Any) -> Rehearsal:
+    stores = Stores(root.store, root.open_queue())  # type: ignore[arg-type]
+    return Rehearsal(planned, stores, Workspace.at(root.path), Resources(1, 1), Told(), **rest)
 
 
-def go(root: Path, planned: Plan, *, confirm: bool = False, **rest: Any) -> tuple[list[Seed], Results]:
-    """Run a study and return the cells that it trained, and its results."""
+def go(root: Root, planned: Plan, *, confirm: bool = False, **rest: Any) -> tuple[list[Seed], Analysis]:
+    """Run a study and return the jobs that it trained, and what came of it."""
     one = rehearse(root, planned, **rest)
     found = one.run(confirm=confirm)
     return one.trained, found
 
 
-def cells(seeds: Mapping[str, Iterable[int]]) -> list[Seed]:
+def jobs(seeds: Mapping[str, Iterable[int]]) -> list[Seed]:
     return sorted((label, seed) for label, some in seeds.items() for seed in some)
 
 
-def complete(root: Path) -> list[Seed]:
+def complete(root: Root) -> list[Seed]:
     """Return every complete trial by the name of its Optuna study and its seed."""
-    storage = Workspace.at(root).search
+    storage = Workspace.at(root.path).queue
     studies = [optuna.load_study(study_name=name, storage=storage) for name in optuna.get_all_study_names(storage)]
     return sorted(
         (study.study_name.rpartition(" / ")[0], trial.params["seed"])
@@ -195,16 +215,16 @@ def complete(root: Path) -> list[Seed]:
 # Rounds ----------------------------------------------------------------------------------------------------------
 
 
-def test_open_arms_go_on_with_their_base_and_decided_ones_stop(quick_root: Path) -> None:
+def test_open_arms_go_on_with_their_base_and_decided_ones_stop(quick_root: Root) -> None:
     one = rehearse(quick_root, small())
     found = one.run()
-    assert sorted(one.trained[:9]) == cells(dict.fromkeys(CELLS, (1, 2, 3)))
-    assert sorted(one.trained[9:]) == cells({"base": (4, 5), "depth/slim": (4, 5)})
-    assert {arm.arm.label: len(arm.runs) for arm in found.arms} == CELLS
-    assert planned_runs(found) == found.finished == 13
+    assert sorted(one.trained[:9]) == jobs(dict.fromkeys(JOBS, (1, 2, 3)))
+    assert sorted(one.trained[9:]) == jobs({"base": (4, 5), "depth/slim": (4, 5)})
+    assert {arm.arm.label: len(arm.runs) for arm in found.results.arms} == JOBS
+    assert found.planned_runs == found.results.finished == 13
 
 
-def test_each_round_is_told_with_its_look(quick_root: Path) -> None:
+def test_each_round_is_told_with_its_look(quick_root: Root) -> None:
     one = rehearse(quick_root, small())
     one.run()
     told = one.watcher
@@ -213,42 +233,42 @@ def test_each_round_is_told_with_its_look(quick_root: Path) -> None:
     assert told.lines == ["look 2 of 2: base, depth/slim"]
 
 
-def test_every_cell_has_one_complete_trial_in_the_arms_own_study(root: Path) -> None:
+def test_every_job_has_one_complete_trial_in_the_arms_own_study(root: Root) -> None:
     go(root, small())
     assert complete(root) == sorted(
-        (f"small / {label} / verdict", seed) for label, n in CELLS.items() for seed in range(1, n + 1)
+        (f"small / {label} / verdict", seed) for label, n in JOBS.items() for seed in range(1, n + 1)
     )
 
 
-def test_without_looks_there_is_one_round_with_all_seeds(quick_root: Path) -> None:
+def test_without_looks_there_is_one_round_with_all_seeds(quick_root: Root) -> None:
     one = rehearse(quick_root, small(looks=()))
     one.run()
     assert isinstance(one.watcher, Told)
     assert [(phase, len(some)) for phase, some in one.watcher.rounds] == [("verdict", 15)]
 
 
-def test_looks_added_to_a_finished_study_train_the_added_seeds_of_the_open_arms_alone(quick_root: Path) -> None:
+def test_looks_added_to_a_finished_study_train_the_added_seeds_of_the_open_arms_alone(quick_root: Root) -> None:
     go(quick_root, small(seeds=(1, 2, 3), looks=()))
     trained, found = go(quick_root, small())
-    assert sorted(trained) == cells({"base": (4, 5), "depth/slim": (4, 5)})
-    assert {arm.arm.label: len(arm.runs) for arm in found.arms} == CELLS
+    assert sorted(trained) == jobs({"base": (4, 5), "depth/slim": (4, 5)})
+    assert {arm.arm.label: len(arm.runs) for arm in found.results.arms} == JOBS
 
 
-def test_a_finished_study_trains_nothing(quick_root: Path) -> None:
+def test_a_finished_study_trains_nothing(quick_root: Root) -> None:
     go(quick_root, small())
     assert go(quick_root, small())[0] == []
 
 
 @pytest.mark.parametrize("stop_after", [9, 11])
-def test_a_stopped_study_goes_on_in_the_same_round(root: Path, stop_after: int) -> None:
+def test_a_stopped_study_goes_on_in_the_same_round(root: Root, stop_after: int) -> None:
     one = rehearse(root, small(), stop_after=stop_after)
     with pytest.raises(Interrupted):
         one.run()
     rest, _ = go(root, small())
-    assert sorted(one.trained + rest) == cells({label: range(1, count + 1) for label, count in CELLS.items()})
+    assert sorted(one.trained + rest) == jobs({label: range(1, count + 1) for label, count in JOBS.items()})
 
 
-def test_what_waits_from_before_the_study_had_looks_is_not_trained(root: Path) -> None:
+def test_what_waits_from_before_the_study_had_looks_is_not_trained(root: Root) -> None:
     one = rehearse(root, small(looks=()), stop_after=1)
     with pytest.raises(Interrupted):
         one.run()
@@ -257,21 +277,21 @@ def test_what_waits_from_before_the_study_had_looks_is_not_trained(root: Path) -
     assert len(trained) == 12
 
 
-def test_a_crashed_seed_is_tried_again_by_the_next_run_alone(quick_root: Path) -> None:
+def test_a_crashed_seed_is_tried_again_by_the_next_run_alone(quick_root: Root) -> None:
     trained, found = go(quick_root, small(), crashing=(("depth/wide", 2),))
     assert trained.count(("depth/wide", 2)) == 1
     assert len(trained) == 13  # the others went on
-    assert planned_runs(found) - found.finished == 1
+    assert found.missing_runs == 1
     assert go(quick_root, small())[0] == [("depth/wide", 2)]
 
 
-def test_an_arm_goes_on_once_its_crashed_seed_is_there(quick_root: Path) -> None:
+def test_an_arm_goes_on_once_its_crashed_seed_is_there(quick_root: Root) -> None:
     trained, _ = go(quick_root, small(), crashing=(("depth/slim", 2),))
-    assert sorted(trained) == cells(dict.fromkeys(CELLS, (1, 2, 3)))
-    assert sorted(go(quick_root, small())[0]) == cells({"base": (4, 5), "depth/slim": (2, 4, 5)})
+    assert sorted(trained) == jobs(dict.fromkeys(JOBS, (1, 2, 3)))
+    assert sorted(go(quick_root, small())[0]) == jobs({"base": (4, 5), "depth/slim": (2, 4, 5)})
 
 
-def test_a_crashed_base_holds_up_its_question(quick_root: Path) -> None:
+def test_a_crashed_base_holds_up_its_question(quick_root: Root) -> None:
     trained, _ = go(quick_root, small(), crashing=(("base", 1),))
     assert len(trained) == 9
 
@@ -279,7 +299,7 @@ def test_a_crashed_base_holds_up_its_question(quick_root: Path) -> None:
 # Two at once -----------------------------------------------------------------------------------------------------
 
 
-def test_two_runs_at_once_train_each_cell_once(root: Path) -> None:
+def test_two_runs_at_once_train_each_job_once(root: Root) -> None:
     other = rehearse(root, small(), stop_after=5)
 
     def interfere() -> None:
@@ -288,12 +308,12 @@ def test_two_runs_at_once_train_each_cell_once(root: Path) -> None:
                 other.run()
 
     trained, found = go(root, small(), before=interfere)
-    assert sorted(trained + other.trained) == cells({label: range(1, count + 1) for label, count in CELLS.items()})
-    assert planned_runs(found) == found.finished
+    assert sorted(trained + other.trained) == jobs({label: range(1, count + 1) for label, count in JOBS.items()})
+    assert found.planned_runs == found.results.finished
 
 
-def test_a_worker_takes_over_the_round_that_another_run_has_begun(root: Path) -> None:
-    """The other run is a round ahead and stops there: its waiting cells are known to this one's workers."""
+def test_a_worker_takes_over_the_round_that_another_run_has_begun(root: Root) -> None:
+    """The other run is a round ahead and stops there: its waiting jobs are known to this one's workers."""
     other = rehearse(root, small(), stop_after=10)
 
     def interfere() -> None:
@@ -306,49 +326,49 @@ def test_a_worker_takes_over_the_round_that_another_run_has_begun(root: Path) ->
     assert isinstance(one.watcher, Told)
     assert len(one.watcher.rounds) == 1
     assert len(other.trained) == 10
-    assert sorted(one.trained + other.trained) == cells({label: range(1, n + 1) for label, n in CELLS.items()})
+    assert sorted(one.trained + other.trained) == jobs({label: range(1, n + 1) for label, n in JOBS.items()})
 
 
 # The arms' own runs ----------------------------------------------------------------------------------------------
 
 
-def test_the_verdict_is_on_the_arms_run(quick_root: Path, store: Memory) -> None:
+def test_the_verdict_is_on_the_arms_run(quick_root: Root) -> None:
     go(quick_root, small())
-    metrics, tags = store.arms["depth/wide"]
+    metrics, tags = quick_root.store.arms["depth/wide"]
     assert (tags["verdict"], tags["verdict.reason"]) == ("worse", "")
     assert metrics["difference"] == pytest.approx(-0.3)
     assert metrics["difference.low"] <= metrics["difference"] <= metrics["difference.high"]
     assert metrics["p"] <= metrics["p_adjusted"] < 0.05
 
 
-def test_the_base_has_no_verdict(quick_root: Path, store: Memory) -> None:
+def test_the_base_has_no_verdict(quick_root: Root) -> None:
     go(quick_root, small())
-    metrics, tags = store.arms["base"]
+    metrics, tags = quick_root.store.arms["base"]
     assert (tags, metrics["seeds"], "difference" in metrics) == ({"phase": "arm"}, 5, False)
 
 
-def test_an_invalid_verdict_says_why(quick_root: Path, store: Memory) -> None:
+def test_an_invalid_verdict_says_why(quick_root: Root) -> None:
     go(quick_root, small(), crashing=(("depth/slim", 2),))
-    tags = store.arms["depth/slim"][1]
+    tags = quick_root.store.arms["depth/slim"][1]
     assert (tags["verdict"], tags["verdict.reason"]) == ("invalid", "1 of 3 seeds of `slim` failed")
 
 
-def test_an_arm_that_two_questions_show_has_the_verdict_of_its_own(quick_root: Path, store: Memory) -> None:
-    again = ablation(arm("again", {"model.width": 2.0}), name="other", base={"model.dropout": 0.2})
-    go(quick_root, plan(ablation(arm("wide", {"model.width": 2.0})), again, **LOOKS))
-    assert sorted(store.arms) == ["base", "depth/wide"]
-    assert store.arms["depth/wide"][1]["verdict"] == "worse"
+def test_an_arm_that_two_questions_show_has_the_verdict_of_its_own(quick_root: Root) -> None:
+    again = ablation(arm("again", {"depth": 7}), name="other", base={"rate": 0.01})
+    go(quick_root, small(ablation(arm("wide", {"depth": 7})), again))
+    assert sorted(quick_root.store.arms) == ["base", "depth/wide"]
+    assert quick_root.store.arms["depth/wide"][1]["verdict"] == "worse"
 
 
 # Confirmation ----------------------------------------------------------------------------------------------------
 
 
-def test_the_best_arm_and_its_base_are_trained_on_fresh_seeds(root: Path) -> None:
+def test_the_best_arm_and_its_base_are_trained_on_fresh_seeds(root: Root) -> None:
     planned = small(confirm=(101, 102))
     go(root, planned)
     trained, found = go(root, planned, confirm=True)
-    assert sorted(trained) == cells({"base": (101, 102), "depth/slim": (101, 102)})
-    assert {arm.arm.label: sorted(arm.confirmed) for arm in found.arms} == {
+    assert sorted(trained) == jobs({"base": (101, 102), "depth/slim": (101, 102)})
+    assert {arm.arm.label: sorted(arm.confirmed) for arm in found.results.arms} == {
         "base": [101, 102],
         "depth/wide": [],
         "depth/slim": [101, 102],
@@ -358,12 +378,95 @@ def test_the_best_arm_and_its_base_are_trained_on_fresh_seeds(root: Path) -> Non
     ] * 2
 
 
-def test_a_confirmed_study_trains_nothing_again(quick_root: Path) -> None:
+def test_a_confirmed_study_trains_nothing_again(quick_root: Root) -> None:
     planned = small(confirm=(101, 102))
     go(quick_root, planned, confirm=True)
     assert go(quick_root, planned, confirm=True)[0] == []
 
 
-def test_fresh_seeds_are_left_alone_unless_asked_for(quick_root: Path) -> None:
+def test_fresh_seeds_are_left_alone_unless_asked_for(quick_root: Root) -> None:
     trained, _ = go(quick_root, small(confirm=(101, 102)))
     assert max(seed for _, seed in trained) == 5
+
+
+# Keys of older versions ------------------------------------------------------------------------------------------
+
+
+def with_former_key(prefix: str = "older.") -> Subject:
+    """Return the toy as if an older version had named its code otherwise."""
+    home = TOY.train.__module__
+    return dataclasses.replace(TOY, former=(FormerKey(((home, "train"),), (home,), prefix, ("numpy",)),))
+
+
+def rename(store: Memory, keys: Mapping[str, str]) -> None:
+    """Give the kept runs the run keys that an older version would have given them."""
+    store.kept = [one.model_copy(update={"run_key": keys[one.run_key]}) for one in store.kept]
+
+
+def test_a_run_that_is_finished_under_a_former_key_is_done(root: Root) -> None:
+    """Its job is complete in Optuna's store, with its own key of today; its looks count as those of any run."""
+    planned = small(subject=with_former_key())
+    one = rehearse(root, planned)
+    one.run()
+    experiment = "small"
+    keys = {
+        job.identity.run_key: job.former[0]
+        for arm in one.gather().arms
+        for job in one._jobs("verdict", arm, experiment).values()
+    }
+    assert not set(keys) & set(keys.values())
+    rename(root.store, keys)
+    trained, found = go(root, planned)
+    assert trained == []
+    assert found.planned_runs == found.results.finished == 13
+    assert len(complete(root)) == 13
+
+
+def test_a_run_that_merely_stands_in_is_trained_again(quick_root: Root) -> None:
+    one = rehearse(quick_root, small())
+    one.run()
+    rename(quick_root.store, {run.run_key: run.run_key[::-1] for run in quick_root.store.kept})
+    again, _ = go(quick_root, small())
+    assert sorted(again) == sorted(one.trained)
+
+
+def test_a_run_that_stands_in_is_kept_where_it_is_accepted(quick_root: Root) -> None:
+    go(quick_root, small())
+    rename(quick_root.store, {run.run_key: run.run_key[::-1] for run in quick_root.store.kept})
+    trained, found = go(quick_root, small(), accept_stale=True)
+    assert trained == []
+    assert found.missing_runs == 0
+
+
+# Tuning ----------------------------------------------------------------------------------------------------------
+
+SEARCH = Tuning(trials=3, seed=1000, search={"rate": Range(low=1e-3, high=1.0, log=True)})
+
+
+@pytest.mark.parametrize(
+    ("tune_on", "direction"), [("last.validation.score", "maximize"), ("last.train.loss", "minimize")]
+)
+def test_tuning_looks_at_what_the_subject_names_in_its_direction(
+    quick_root: Root, tune_on: str, direction: str
+) -> None:
+    planned = small(subject=dataclasses.replace(TOY, tune_on=(tune_on,)), tuning=SEARCH)
+    one = rehearse(quick_root, planned)
+    one.run()
+    queue: Any = one.stores.queue
+    assert {name.split(" / ")[-2]: told for name, told in queue.directions.items()} == {
+        "tune": direction,
+        "verdict": "maximize",
+    }
+    again = rehearse(quick_root, planned)
+    again.run()
+    told: Any = again.stores.queue
+    values = {one.value for name, done in told.done.items() if " / tune / " in name for one in done.values()}
+    assert values == {run.metrics[tune_on] for run in quick_root.store.kept if run.phase == "tune"}
+
+
+def test_the_verdict_trains_with_what_tuning_found_best(quick_root: Root) -> None:
+    go(quick_root, small(tuning=SEARCH))
+    tried = {run.settings["rate"] for run in quick_root.store.kept if run.phase == "tune"}
+    used = {run.settings["rate"] for run in quick_root.store.kept if run.phase == "verdict"}
+    assert len(tried) == 3
+    assert used == {min(tried, key=lambda rate: abs(rate - 0.1))}

@@ -9,15 +9,16 @@ from pathlib import Path
 
 import psutil
 import pytest
-from processes import complete_trials, running, statuses, values, wait_for_checkpoint, workers
-from tiny import PLAIN, make_root, stn_bench
+from commands import call
+from processes import checkpoints, complete_trials, running, runs, statuses, values, wait_for_checkpoint, workers
+from tiny import PLAIN, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys, stn_bench
 
-LONG = PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 30')
+LONG = slow_toys(epochs=30)
 
 
 @pytest.mark.slow
-def test_a_killed_workers_cell_is_run_again_once(tmp_path: Path) -> None:
-    root = make_root(tmp_path, LONG)
+def test_a_killed_workers_job_is_run_again_once(tmp_path: Path) -> None:
+    root = make_toy_root(tmp_path, LONG)
     with running(root, "--workers", "2") as process:
         wait_for_checkpoint(root, process)
         workers(process)[0].kill()
@@ -30,8 +31,14 @@ def test_a_killed_workers_cell_is_run_again_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path) -> None:
-    root = make_root(tmp_path / "stopped", LONG)
+@pytest.mark.parametrize("letters", [False, True], ids=["toys", "letters"])
+def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path, letters: bool) -> None:
+    def fresh(name: str) -> Path:
+        if letters:
+            return make_root(tmp_path / name, PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 30'))
+        return make_toy_root(tmp_path / name, LONG)
+
+    root = fresh("stopped")
     with running(root, "--workers", "2") as process:
         wait_for_checkpoint(root, process)
         os.killpg(process.pid, signal.SIGINT)
@@ -42,13 +49,13 @@ def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path
     assert "RUNNING" not in statuses(root)
     again = stn_bench("run", "tiny", root=root)
     assert again.returncode == 0, again.stderr
-    undisturbed = make_root(tmp_path / "undisturbed", LONG)
+    undisturbed = fresh("undisturbed")
     assert stn_bench("run", "tiny", root=undisturbed).returncode == 0
     assert values(root) == values(undisturbed)
 
 
 def test_workers_end_when_run_is_killed(tmp_path: Path) -> None:
-    root = make_root(tmp_path, LONG)
+    root = make_toy_root(tmp_path, LONG)
     with running(root, "--workers", "2") as process:
         wait_for_checkpoint(root, process)
         children = workers(process)
@@ -59,32 +66,63 @@ def test_workers_end_when_run_is_killed(tmp_path: Path) -> None:
     assert len(gone) == 2
 
 
-def test_a_crashing_arm_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
-    root = make_root(
+def test_a_crashing_arm_is_recorded_and_the_study_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    broken = '[arms.broken]\nset = { "fate" = "raise" }\n'
+    root = make_toy_root(
         tmp_path,
-        PLAIN.replace('["transformer"]', '["crash"]', 1)
-        .replace('arms = { transformer = ["none"] }', "")
-        .replace("[1, 2, 3]", "[1, 2]"),
+        TOYS.replace("[1, 2, 3]", "[1, 2]"),
+        f'title = "Crash"\nquestion = "What if an arm raises?"\n{broken}',
     )
-    (root / "ablations").mkdir()
-    (root / "ablations/crash.toml").write_text(
-        'title = "Crash"\nquestion = "What if an arm raises?"\n'
-        '[arms.broken]\nset = { "model.factory" = "broken:build" }\n'
-    )
-    (root / "broken.py").write_text("def build(config):\n    raise RuntimeError('this arm cannot be built')\n")
-    run = stn_bench("run", "tiny", root=root)
-    assert run.returncode == 1, run.stdout + run.stderr
-    assert "this arm cannot be built" in run.stdout
-    base, broken = json.loads((root / "reports/tiny/report.json").read_text())["ablations"][0]["arms"]
+    assert call("run", "tiny", "--workers", 1, "--root", root) == 1
+    assert "this toy cannot be trained" in capfd.readouterr().out
+    base, arm = json.loads((root / "reports/tiny/report.json").read_text())["ablations"][0]["arms"]
     assert len(base["values"]) == 2
-    assert broken["verdict"] == "invalid"
-    assert "2 of 2 seeds" in broken["reason"]
+    assert arm["verdict"] == "invalid"
+    assert "2 of 2 seeds" in arm["reason"]
+    assert "RUNNING" not in statuses(root)
+    assert not checkpoints(root)
 
 
-@pytest.mark.parametrize("option", ["--dry-run"])
-def test_a_dry_run_trains_nothing(tmp_path: Path, option: str) -> None:
-    root = make_root(tmp_path, PLAIN)
-    shown = stn_bench("run", "tiny", option, root=root)
-    assert shown.returncode == 0
-    assert "6 runs" in shown.stdout
+MINE = """
+from stn_bench.settings import Settings
+from stn_bench.subject import Metric, Subject
+
+
+class Dice(Settings):
+    sides: int = 6
+    \"\"\"Number of sides.\"\"\"
+
+
+def train(settings, seed, run):
+    for epoch in (1, 2):
+        run.log(epoch, {"eyes": epoch})
+    (run.files / "note.txt").write_text("kept")
+    return {"eyes": settings.sides + seed / 10}
+
+
+subject = Subject("dice:subject", Dice, train)
+"""
+
+
+def test_four_fields_are_a_subject_of_the_users_own(tmp_path: Path) -> None:
+    """Its code lies under the root, its result is a mapping, and its metric is the study's alone."""
+    study = TOYS.replace('"toy"', '"dice:subject"\nmetric = "eyes"').replace('"epochs" = 3', '"sides" = 6')
+    root = make_toy_root(tmp_path, study, 'title = "D"\nquestion = "More?"\n[arms.more]\nset = { "sides" = 8 }\n')
+    (root / "dice.py").write_text(MINE)
+    told = stn_bench("run", "tiny", "--workers", 1, root=root)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert values(root) == [[6.1, 6.2, 6.3], [8.1, 8.2, 8.3]]
+    run = next(run for run in runs(root) if run.data.tags["arm"] == "base")
+    kept = root / "mlruns/artifacts" / run.info.run_id / "artifacts"
+    assert (kept / "note.txt").read_text() == "kept"
+    record = json.loads((kept / "record.json").read_text())
+    assert record["subject"] == "dice:subject"
+    assert record["history"] == {"eyes": [1.0, 2.0]}
+    assert {"cost.seconds", "cost.cpu_seconds", "cost.peak_memory_mb"} <= record["metrics"].keys()
+
+
+def test_a_dry_run_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = make_toy_root(tmp_path, TUNED_TOYS)
+    assert call("run", "tiny", "--dry-run", "--root", root) == 0
+    assert "10 runs" in capsys.readouterr().out
     assert not (root / "mlruns").exists()

@@ -6,8 +6,8 @@ import pytest
 from makers import ABLATION, STUDY, make_root, write
 
 from stn_bench.study.catalogue import Catalogue, bundled_root, load
-from stn_bench.study.spec import Range
 from stn_bench.study.plan import make_plan
+from stn_bench.study.spec import Range
 from stn_bench.system.errors import CatalogueError
 
 COMMITTED = Catalogue(bundled_root())

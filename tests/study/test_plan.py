@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import LEARNING_RATE, STN, ablation, arm, plan
+from makers import LEARNING_RATE, ablation, arm, plan
 
 from stn_bench.study.plan import Plan, PlannedArm
 from stn_bench.study.search_space import draw

@@ -25,7 +25,7 @@ from stn_bench.study.preregistration import (
     write_preregistration,
 )
 from stn_bench.study.spec import Claim
-from stn_bench.system.errors import CatalogueError, PlanError
+from stn_bench.system.errors import PlanError
 
 WIDE, NARROW = arm("wide", {"model.width": 2.0}), arm("narrow", {"model.width": 0.5})
 CLAIM = Claim(says="Wide is better", asked="wide against the base", arm="wide")

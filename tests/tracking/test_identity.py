@@ -4,18 +4,25 @@ import ast
 import importlib
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from makers import write
+from makers import STN, write
 
+import stn_bench.subjects.stn
+from stn_bench.settings import override
 from stn_bench.study.schema import setting_schemas
-from stn_bench.subjects.stn.config import Config, override
+from stn_bench.subject import Subject
+from stn_bench.subjects.stn.config import Config
 from stn_bench.system.errors import ConfigError
-from stn_bench.tracking import identity
-from stn_bench.tracking.identity import Identity, code_digests, differences, identify, library_versions
+from stn_bench.tracking import code, identity
+from stn_bench.tracking.identity import Identity, differences, identify
+
+OURS = replace(STN, code=("mine",))
+"""The subject, as if `mine` were its own package, whose registries are chosen from by the settings alone."""
 
 DATASET = "d" * 64
 MODEL = '''
@@ -55,8 +62,9 @@ def _forget() -> Iterator[None]:
 
 
 def forget() -> None:
-    identity._digests.cache_clear()
-    identity._module.cache_clear()
+    for one in (*vars(code).values(), *vars(identity).values()):
+        if hasattr(one, "cache_clear"):
+            one.cache_clear()
     for name in ("mine", "bare"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
@@ -67,15 +75,27 @@ def key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Key:
     """Write the package `mine` and return the run key of a configuration whose factory lies there."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def of(model: str = MODEL, layers: str = LAYERS, factory: str = "mine.model:build", **overrides: object) -> str:
+    def of(
+        model: str = MODEL,
+        layers: str = LAYERS,
+        factory: str = "mine.model:build",
+        subject: Subject = STN,
+        **overrides: object,
+    ) -> str:
         write(tmp_path / "mine/__init__.py", "")
         write(tmp_path / "mine/model.py", textwrap.dedent(model))
         write(tmp_path / "mine/layers.py", textwrap.dedent(layers))
         forget()
         settings = {path.replace("__", "."): value for path, value in overrides.items()}
-        return identify(override(Config(), {"model.factory": factory, **settings}), 1, DATASET).run_key
+        return identity_of({"model.factory": factory, **settings}, subject).run_key
 
     return of
+
+
+def identity_of(overrides: Mapping[str, object] = {}, subject: Subject = STN) -> Identity:
+    """Return the identity of a run of these settings, with seed 1."""
+    settings = override(Config(), overrides).resolved().flat()
+    return identify(subject, settings, 1, DATASET)
 
 
 @pytest.mark.parametrize(
@@ -180,33 +200,28 @@ def test_a_dict_in_the_factorys_code_counts_whole(key: Key) -> None:
     assert key(model=model.replace("1", "2")) != key(model=model)
 
 
-@pytest.fixture
-def ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take `mine` for the package whose registries are known to be chosen from by the configuration."""
-    monkeypatch.setattr(identity, "FOLLOWED", ("mine",))
-
-
-@pytest.mark.usefixtures("ours")
 def test_entries_of_a_registry_that_the_configuration_does_not_name_do_not_matter(key: Key) -> None:
-    assert key(layers=LAYERS.replace("2 * x", "3 * x")) == key()
+    assert key(layers=LAYERS.replace("2 * x", "3 * x"), subject=OURS) == key(subject=OURS)
 
 
-@pytest.mark.usefixtures("ours")
 def test_entries_of_a_registry_that_the_configuration_names_matter(key: Key) -> None:
     changed = LAYERS.replace("2 * x", "3 * x")
-    assert key(layers=changed, model__activation="gelu") != key(model__activation="gelu")
+    named: dict[str, Any] = {"subject": OURS, "model__activation": "gelu"}
+    assert key(layers=changed, **named) != key(**named)
 
 
-@pytest.mark.usefixtures("ours")
 def test_builders_behind_unused_entries_are_not_followed(key: Key) -> None:
     layers = LAYERS.replace("lambda x: 2 * x", "slow") + "\n\n    def slow(x):\n        return 5\n"
-    assert key(layers=layers.replace("return 5", "return 6")) == key(layers=layers)
+    assert key(layers=layers.replace("return 5", "return 6"), subject=OURS) == key(layers=layers, subject=OURS)
 
 
 def test_our_registries_hold_nothing_that_a_setting_cannot_name() -> None:
     """An entry that no setting names would be left out of every identity."""
-    values = {value for schema in setting_schemas().values() for value in schema.get("enum", ())}
-    for file in Path(identity.__file__).parent.joinpath("nn").glob("*.py"):
+    values = {value for schema in setting_schemas(STN).values() for value in schema.get("enum", ())}
+    package = Path(stn_bench.subjects.stn.__file__).parent
+    modules = {name.partition(":")[0] for name in identity_of().code}
+    assert {"nn.blocks", "nn.optimizers", "data.correction"} <= modules
+    for file in (package / f"{name.replace('.', '/')}.py" for name in sorted(modules)):
         for statement in ast.parse(file.read_text(encoding="utf-8")).body:
             if isinstance(statement, ast.Assign | ast.AnnAssign) and isinstance(statement.value, ast.Dict):
                 keys = {key.value for key in statement.value.keys if isinstance(key, ast.Constant)}
@@ -224,14 +239,13 @@ def test_a_function_that_is_not_there_is_named(key: Key) -> None:
 
 
 def test_our_own_code_is_followed_from_train() -> None:
-    digests = code_digests(Config())
-    assert "stn_bench.subjects.stn.nn.train:train" in digests
-    assert any(name.startswith("stn_bench.subjects.stn.nn.transformer:SpatialTransformer") for name in digests)
+    digests = identity_of().code
+    assert {"hooks:train", "nn.train:train"} <= digests.keys()
+    assert any(name.startswith("nn.transformer:SpatialTransformer") for name in digests)
 
 
 def test_settings_of_another_network_reach_other_code() -> None:
-    plain = override(Config(), {"model.norm.kind": "none"})
-    assert code_digests(plain) != code_digests(Config())
+    assert identity_of({"model.norm.kind": "none"}).code != identity_of().code
 
 
 def test_the_digest_does_not_lean_on_asts_own_text(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,33 +256,33 @@ def test_the_digest_does_not_lean_on_asts_own_text(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(ast, "dump", refuse)
     monkeypatch.setattr(ast, "unparse", refuse)
-    assert code_digests(Config())
+    assert identity_of().code
 
 
 def test_fields_that_only_some_versions_of_python_have_do_not_count() -> None:
     """Python 3.12 gave functions and classes `type_params`, empty for nearly all."""
     node = ast.parse("def f(x):\n    return x\n").body[0]
-    names = {name for name, _ in identity._tree(node)[1:]}
+    names = {name for name, _ in code._tree(node)[1:]}
     assert names == {"name", "args", "body"}
 
 
-def test_a_changed_default_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = identify(Config(), 1, DATASET).run_key
-    changed = override(Config(), {"model.dropout": 0.3})  # what `Config()` would be with that default
-    assert identify(changed, 1, DATASET).run_key != before
+def test_a_changed_default_changes_the_key() -> None:
+    changed = identity_of({"model.dropout": 0.3})  # what `Config()` would be with that default
+    assert changed.run_key != identity_of().run_key
 
 
 def test_settings_hold_every_path_and_not_the_difference_alone() -> None:
-    assert identify(Config(), 1, DATASET).settings.keys() == Config().flat().keys() - {"train.timeout"}
+    assert identity_of().settings.keys() == Config().flat().keys() - {"train.timeout"}
 
 
 def test_how_long_a_run_is_waited_for_is_no_part_of_it() -> None:
-    patient, hasty = (override(Config(), {"train.timeout": seconds}) for seconds in (None, 60.0))
-    assert identify(patient, 1, DATASET).run_key == identify(hasty, 1, DATASET).run_key
+    patient, hasty = (identity_of({"train.timeout": seconds}) for seconds in (None, 60.0))
+    assert patient.run_key == hasty.run_key
 
 
 def test_writing_a_default_out_does_not_change_the_key() -> None:
-    assert identify(Config().resolved(), 1, DATASET).run_key == identify(Config(), 1, DATASET).run_key
+    written = override(Config(), Config().resolved().flat())
+    assert identify(STN, written.resolved().flat(), 1, DATASET).run_key == identity_of().run_key
 
 
 @pytest.mark.parametrize(
@@ -283,12 +297,12 @@ def test_writing_a_default_out_does_not_change_the_key() -> None:
     ],
 )
 def test_key_changes_with_every_part(change: dict[str, object]) -> None:
-    one = identify(Config(), 1, DATASET)
+    one = identity_of()
     assert replace(one, **change).run_key != one.run_key  # type: ignore[arg-type]
 
 
 def test_key_is_64_hexadecimal_digits() -> None:
-    assert len(bytes.fromhex(identify(Config(), 1, DATASET).run_key)) == 32
+    assert len(bytes.fromhex(identity_of().run_key)) == 32
 
 
 @pytest.mark.parametrize(("backend", "library"), [("", "tensorflow"), ("tensorflow", "tensorflow"), ("jax", "jaxlib")])
@@ -296,7 +310,7 @@ def test_versions_of_the_backend_that_trains_count(
     monkeypatch: pytest.MonkeyPatch, backend: str, library: str
 ) -> None:
     monkeypatch.setenv("KERAS_BACKEND", backend)
-    assert {"keras", "numpy", library} <= set(library_versions())
+    assert {"keras", "numpy", library} <= set(identity_of().libraries)
 
 
 def test_differences_names_each_part_that_changed() -> None:
@@ -306,11 +320,11 @@ def test_differences_names_each_part_that_changed() -> None:
         "settings a.b: was 1, is 3",
         "seed: was 1, is 2",
         "dataset: was dddddddddddd, is ffffffffffff",
-        "code m:f: was eeeeeeeeeeee, is None",
-        "code m:g: was None, is eeeeeeeeeeee",
+        "code m:f: was eeeeeeeeeeee, is not there",
+        "code m:g: was not there, is eeeeeeeeeeee",
         "libraries keras: was '3.15.0', is '3.16.0'",
     ]
 
 
 def test_same_identities_have_no_difference() -> None:
-    assert differences(identify(Config(), 1, DATASET), identify(Config(), 1, DATASET)) == []
+    assert differences(identity_of(), identity_of()) == []

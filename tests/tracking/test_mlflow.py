@@ -7,12 +7,14 @@ import keras
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from stores import PICTURES, finish, open_store, question
+from stores import PICTURES, STN, finish, open_store, question
 
 from stn_bench.study.plan import RunSpec
+from stn_bench.subject import TrainedModel
 from stn_bench.system.errors import MachineError, StoreError
-from stn_bench.tracking.mlflow import ImportedRun, Tracking, _refusal
+from stn_bench.tracking.mlflow import Tracking, _refusal
 from stn_bench.tracking.record import RunRecord, run_tags
+from stn_bench.tracking.store import ImportedRun
 
 SPEC = question(trials=0).arms[0].verdict_specs({})[0]
 OTHER = question(trials=0).arms[0].verdict_specs({})[1]
@@ -33,7 +35,7 @@ def elsewhere(record: RunRecord, run_id: str) -> ImportedRun:
     """Return a run as another store trained it, under that id."""
     moved = record.model_copy(update={"run_id": run_id})
     files = {"predictions.npz": b"predictions"}
-    return ImportedRun(moved, "base, seed 1", run_tags(moved, moved.identity), PICTURES, files)
+    return ImportedRun(moved, "base, seed 1", run_tags(moved, moved.identity, STN.settings), PICTURES, files)
 
 
 def imported(store: Tracking, spec: RunSpec, run_id: str) -> RunRecord:
@@ -140,7 +142,8 @@ def test_a_run_whose_model_is_kept_is_not_finished_yet(store: Tracking) -> None:
     model = keras.Sequential([keras.Input((4, 4, 3), dtype="uint8"), keras.layers.Flatten(), keras.layers.Dense(2)])
     experiment = store.open_study(SPEC.study)
     run_id = store.start_run(experiment, None, "base, seed 1", {"run_key": "k", "phase": "verdict", "seed": "1"})
-    store.log_model(run_id, "base", model, {}, ["keras"])
+    inputs, outputs = (("pictures", "uint8", (-1, 4, 4, 3)),), (("", "float32", (-1, 2)),)
+    store.log_model(run_id, "base", TrainedModel("tensorflow", model, inputs, outputs, ("keras",)))
     assert statuses(store) == ["RUNNING"]  # its worker may die before the record is written
     assert store.finished() == []
 

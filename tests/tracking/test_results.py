@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
-from makers import FakeStore, ablation, arm, plan, record
+from makers import STN, FakeStore, ablation, arm, plan, record
 
 from stn_bench.study.plan import Plan, RunSpec
 from stn_bench.tracking import results
@@ -18,7 +18,7 @@ FINGERPRINT = "f" * 64
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch) -> None:
     """Take every data set for made."""
-    monkeypatch.setattr(results, "read_fingerprint", lambda spec, root: FINGERPRINT)
+    monkeypatch.setattr(results, "fingerprint_of", lambda settings, subject, datasets: FINGERPRINT)
 
 
 def small_plan(trials: int = 0) -> Plan:
@@ -27,7 +27,7 @@ def small_plan(trials: int = 0) -> Plan:
 
 def keyed(spec: RunSpec, run_id: str, outcome: str = "finished") -> RunRecord:
     """Return a record under the run key that the spec has today."""
-    key = identify(spec.config, spec.seed, FINGERPRINT).run_key
+    key = identify(STN, spec.settings, spec.seed, FINGERPRINT).run_key
     return record(spec, run_id, outcome=outcome, test_accuracy=0.5).model_copy(update={"run_key": key})
 
 
@@ -68,7 +68,7 @@ def test_the_latest_run_of_the_same_settings_stands_in(tmp_path: Path) -> None:
 
 
 def test_a_run_on_other_pictures_does_not_stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "read_fingerprint", lambda spec, root: "e" * 64)
+    monkeypatch.setattr(results, "fingerprint_of", lambda settings, subject, datasets: "e" * 64)
     planned = small_plan()
     store = FakeStore(record(planned.arms[0].verdict_specs({})[0], "on-other-pictures"))
     assert gather(planned, store, tmp_path).finished == 0
@@ -150,30 +150,30 @@ def test_without_tuning_the_settings_are_taken_as_they_are(tmp_path: Path) -> No
 
 def test_choose_takes_the_best_by_validation_accuracy() -> None:
     trials = trials_of(small_plan(trials=3), [0.5, 0.7, 0.6])
-    assert choose(trials) == trials[1].chosen
+    assert choose(trials, STN.tuning) == trials[1].chosen
 
 
 def test_choose_breaks_a_tie_by_the_lower_loss() -> None:
     first, second = trials_of(small_plan(trials=2), [0.5, 0.5])
     better = second.model_copy(update={"metrics": {**second.metrics, "best.validation.loss": 0.1}})
     worse = first.model_copy(update={"metrics": {**first.metrics, "best.validation.loss": 0.2}})
-    assert choose([worse, better]) == second.chosen
+    assert choose([worse, better], STN.tuning) == second.chosen
 
 
 def test_choose_breaks_a_tie_of_both_by_the_earlier_trial() -> None:
     trials = trials_of(small_plan(trials=3), [0.5, 0.5, 0.5])
-    assert choose(reversed(trials)) == trials[0].chosen
+    assert choose(reversed(trials), STN.tuning) == trials[0].chosen
 
 
 @pytest.mark.parametrize("accuracy", [math.nan, math.inf])
 def test_choose_never_takes_a_trial_whose_accuracy_is_no_number(accuracy: float) -> None:
     trials = trials_of(small_plan(trials=2), [accuracy, 0.01])
-    assert choose(trials) == trials[1].chosen
+    assert choose(trials, STN.tuning) == trials[1].chosen
 
 
 def test_choose_never_takes_a_diverged_trial_before_a_finished_one() -> None:
     first, second = trials_of(small_plan(trials=2), [0.9, 0.1])
-    assert choose([first.model_copy(update={"outcome": "diverged"}), second]) == second.chosen
+    assert choose([first.model_copy(update={"outcome": "diverged"}), second], STN.tuning) == second.chosen
 
 
 def test_a_diverged_run_is_a_result_without_a_value(tmp_path: Path) -> None:
@@ -213,4 +213,5 @@ def test_a_record_from_before_a_setting_existed_is_found_by_todays_settings() ->
         update={"settings": {path: value for path, value in today.settings.items() if "correction" not in path}}
     )
     assert len(older.settings) < len(today.settings)
-    assert run_tags(older, older.identity)["settings"] == settings_digest(spec.config)
+    tags = run_tags(older, older.identity, STN.settings)
+    assert tags["settings"] == settings_digest(spec.settings, STN.settings.unkeyed)

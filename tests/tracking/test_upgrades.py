@@ -17,12 +17,12 @@ from pathlib import Path
 import mlflow.store.db.utils
 import pytest
 
-from stn_bench.runner.queue import SEED, SEEDS, Cell, Finished, Search
+from stn_bench.runner.queue import SEED, SEEDS, Finished, Queue, QueuedJob
 from stn_bench.system.errors import StoreError
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as search.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 LOWEST = dict(
@@ -61,8 +61,8 @@ def open_tracking(folder: Path) -> Tracking:
     return Tracking(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", folder / "tracking.lock")
 
 
-def open_search(folder: Path) -> Search:
-    return Search(f"sqlite:///{folder / 'optuna.db'}", heartbeat=15, lock=folder / "search.lock")
+def open_queue(folder: Path) -> Queue:
+    return Queue(f"sqlite:///{folder / 'optuna.db'}", heartbeat=15, lock=folder / "search.lock")
 
 
 def run_command_of(error: pytest.ExceptionInfo[StoreError]) -> None:
@@ -126,12 +126,12 @@ def test_a_newer_store_of_mlflow_asks_for_a_newer_mlflow(tmp_path: Path, gone: s
 
 def test_optunas_store_of_the_lowest_version_is_read_and_written(tmp_path: Path) -> None:
     restore(f"optuna-{LOWEST['optuna']}", tmp_path / "optuna.db")
-    store, worked = open_search(tmp_path), list[str]()
+    store, worked = open_queue(tmp_path), list[str]()
     assert store.counts(NAME) == {"COMPLETE": 2, "WAITING": 1}
     store.enqueue(
-        NAME, "maximize", [Cell(f"key-{seed}", {SEED: seed}, {SEED: SEEDS}) for seed in (1, 2, 3)], ended(1, 2)
+        NAME, "maximize", [QueuedJob(f"key-{seed}", {SEED: seed}, {SEED: SEEDS}) for seed in (1, 2, 3)], ended(1, 2)
     )
-    store.work([NAME], lambda claim: worked.append(claim.run_key) or Finished(0.75, "run", "finished"))
+    store.work([NAME], lambda lease: worked.append(lease.run_key) or Finished(0.75, "run", "finished"))
     assert worked == ["key-3"]
     assert store.counts(NAME) == {"COMPLETE": 3}
 
@@ -145,24 +145,24 @@ def test_an_older_store_of_optuna_is_upgraded_by_the_command_it_names(tmp_path: 
     folder.mkdir()
     restore(f"optuna-{OLD_OPTUNA}", folder / "optuna.db")
     with pytest.raises(StoreError, match="written by an older Optuna") as refused:
-        open_search(folder)
+        open_queue(folder)
     assert str(refused.value).endswith(f"run: optuna storage upgrade --storage 'sqlite:///{folder}/optuna.db'")
     run_command_of(refused)
-    assert open_search(folder).counts(NAME) == {"COMPLETE": 1, "WAITING": 1}
+    assert open_queue(folder).counts(NAME) == {"COMPLETE": 1, "WAITING": 1}
 
 
 def test_a_newer_store_of_optuna_asks_for_a_newer_optuna(tmp_path: Path) -> None:
     restore(f"optuna-{LOWEST['optuna']}", tmp_path / "optuna.db")
     change(tmp_path / "optuna.db", "UPDATE alembic_version SET version_num = 'v99.0.0.a'")
     with pytest.raises(StoreError, match=r"newer Optuna than [\d.]+; run: pip install --upgrade optuna$"):
-        open_search(tmp_path)
+        open_queue(tmp_path)
 
 
 # Addresses -------------------------------------------------------------------------------------------------------
 
 
 def test_a_refusal_tells_no_password() -> None:
-    from stn_bench.runner import queue as search
+    from stn_bench.runner import queue
     from stn_bench.system.text import without_secrets
     from stn_bench.tracking import mlflow as tracking
 
@@ -170,7 +170,7 @@ def test_a_refusal_tells_no_password() -> None:
     outdated = RuntimeError("no longer compatible with the table schema. Please execute `$ optuna storage upgrade")
     told = [
         tracking._refusal(RuntimeError("Can't locate revision identified by 'dc11669786a5'"), address),
-        search._refusal(outdated, without_secrets(address)),
+        queue._refusal(outdated, without_secrets(address)),
     ]
     assert told[0].endswith("run: mlflow db upgrade 'postgresql://bench:***@host/name'")
     assert told[1].endswith("run: optuna storage upgrade --storage 'postgresql://bench:***@host/name'")

@@ -242,8 +242,7 @@ subject = Subject(
     timeout="train.timeout",
     start=MODEL,
     travels=(PREDICTIONS,),
-    # All that a training runs but `config`: what its classes hold is in the key by its value.
-    code=tuple(f"{HOME}.{part}" for part in ("hooks", "training", "files", "data", "nn")),
+    code=(HOME,),
     libraries=keyed_libraries,
     small={
         "data.count": 200,
@@ -275,5 +274,5 @@ subject = Subject(
             libraries=network_libraries(),
         ),
     ),
-    parts={"model.transformer": "the transformer", "model.norm": "normalisation"},
+    parts={f"{TRANSFORMER}kind": "the transformer", "model.norm.kind": "normalisation"},
 )

@@ -188,7 +188,7 @@ def _write_gallery(shown: _Shown, folder: Path) -> None:
         letters=np.array(letters),
     )
     pictures = folder / "rectified"
-    pictures.mkdir()
+    pictures.mkdir(exist_ok=True)
     for index, (before, after) in enumerate(zip(originals, rectified, strict=True)):
         pair = enlarge(side_by_side(before, after), SHOWN_HEIGHT)
         write_picture(pictures / f"{index + 1:02d}_{letters[index]}.png", pair)

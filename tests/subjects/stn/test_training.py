@@ -127,7 +127,8 @@ def test_the_model_is_described_for_serving(outcome: Outcome) -> None:
 def test_the_costs_are_those_on_paper(outcome: Outcome) -> None:
     assert subject.cost
     paper = subject.cost(settings())
-    assert paper and outcome.cost
+    assert paper
+    assert outcome.cost
     assert (outcome.cost.parameters, outcome.cost.flops) == (paper.parameters, paper.flops)
     assert sum(layer.flops for layer in outcome.cost.layers) == outcome.cost.flops
     assert outcome.cost.uncounted == ()
@@ -202,7 +203,8 @@ def test_a_diverged_training_says_why_and_keeps_nothing(lend: Callable[..., Lent
     assert (outcome.status, outcome.model) == ("diverged", None)
     assert "is not finite after epoch" in outcome.reason
     assert list(diverged.files.iterdir()) == []
-    assert outcome.cost and outcome.cost.flops
+    assert outcome.cost
+    assert outcome.cost.flops
 
 
 def test_it_goes_on_from_the_model_of_another_run(

@@ -1,0 +1,166 @@
+"""The report of another subject: nothing in it is of letters, pictures or networks that read them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from makers import FakeStore, ablation, arm, plan, record, study
+
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.analysis.summarise import summarise
+from stn_bench.report.build import FORMATS, build_report
+from stn_bench.report.frames import COLUMNS, runs_table
+from stn_bench.study.plan import Plan, make_plan
+from stn_bench.study.spec import Range
+from stn_bench.subject import Subject, find_subject
+from stn_bench.tracking.results import gather
+
+NOWHERE = Path("nowhere")
+DEEP, BARE = arm("deep", {"depth": 4}), arm("bare", {"gate": "none"}, match="flops")
+VALUES = {"base": (0.50, 0.55, 0.60), "deep": (0.80, 0.825, 0.85), "bare": (0.50, 0.5525, 0.6025)}
+
+
+def toy(**rest: Any) -> Plan:
+    return plan(ablation(DEEP, BARE), subject="toy", **rest)
+
+
+def analysed(planned: Plan) -> Analysis:
+    runs = [
+        record(spec, f"{one.name}-{spec.seed}", test_score=value, test_loss=1 - value).model_copy(
+            update={"history": {"validation.score": (value / 2, value)}, "subject": "toy"}
+        )
+        for one in planned.arms
+        for spec, value in zip(one.verdict_specs({}), VALUES[one.name], strict=True)
+    ]
+    return analyse(gather(planned, FakeStore(*runs), NOWHERE))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, bytes]:
+    (tmp_path / "model.json").write_text(json.dumps({"skill": 0.7}))
+    return build_report(analysed(toy()), lambda run_id, path: tmp_path / path, tuple(FORMATS))
+
+
+def test_the_page_speaks_of_what_the_subject_is_tested_on(files: dict[str, bytes]) -> None:
+    page = files["report.md"].decode()
+    assert "FLOPs an example" in page
+    assert "Metric: `test.score`, fraction of test examples that the skill exceeds (maximize)." in page
+    assert "Every arm alike: no tuning, 3 epochs, 40 examples." in page
+    assert "with `depth` = 4 (`deep`) the model gains 27.50 points" in page
+    for name, text in files.items():
+        if not name.endswith(".png"):
+            words = text.decode().replace("published_pictures", "")  # what study files call it
+            assert not re.search(r"picture|letter|transformer", words, re.IGNORECASE), name
+
+
+def test_a_part_that_is_taken_away_has_the_subjects_name_for_it(files: dict[str, bytes]) -> None:
+    arms = json.loads(files["report.json"])["ablations"][0]["arms"]
+    assert arms[2]["without"] == {"gate": "the gate"}
+    assert arms[2]["matched"] == {"depth": 4}
+
+
+def test_the_subjects_own_figures_stand_behind_the_others(files: dict[str, bytes]) -> None:
+    drawn = [path for path in files if path.startswith("figures/")]
+    assert drawn == [f"figures/{name}.png" for name in ("verdicts", *(f"depth_{name}" for name in OWN))]
+
+
+OWN = ("differences", "curves", "cost", "skill")
+
+
+def test_a_curve_has_the_name_of_what_is_drawn(files: dict[str, bytes]) -> None:
+    page = files["report.md"].decode()
+    assert "*Validation score by epoch: the mean over the seeds, and the band from the lowest to the highest*" in page
+
+
+def test_of_a_loss_less_is_better(tmp_path: Path) -> None:
+    summary = summarise(analysed(toy(metric="test.loss")))
+    deep = summary.ablations[0].arms[1]
+    assert (summary.direction, summary.scale, deep.verdict, deep.wins) == ("minimize", "number", "better", 3)
+    assert deep.error_ratio is None
+
+
+# Tuning ------------------------------------------------------------------------------------------------------------
+
+
+def tuned(subject: Subject, *outcomes: float | None) -> tuple[float | None, ...]:
+    """Return the expected best of the base's trials; None diverged."""
+    asked = study(ablations=("depth",), subject="toy")
+    tuning = asked.tuning.model_copy(update={"trials": len(outcomes), "search": {"rate": Range(low=0.01, high=1)}})
+    planned = make_plan(asked.model_copy(update={"tuning": tuning}), (ablation(DEEP),), subject)
+    metric, base = subject.tuning[0].name, planned.questions[0].base
+    trials = [
+        record(spec, f"t{spec.trial}", outcome="finished" if value is not None else "diverged").model_copy(
+            update={"subject": "toy", "metrics": {} if value is None else {metric: value}}
+        )
+        for spec, value in zip(base.tuning_specs(), outcomes, strict=True)
+    ]
+    found = analyse(gather(planned, FakeStore(*trials), NOWHERE))
+    return summarise(found).ablations[0].expected_best.get("base", ())
+
+
+def looking_at(metric: str, **change: Any) -> Subject:
+    subject = find_subject("toy")
+    metrics = tuple(dataclasses.replace(one, **change) if one.name == metric else one for one in subject.metrics)
+    return dataclasses.replace(subject, metrics=metrics, tune_on=(metric,))
+
+
+def test_the_expected_best_is_the_largest_of_what_is_maximised() -> None:
+    assert tuned(looking_at("last.validation.score"), 0.2, 0.6) == pytest.approx((0.4, 0.6))
+
+
+def test_the_expected_best_is_the_smallest_of_what_is_minimised() -> None:
+    assert tuned(looking_at("last.train.loss"), 2.0, 6.0) == pytest.approx((4.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (looking_at("last.validation.score"), (0.3, 0.6)),  # a diverged trial got nothing right
+        (looking_at("last.validation.score", direction="minimize"), (0.8, 0.6)),  # or everything wrong
+        (looking_at("last.train.loss"), (0.6, 0.6)),  # or is as bad as the worst of the others
+    ],
+)
+def test_a_trial_that_diverged_is_the_worst(subject: Subject, expected: tuple[float, ...]) -> None:
+    assert tuned(subject, 0.6, None) == pytest.approx(expected)
+
+
+def test_where_every_trial_diverged_nothing_is_expected_of_a_loss() -> None:
+    assert tuned(looking_at("last.train.loss"), None, None) == ()
+
+
+# The table of runs -------------------------------------------------------------------------------------------------
+
+
+def columns(analysis: Analysis) -> list[str]:
+    return [str(name) for name in runs_table(analysis.results).columns][len(COLUMNS) :]
+
+
+def test_the_table_of_runs_has_the_subjects_settings_and_metrics_and_the_costs() -> None:
+    found, subject = columns(analysed(toy())), find_subject("toy")
+    declared = [metric.name for metric in subject.metrics]
+    assert found[: len(subject.paths)] == list(subject.paths)
+    assert found[len(subject.paths) :][: len(declared)] == declared
+    assert found[-1] == "cost.peak_memory_mb"
+
+
+def test_settings_that_only_old_records_have_stand_behind_the_others() -> None:
+    analysis = analysed(toy())
+    first = analysis.results.arms[0].runs[1]
+    first.settings["momentum"] = 0.9
+    paths = find_subject("toy").paths
+    assert columns(analysis)[: len(paths) + 1] == [*paths, "momentum"]
+
+
+def test_of_a_subject_that_declares_no_metric_all_that_were_seen_are_listed() -> None:
+    subject = dataclasses.replace(find_subject("toy"), metrics=(), tune_on=())
+    planned = make_plan(study(subject="toy", metric="test.score"), (ablation(DEEP, BARE),), subject)
+    analysis = analysed(planned)
+    found = columns(analysis)[len(subject.paths) :]
+    assert found == sorted(found)
+    assert {"test.loss", "test.score"} <= set(found)
+    assert "test.score" in build_report(analysis, lambda *_: NOWHERE, ("latex", "csv"))["verdicts.csv"].decode()
