@@ -1,8 +1,8 @@
-"""The harness's own cost: `stn-bench run` with one worker over the bare `fit` of the same cells.
+"""The harness's own cost: `stn-bench run` with one worker over the bare `fit` of the same jobs.
 
     python benchmarks/harness.py [--seeds 2] [--epochs 12]
 
-The study has a base and one arm. Bare is a process that builds each cell's model and calls `fit` once with validation,
+The study has a base and one arm. Bare is a process that builds each job's model and calls `fit` once with validation,
 on the same pictures and threads. What `run` does beyond that is its cost: stores, checkpoints, tracking, the test
 pictures, models kept, the report. Both times include the start of their processes; pictures and stores are there, as
 they are from the second study of a root on. The two run at the same time, each on a core of its own, so that a slow
@@ -29,8 +29,8 @@ from stn_bench.system.machine import training_environment
 TARGET = 1.05
 
 
-def fit_cells(root: Path, seeds: list[int], epochs: int) -> None:
-    """Train every cell with Keras alone."""
+def fit_jobs(root: Path, seeds: list[int], epochs: int) -> None:
+    """Train every job with Keras alone."""
     import keras
 
     from stn_bench.settings import override
@@ -122,13 +122,13 @@ def main() -> None:
     arguments = parser.parse_args()
     seeds = list(range(1, arguments.seeds + 1))
     if arguments.bare:
-        fit_cells(arguments.bare, seeds, arguments.epochs)
+        fit_jobs(arguments.bare, seeds, arguments.epochs)
         return
     with tempfile.TemporaryDirectory() as folder:
         root = make_root(Path(folder), seeds, arguments.epochs)
         new = make_stores(root)
         bare, run = side_by_side(bare_command(root, seeds, arguments.epochs), run_command(root))
-    print(f"{len(seeds) * len(ARMS)} cells, target {TARGET}")
+    print(f"{len(seeds) * len(ARMS)} jobs, target {TARGET}")
     print(f"wall: run {run.wall:.0f} s, bare fit {bare.wall:.0f} s, ratio {run.wall / bare.wall:.3f}")
     ratio = run.processor / bare.processor
     print(f"processor: run {run.processor:.0f} s, bare fit {bare.processor:.0f} s, ratio {ratio:.3f}")

@@ -1,10 +1,10 @@
-"""Whether a long study grows: resident memory of `stn-bench run` and of its worker, over 200 cells of four seconds.
+"""Whether a long study grows: resident memory of `stn-bench run` and of its worker, over 200 jobs of four seconds.
 
-    python benchmarks/memory.py [--cells 200]
+    python benchmarks/memory.py [--jobs 200]
 
 The study has a base and one arm, on so many seeds; one worker of one thread trains all of it. Memory is read as each
-cell ends. The slope is that of the straight line through the second half, when everything that is loaded once is
-there: what a study of ten thousand cells would go on to take.
+job ends. The slope is that of the straight line through the second half, when everything that is loaded once is
+there: what a study of ten thousand jobs would go on to take.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ EPOCHS = 2
 Memory = tuple[float, float]  # of the parent and of its worker, in MiB
 
 
-def memory_by_cell(root: Path) -> Iterator[Memory]:
-    """Run the study, and yield what parent and worker hold as each cell ends."""
+def memory_by_job(root: Path) -> Iterator[Memory]:
+    """Run the study, and yield what parent and worker hold as each job ends."""
     command = [sys.executable, "-m", "stn_bench", "run", "timed", "--root", str(root)]
     command += ["--workers", "1", "--threads", "1"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
@@ -62,24 +62,24 @@ def resident(pid: int) -> Memory | None:
 
 
 def slope(values: np.ndarray) -> float:
-    """Return the growth of the second half, in KiB a cell."""
+    """Return the growth of the second half, in KiB a job."""
     half = len(values) // 2
     return float(np.polyfit(np.arange(half, len(values)), values[half:], 1)[0]) * 1024
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", type=int, default=200)
-    cells = parser.parse_args().cells
+    parser.add_argument("--jobs", type=int, default=200)
+    jobs = parser.parse_args().jobs
     measured: list[Memory] = []
     with tempfile.TemporaryDirectory() as folder:
-        root = make_root(Path(folder), list(range(1, cells // 2 + 1)), EPOCHS, BASE)
-        for memory in memory_by_cell(root):
+        root = make_root(Path(folder), list(range(1, jobs // 2 + 1)), EPOCHS, BASE)
+        for memory in memory_by_job(root):
             measured.append(memory)
             if len(measured) in MARKS:
-                print(f"cell {len(measured)}: run {memory[0]:.0f} MiB, worker {memory[1]:.0f} MiB", flush=True)
+                print(f"job {len(measured)}: run {memory[0]:.0f} MiB, worker {memory[1]:.0f} MiB", flush=True)
     run, worker = (slope(column) for column in np.array(measured).T)
-    print(f"growth over the second half, a cell: run {run:+.1f} KiB, worker {worker:+.1f} KiB")
+    print(f"growth over the second half, a job: run {run:+.1f} KiB, worker {worker:+.1f} KiB")
 
 
 if __name__ == "__main__":

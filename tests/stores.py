@@ -49,6 +49,13 @@ def open_store(folder: Path) -> Tracking:
     return _open(folder)
 
 
+def artifact_file(store: Tracking, run_id: str, name: str) -> Path:
+    """Return the file of an artifact in a store here, to be changed; what `Tracking.file` returns is a copy."""
+    path = Path(store.uri.removeprefix("sqlite:///")).parent / "artifacts" / run_id / "artifacts" / name
+    assert path.is_file()
+    return path
+
+
 def finish(spec: RunSpec, store: Tracking, outcome: str = "finished", accuracy: float = 0.5) -> RunRecord:
     """Write a run of a spec to a store, and return its record as it is read."""
     identity = identify(STN, spec.settings, spec.seed, FINGERPRINT)
@@ -96,4 +103,4 @@ def train(planned: Plan, store: Tracking, seeds: tuple[int, ...] = (1, 2, 3)) ->
                 finish(spec, store, accuracy=0.5 + 0.01 * spec.seed + 0.1 * (one.name == "base"))
 
 
-__all__ = ["FINGERPRINT", "finish", "open_store", "question", "train"]
+__all__ = ["FINGERPRINT", "artifact_file", "finish", "open_store", "question", "train"]

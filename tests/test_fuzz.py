@@ -17,13 +17,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from makers import ablation, arm, plan, record, write
-from stores import finish, open_store
+from makers import STN, ablation, arm, plan, record, write
+from stores import artifact_file, finish, open_store
 
-from stn_bench.study.catalogue import Ablation, Arm, Claim, Range, Study, Tuning, load, read_toml
+from stn_bench.settings import override
+from stn_bench.study.catalogue import load
 from stn_bench.study.plan import Plan, make_plan
 from stn_bench.study.preregistration import terms_of
-from stn_bench.subjects.stn.config import Config, override, parse_assignment, setting_paths
+from stn_bench.study.spec import Ablation, Arm, Claim, Range, Study, Tuning
+from stn_bench.study.toml import parse_assignment, read_toml
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.store import MANIFEST, read_manifest
 from stn_bench.system.errors import CatalogueError, StnBenchError
 from stn_bench.tracking.archive import Archive, merge, pack, unpack
@@ -89,7 +92,7 @@ KEYS = tuple(
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 dates = st.sampled_from((datetime.date(2026, 1, 1), datetime.datetime(1, 1, 1), datetime.time(23, 59)))
 leaves = st.booleans() | st.integers() | st.floats() | text | st.sampled_from(WORDS) | st.sampled_from(NUMBERS)
-keys = st.sampled_from(KEYS) | st.sampled_from(setting_paths()) | text
+keys = st.sampled_from(KEYS) | st.sampled_from(STN.paths) | text
 toml_values = st.recursive(
     leaves | dates, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(keys, inner, max_size=4), max_leaves=8
 )
@@ -261,7 +264,7 @@ def test_deep_nesting_is_refused(form: str, depth: int, root: Path) -> None:
 
 # Overrides ---------------------------------------------------------------------------------------------------------
 
-paths = st.sampled_from(setting_paths())
+paths = st.sampled_from(STN.paths)
 usual = st.sampled_from([value for value in Config().flat().values() if value is not None and value != ()])
 assignments = st.builds("{}={}".format, paths, (usual | leaves).map(toml)) | st.builds(
     "{}={}".format, paths | text, toml_values.map(toml) | text | st.sampled_from(WORDS)
@@ -275,11 +278,11 @@ def test_a_random_override_is_taken_or_refused(root: Path) -> None:
     @fuzzed(200)
     @given(assignments | text)
     def check(assignment: str) -> None:
-        config = attempt(lambda: override(Config(), dict([parse_assignment(assignment)]), where="--set"))
+        config = attempt(lambda: override(Config(), dict([parse_assignment(assignment, Config)]), where="--set"))
         if config is not None:
             accepted.append(config)
             assert Config.model_validate(config.model_dump()).canonical() == config.canonical()
-            attempt(lambda: make_plan(*study, overrides=dict([parse_assignment(assignment)])).digest)
+            attempt(lambda: make_plan(*study, overrides=dict([parse_assignment(assignment, Config)])).digest)
 
     check()
     assert len(accepted) > 5
@@ -290,7 +293,8 @@ def test_a_random_override_is_taken_or_refused(root: Path) -> None:
 )
 def test_an_override_that_nobody_means_is_refused(value: str) -> None:
     assert (
-        attempt(lambda: override(Config(), dict([parse_assignment(f"train.epochs={value}")]), where="--set")) is None
+        attempt(lambda: override(Config(), dict([parse_assignment(f"train.epochs={value}", Config)]), where="--set"))
+        is None
     )
 
 
@@ -352,7 +356,7 @@ def test_a_mangled_record_is_imported_or_refused(tracking: Tracking) -> None:
 
 def test_a_mangled_record_in_the_store_is_read_or_refused(tracking: Tracking) -> None:
     run_id = finish(SPEC, tracking).run_id
-    place = tracking.file(run_id, "record.json")
+    place = artifact_file(tracking, run_id, "record.json")
     read: list[RunRecord] = []
 
     @fuzzed(40)

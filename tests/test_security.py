@@ -27,22 +27,27 @@ import pytest
 from commands import call
 from hypothesis import example, given
 from hypothesis import strategies as st
-from makers import FakeStore, ablation, arm, make_root, plan, record, write
+from makers import STN, FakeStore, ablation, arm, make_root, plan, record, write
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 import stn_bench
+from stn_bench.analysis.analyse import analyse
 from stn_bench.report.build import FORMATS, build_report
 from stn_bench.report.latex import ESCAPED
 from stn_bench.report.page import markdown_table, plain
+from stn_bench.settings import override
 from stn_bench.study.catalogue import Catalogue, bundled_root
+from stn_bench.study.plan import Plan
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.folder import import_folder
+from stn_bench.subjects.stn.files import MODEL
 from stn_bench.system import errors
 from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError
 from stn_bench.system.text import Discreet, is_name, printable, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
-from stn_bench.tracking.record import MODEL, RunRecord
+from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import gather
 
 KEPT: dict[str, list[str]] = {}
@@ -210,7 +215,7 @@ def test_nothing_else_listens() -> None:
     calls = [where for where, node in nodes(ast.Call) if getattr(node.func, "attr", "") in names]
     assert calls == []
     everywhere = [where for where, node in nodes(ast.Constant) if node.value in ("0.0.0.0", "::")]
-    assert [where.partition(":")[0] for where in everywhere] == ["tracking.py", "tracking.py"]  # by `--host` alone
+    assert [where.partition(":")[0] for where in everywhere] == ["tracking/server.py"] * 2  # by `--host` alone
 
 
 @pytest.mark.slow
@@ -232,7 +237,7 @@ def test_a_request_by_an_own_name_is_answered_but_not_from_a_foreign_page(served
 @pytest.mark.parametrize("host", ["*", "0.0.0.0,evil.example", "evil example", "", "a;b"])
 @keeps(HOST_CHECK)
 def test_a_host_that_is_no_address_is_refused(host: str, command: Command, tmp_path: Path) -> None:
-    from stn_bench.tracking.mlflow import serve
+    from stn_bench.tracking.server import serve
 
     with pytest.raises(errors.StoreError, match="expected an address of this machine"):
         serve(f"sqlite:///{tmp_path / 'mlflow.db'}", 5000, host)
@@ -242,11 +247,11 @@ def test_a_host_that_is_no_address_is_refused(host: str, command: Command, tmp_p
 def test_a_server_for_the_network_may_be_called_by_names_of_this_machine_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stn_bench.tracking import mlflow as tracking
+    from stn_bench.tracking import server
 
     started: list[list[str]] = []
-    monkeypatch.setattr(tracking.subprocess, "Popen", lambda command, env: started.append(command))
-    tracking.serve("sqlite:///x.db", 5000, "0.0.0.0")
+    monkeypatch.setattr(server.subprocess, "Popen", lambda command, env: started.append(command))
+    server.serve("sqlite:///x.db", 5000, "0.0.0.0")
     (line,) = started
     allowed = line[line.index("--allowed-hosts") + 1].split(",")
     own = {one.address.partition("%")[0] for all_of in psutil.net_if_addrs().values() for one in all_of}
@@ -393,9 +398,16 @@ def test_the_package_has_no_way_to_execute_what_it_reads() -> None:
         for where, node in nodes(ast.Call)
         if ast.unparse(node.func) in ("os.system", "os.popen") or any(k.arg == "shell" for k in node.keywords)
     ]
-    assert (calls, imported, shells) == ([], [], [])
+    assert (calls, shells) == ([], [])
+    assert [where for where in imported if not where.startswith("testing.py:")] == []  # pytest alone loads that one
     importing = {where for where, node in nodes(ast.Call) if getattr(node.func, "attr", "") == "import_module"}
-    assert {where.partition(":")[0] for where in importing} == {"nn/build.py"}  # the factory
+    assert {where.partition(":")[0] for where in importing} == {
+        "subjects/stn/nn/build.py",  # the factory
+        "subject.py",  # a subject by its import path
+        "cli/app.py",  # the commands of a subject that comes with stn-bench
+        "tracking/mlflow.py",  # MLflow's own module for a kind of model
+        "testing.py",  # the contract suite, of what it is told to test
+    }
 
 
 @keeps(TOML)
@@ -482,18 +494,31 @@ def model_file(path: Path, **settings: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("named_by", ["record", "file"])
 @keeps(FACTORY)
-def test_training_on_calls_no_factory_of_the_start_without_trust(named_by: str, tmp_path: Path) -> None:
-    from stn_bench.cli.models import _find_start
+def test_training_on_calls_no_factory_of_the_start_without_trust(tmp_path: Path) -> None:
+    from stn_bench.cli.training import _find_start
 
-    overrides = {"model.factory": "trap:make"} if named_by == "record" else {"model.width": 2.0}
-    (spec,) = plan(ablation(arm("other", overrides))).arms[-1].verdict_specs({})[:1]
-    model = model_file(tmp_path / MODEL, **({"model.factory": "trap:make"} if named_by == "file" else {}))
-    store: Any = OneRun(record(spec, "run", test_accuracy=0.5), model)
+    (spec,) = plan(ablation(arm("other", {"model.factory": "trap:make"}))).arms[-1].verdict_specs({})[:1]
+    store: Any = OneRun(record(spec, "run", test_accuracy=0.5), model_file(tmp_path / MODEL))
     with pytest.raises(ConfigError, match=r"`trap:make`.*--trust"):
-        _find_start("run", store, False)
-    assert _find_start("run", store, True).run_id == "run"
+        _find_start("run", STN, store, False)
+    assert _find_start("run", STN, store, True).run_id == "run"
+
+
+@pytest.mark.parametrize("own", [None, "another:make"], ids=["none", "another"])
+@keeps(FACTORY)
+def test_training_on_calls_no_factory_that_the_file_alone_names(
+    own: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store may hold another file than its record tells of."""
+    from stn_bench.subjects.stn.nn.start import starting_weights
+
+    monkeypatch.syspath_prepend(tmp_path)
+    trace = spring(tmp_path, "trap_in_a_start")
+    model = model_file(tmp_path / MODEL, **{"model.factory": "trap_in_a_start:make"})
+    with pytest.raises(errors.ModelFileError, match=r"`trap_in_a_start:make`.*--trust"):
+        starting_weights(model, override(Config(), {"model.factory": own}), 1)
+    assert not trace.exists()
 
 
 @keeps(MODELS)
@@ -517,9 +542,12 @@ def test_no_code_of_a_model_file_is_read() -> None:
     reading = {"load_model", "model_from_json", "deserialize_keras_object", "enable_unsafe_deserialization"}
     found = {(file, name) for file, name in used if name.rpartition(".")[2] in reading}
     assert found <= {
-        ("cli/models.py", "load_model"),  # that of nn/model_file
-        ("nn/start.py", "load_model"),
-        ("nn/transformer.py", "keras.saving.deserialize_keras_object"),  # what Keras calls, in its safe mode
+        ("subjects/stn/commands.py", "load_model"),  # that of nn/model_file
+        ("subjects/stn/nn/start.py", "load_model"),
+        (
+            "subjects/stn/nn/transformer.py",
+            "keras.saving.deserialize_keras_object",
+        ),  # what Keras calls, in its safe mode
     }
     assert "safe_mode" not in {keyword.arg for _, node in nodes(ast.Call) for keyword in node.keywords}
 
@@ -554,6 +582,52 @@ def test_the_command_imports_nothing_from_the_folder_it_is_started_in(tmp_path: 
 @keeps(FOLDER)
 def test_the_server_imports_nothing_from_the_folder_it_is_started_in(served: Served) -> None:
     assert sorted(path.name for path in served.folder.glob("*.sprung")) == []
+
+
+# Subjects ---------------------------------------------------------------------------------------------------------
+
+SUBJECT = "A `subject` with a colon in it is imported by every command that reads its study"
+
+
+def subject_root(folder: Path, name: str) -> Path:
+    """Return a root whose study names a subject under the root itself."""
+    write(folder / f"{name}.py", "from stn_bench.subjects.toy import subject\n")
+    gate = 'title = "Gate"\nquestion = "Does the gate matter?"\n[arms.none]\nset = { "gate" = "none" }\n'
+    study = f'title = "x"\nsubject = "{name}:subject"\nablations = ["depth"]\nseeds = [1, 2, 3]\n'
+    return make_root(folder, study=study, ablation=gate)
+
+
+@keeps(SUBJECT)
+def test_a_plan_shows_the_subject_that_it_imports(tmp_path: Path, command: Command) -> None:
+    root = subject_root(tmp_path, "subject_shown")
+    code, out, error = command("plan", "small", "--root", root)
+    assert (code, "`subject_shown:subject`" in out) == (0, True), error
+
+
+@keeps(SUBJECT)
+def test_a_subject_is_imported_where_its_study_is_read_and_nowhere_else(tmp_path: Path, command: Command) -> None:
+    root = subject_root(tmp_path, "subject_trap")
+    trace = spring(root, "subject_trap")
+    assert command("plan", "quickstart", "--root", root)[0] == 0
+    assert not trace.exists()
+    code, _, error = command("plan", "small", "--root", root)
+    assert (code, "cannot be imported" in error) == (2, True)
+    assert trace.exists()  # the trap was a trap
+
+
+@keeps(SUBJECT)
+def test_a_run_makes_nobody_import_its_subject(tmp_path: Path, command: Command) -> None:
+    root = make_root(tmp_path)
+    trace = spring(root, "subject_of_a_run")
+    write(tmp_path / "runs.zip", "")
+    (tmp_path / "runs.zip").write_bytes(archive_with(subject="subject_of_a_run:subject"))
+    code, out, error = command("import", tmp_path / "runs.zip", "--root", root)
+    assert (code, "1 runs of study small merged" in out) == (0, True), error
+    code, _, error = command("why", "a" * 64, "--root", root)
+    assert (code, "which no study here names" in error) == (2, True)
+    for line in (["status", "small"], ["report", "small"], ["gc"], ["list"]):
+        assert command(*line, "--root", root)[0] == 0
+    assert not trace.exists()
 
 
 # Archives --------------------------------------------------------------------------------------------------------
@@ -660,7 +734,7 @@ def attack(number: int) -> str:
 
 def hostile(everywhere: int) -> dict[str, bytes]:
     """Return a report whose every text is an attack, beginning with this one."""
-    from stn_bench.study.catalogue import Claim
+    from stn_bench.study.spec import Claim
 
     texts = iter(range(everywhere, everywhere + 100))
     arms = (
@@ -691,9 +765,13 @@ def hostile(everywhere: int) -> dict[str, bytes]:
             if one.name == "both" and spec.seed == 3:
                 changes |= {"outcome": "crashed", "reason": attack(next(texts))}
             found.append(made.model_copy(update=changes))
-    return build_report(
-        gather(planned, FakeStore(*found), Path("nowhere")), lambda *_: Path("nowhere"), tuple(FORMATS)
-    )
+    return report_of(planned, *found, formats=tuple(FORMATS))
+
+
+def report_of(planned: Plan, *records: RunRecord, formats: tuple[str, ...]) -> dict[str, bytes]:
+    """Return the report of these runs."""
+    analysis = analyse(gather(planned, FakeStore(*records), Path("nowhere")))
+    return build_report(analysis, lambda *_: Path("nowhere"), formats)
 
 
 @pytest.fixture(scope="module", params=[0, 7], ids=str)
@@ -797,21 +875,11 @@ def test_any_text_stays_in_its_cell(text: str) -> None:
 
 @keeps(REPORTS)
 def test_latex_has_no_command_of_a_text(report: dict[str, bytes]) -> None:
-    calm = build_report(
-        gather(
-            (
-                planned := plan(
-                    ablation(arm("wide", {"model.width": 2.0, "model.dropout": 0.1}, together="x")), scope="x"
-                )
-            ),
-            FakeStore(
-                *(record(s, f"{o.name}{s.seed}", test_accuracy=0.9) for o in planned.arms for s in o.verdict_specs({}))
-            ),
-            Path("nowhere"),
-        ),
-        lambda *_: Path("nowhere"),
-        ("latex",),
-    )["report.tex"].decode()
+    asked = ablation(arm("wide", {"model.width": 2.0, "model.dropout": 0.1}, together="x"))
+    planned = plan(asked, scope="x")
+    specs = [(one, spec) for one in planned.arms for spec in one.verdict_specs({})]
+    runs = [record(spec, f"{one.name}{spec.seed}", test_accuracy=0.9) for one, spec in specs]
+    calm = report_of(planned, *runs, formats=("latex",))["report.tex"].decode()
     commands = re.compile(r"\\(?:[A-Za-z@]+|.)", re.DOTALL)
     known = set(commands.findall(calm)) | set(commands.findall(" ".join(ESCAPED.values()))) | {r"\textbf", r"\emph"}
     text = report["report.tex"].decode()

@@ -1,6 +1,6 @@
 """The looks of a study: which runs it wants, as far as its results can tell today. Pure.
 
-Seeds are trained in rounds over the arms that are still open and their bases, look by look. What is wanted follows
+Seeds are trained in rounds over the arms that are still open and their bases, look by look. The wanted seeds follow
 from the results alone: a study that was stopped goes on in the same round, and two commands that train it agree.
 """
 

@@ -239,8 +239,8 @@ def _example_parts(arm: ArmResults, base: ArmResults, seeds: Sequence[int], read
     return example_parts(np.stack(known_ones[: len(seeds)]), np.stack(known_ones[len(seeds) :]))
 
 
-def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
-    """Return an arm with what it costs beside its base, and what their published accuracies can carry."""
+def _beside(arm: ArmSummary, base: ArmSummary, examples: int) -> ArmSummary:
+    """Return an arm with what it costs beside its base, and Fisher's p of their published accuracies."""
     costlier = {}
     for name in MARKED_COSTS:
         ours, theirs = getattr(arm, name), getattr(base, name)
@@ -248,8 +248,8 @@ def _beside(arm: ArmSummary, base: ArmSummary, pictures: int) -> ArmSummary:
             costlier[name] = ours / theirs - 1
     right, base_right = arm.published.get("accuracy"), base.published.get("accuracy")
     p = None
-    if pictures and right is not None and base_right is not None:
-        p = published_p(round(right * pictures), round(base_right * pictures), pictures)
+    if examples and right is not None and base_right is not None:
+        p = published_p(round(right * examples), round(base_right * examples), examples)
     return arm.model_copy(update={"costlier": costlier, "published_p": p})
 
 

@@ -1,4 +1,4 @@
-"""The summary of a study: every number that the report shows. What `report.json` holds."""
+"""The summary of a study: every number that the report shows, as `report.json` holds it."""
 
 from __future__ import annotations
 

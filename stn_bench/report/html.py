@@ -22,7 +22,7 @@ VERDICT = re.compile(rf"(<td[^>]*>|<strong>)({'|'.join(WORDS)})\b", re.IGNORECAS
 def render_html(title: str, page: str, figures: Mapping[str, bytes]) -> str:
     """Return `report.html`: the page with its figures in it, for light and dark screens.
 
-    Raw HTML in the page is shown, not obeyed; a picture that is not one of `figures` is left out, and of a link that
+    Raw HTML in the page is shown, not obeyed; an image that is not one of `figures` is left out, and of a link that
     leads out of the page the words alone are kept.
 
     Args:

@@ -19,7 +19,7 @@ GUIDE = "../../docs/statistics.md"
 """Where the committed reports find what explains their columns."""
 
 LIVE = re.compile(r"(\\*)(\](?=\((?!#))|<(?=[A-Za-z/!?])|^\[(?=.*\]:))")
-"""What makes a link, a picture or HTML of words, or names a link's target; and the backslashes before it."""
+"""Characters that make a link, an image or HTML of words, or name a link's target; and the backslashes before them."""
 
 Figures = Mapping[str, Sequence[Figure]]
 """Ablation -> its figures, in order; "" -> those of the study."""
@@ -83,7 +83,7 @@ def opening(summary: Summary) -> str:
 
 
 def plain(text: str) -> str:
-    """Return a person's words in one line, in which Markdown finds no link, no picture and no HTML.
+    """Return a person's words in one line, in which Markdown finds no link, no image and no HTML.
 
     Links to headings of the page stay. A backslash of the person's own must not take ours away, so it is doubled.
     """

@@ -340,19 +340,19 @@ def cost_note(ablation: AblationSummary) -> str:
 
 
 def published_note(ablation: AblationSummary) -> str:
-    """Return what the published accuracies can carry, or "" where nobody tells on how many examples they stand."""
-    pictures, base = ablation.published_pictures, ablation.base
+    """Return the test of published accuracies, or "" where nobody tells on how many examples they stand."""
+    examples, base = ablation.published_pictures, ablation.base
     lines = [
-        f"{round(base.published['accuracy'] * pictures)} of {pictures:,} right for the base and "
-        f"{round(arm.published['accuracy'] * pictures)} for `{arm.name}`, one run each: "
+        f"{round(base.published['accuracy'] * examples)} of {examples:,} right for the base and "
+        f"{round(arm.published['accuracy'] * examples)} for `{arm.name}`, "
         f"Fisher's exact p = {p_value(arm.published_p)}"
         for arm in ablation.arms[1:]
         if arm.published_p is not None
     ]
     if not lines:
         return ""
-    left_out = "These p-values leave out what another seed would change."
-    return f"What the published accuracies can carry: {'; '.join(lines)}. {left_out}"
+    left_out = "A p-value of single runs leaves out what another seed would change."
+    return f"Published accuracies, one run each: {'; '.join(lines)}. {left_out}"
 
 
 __all__ = [

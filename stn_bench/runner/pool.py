@@ -64,8 +64,8 @@ def counting_interrupts() -> Iterator[Interrupts]:
 
 
 @dataclass
-class _Worker:
-    """A worker process, and the job that it is at since a moment of the monotonic clock."""
+class _Member:
+    """A member of the pool: its process, and the job that it is at since a moment of the monotonic clock."""
 
     process: BaseProcess
     connection: Connection
@@ -124,15 +124,15 @@ class Pool:
     def _connections(self) -> list[Any]:
         return [worker.connection for worker in self._workers]
 
-    def _start(self) -> _Worker:
+    def _start(self) -> _Member:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_worker, args=(self._assignment, theirs), daemon=True)
         with children_ignore_interrupts():
             process.start()
         theirs.close()
-        return _Worker(process, ours)
+        return _Member(process, ours)
 
-    def _hear(self, worker: _Worker) -> None:
+    def _hear(self, worker: _Member) -> None:
         try:
             while worker.connection.poll():
                 self._take_note(worker, worker.connection.recv())
@@ -141,7 +141,7 @@ class Pool:
         if not worker.process.is_alive():
             self._bury(worker)
 
-    def _take_note(self, worker: _Worker, event: Event) -> None:
+    def _take_note(self, worker: _Member, event: Event) -> None:
         if isinstance(event, Halt):
             if not self._halt:
                 self._halt = event.reason
@@ -152,7 +152,7 @@ class Pool:
             self._deaths = 0
         self._listener.event(event)
 
-    def _bury(self, worker: _Worker) -> None:
+    def _bury(self, worker: _Member) -> None:
         self._workers.remove(worker)
         if worker.process.exitcode == 0 or self._interrupts.count or self._halt:
             return

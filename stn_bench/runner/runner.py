@@ -18,11 +18,12 @@ from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.study.spec import Range
 from stn_bench.subject import Lent, Metric
-from stn_bench.system.errors import Interrupted, StnBenchError
+from stn_bench.system.errors import Interrupted, PlanError, StnBenchError
 from stn_bench.system.machine import Resources, now
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.identity import former_keys
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
-from stn_bench.tracking.results import ArmResults, Results, gather, identity_of, keys_of
+from stn_bench.tracking.results import ArmResults, Results, gather, identity_of
 
 
 class Watcher(Listener, Protocol):
@@ -80,9 +81,15 @@ class Runner:
 
         Raises:
             Interrupted: after Ctrl-C.
+            PlanError: if the study tunes a subject that does not say by what.
             StnBenchError: if data or stores cannot be had.
         """
         plan = self.plan
+        if not plan.subject.tune_on and any(arm.trials for arm in plan.arms):
+            raise PlanError(
+                f"studies/{plan.study.name}.toml: [tuning]: subject `{plan.study.subject}` names no metric that "
+                f"tuning may look at; give it `tune_on`, or leave [tuning] out"
+            )
         if plan.subject.prepare:
             lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
             plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
@@ -119,7 +126,7 @@ class Runner:
         if self.accept_stale:
             done |= {key: record for arm, jobs in planned for key, record in _standing_in(phase, arm, jobs)}
         # A run that merely stands in opens no later look.
-        own = [key for job in known.values() for key in job.keys]
+        own = {key for job in known.values() for key in job.keys}
         seeds = _seeds(phase, results if self.accept_stale or phase != "verdict" else results.trained_as(own))
         names: list[str] = []
         wanted: dict[str, Job] = {}
@@ -166,7 +173,7 @@ class Runner:
                 experiment=experiment,
                 parent=parent,
                 threads=self.resources.threads,
-                former=keys_of(spec, subject, data)[1:],
+                former=tuple(former_keys(subject, identity)),
             )
         return jobs
 

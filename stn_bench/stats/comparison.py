@@ -99,6 +99,16 @@ class Ratio:
     high: float
 
 
+@dataclass(frozen=True)
+class SeedMean:
+    """A mean over n seeds with its 95 % t-interval; NaN where too few values tell."""
+
+    n: int
+    mean: float
+    low: float
+    high: float
+
+
 def compare(arm: Values, base: Values, direction: Direction = "maximize", alpha: float = ALPHA) -> Comparison:
     """Return the comparison of two arms by the paired t-test.
 
@@ -124,6 +134,12 @@ def compare(arm: Values, base: Values, direction: Direction = "maximize", alpha:
     flip_p = sign_flip_p(differences, noise * len(seeds))
     found = replace(found, sd=sd, flip_p=flip_p, correlation=_correlation(arm, base, seeds))
     return _with_error(found, sd / math.sqrt(len(seeds)), len(seeds) - 1, "paired t")
+
+
+def estimate(values: Sequence[float]) -> SeedMean:
+    """Return the mean of some values and Student's interval of it."""
+    found = compare(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
+    return SeedMean(found.n, found.difference, found.low, found.high)
 
 
 def compare_arms(

@@ -52,8 +52,8 @@ def binomial_error(fraction: float, examples: int) -> float:
 def published_p(right: int, base_right: int, examples: int) -> float:
     """Return Fisher's exact two-sided p that two counts of right answers differ by the luck of the examples.
 
-    Whoever publishes one run each leaves no more than this to test. It leaves out that both saw the same examples, and
-    what another seed would change.
+    Published single runs leave no more than this to test. It leaves out that both saw the same examples, and what
+    another seed would change.
     """
     from scipy import stats
 

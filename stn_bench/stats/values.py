@@ -27,30 +27,11 @@ class Spread:
     sd: float
 
 
-@dataclass(frozen=True)
-class SeedMean:
-    """A mean over n seeds with its 95 % t-interval; NaN where too few values tell."""
-
-    n: int
-    mean: float
-    low: float
-    high: float
-
-
 def spread(values: Sequence[float]) -> Spread:
     """Return mean and standard deviation of some values."""
     array = np.asarray(values, np.float64)
     mean = float(array.mean()) if array.size else math.nan
     return Spread(array.size, mean, float(array.std(ddof=1)) if array.size > 1 else math.nan)
-
-
-def estimate(values: Sequence[float]) -> SeedMean:
-    """Return the mean of some values and Student's interval of it."""
-    from stn_bench.stats.comparison import compare
-
-    zeros = dict.fromkeys(range(len(values)), 0.0)
-    against_zero = compare(dict(enumerate(values)), zeros)
-    return SeedMean(against_zero.n, against_zero.difference, against_zero.low, against_zero.high)
 
 
 def known(value: float) -> float | None:

@@ -147,7 +147,7 @@ def test_a_plan_that_was_never_preregistered_says_so(planned: Plan, tmp_path: Pa
 
 
 def test_a_probe_tells_the_hours_and_leaves_nothing_behind(tmp_path: Path) -> None:
-    root = tiny.make_root(tmp_path / "root", tiny.PLAIN)
+    root = tiny.make_toy_root(tmp_path / "root", tiny.slow_toys(epochs=3, seconds=1.0))
     before = sorted(root.rglob("*"))
     done = tiny.stn_bench("plan", "tiny", "--probe", "--json", "--workers", 2, root=root)
     assert done.returncode == 0, done.stderr

@@ -28,6 +28,8 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.server import serve
 
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+
 ARMS = ("base", "transformer/none")
 Cli = Callable[..., tuple[int, str, str]]
 
@@ -36,7 +38,7 @@ Cli = Callable[..., tuple[int, str, str]]
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a root whose study is finished."""
     folder = make_root(tmp_path_factory.mktemp("root"))
-    finished = stn_bench("run", "tiny", "--workers", 2, root=folder)
+    finished = stn_bench("run", "tiny", "--workers", 1, root=folder)
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return folder
 

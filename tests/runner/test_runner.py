@@ -109,8 +109,7 @@ def test_four_fields_are_a_subject_of_the_users_own(tmp_path: Path) -> None:
     study = TOYS.replace('"toy"', '"dice:subject"\nmetric = "eyes"').replace('"epochs" = 3', '"sides" = 6')
     root = make_toy_root(tmp_path, study, 'title = "D"\nquestion = "More?"\n[arms.more]\nset = { "sides" = 8 }\n')
     (root / "dice.py").write_text(MINE)
-    told = stn_bench("run", "tiny", "--workers", 1, root=root)
-    assert told.returncode == 0, told.stdout + told.stderr
+    assert call("run", "tiny", "--workers", 1, "--root", root) == 0
     assert values(root) == [[6.1, 6.2, 6.3], [8.1, 8.2, 8.3]]
     run = next(run for run in runs(root) if run.data.tags["arm"] == "base")
     kept = root / "mlruns/artifacts" / run.info.run_id / "artifacts"

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stn_bench.subjects.stn.drawings import Mistake, draw_confusion, draw_letter_check, draw_mistakes
+from stn_bench.subjects.stn.drawings import (
+    Example,
+    Mistake,
+    draw_confusion,
+    draw_gallery,
+    draw_letter_check,
+    draw_mistakes,
+)
 from stn_bench.subjects.stn.letters import check_letters
 
 PALE_GREEN = (211, 235, 225)
@@ -78,3 +85,12 @@ def test_the_check_is_drawn_whatever_the_numbers(magnification: list[float], off
     values = (np.array(magnification), np.array(offset), np.array(offset) / 2)
     height, width, _ = pixels(draw_letter_check(*values, check_letters(*values))).shape
     assert (height, width) == (660, 1410)
+
+
+def test_a_gallery_has_four_pairs_a_row_and_is_the_same_bytes_every_time() -> None:
+    five = [Example("A", np.zeros((8, 20, 3), np.uint8))] * 5
+    height, width = pixels(draw_gallery(five)).shape[:2]
+    assert 900 <= width <= 1400
+    assert 150 <= height <= 800
+    assert draw_gallery(five) == draw_gallery(five)
+    assert pixels(draw_gallery(five[:4])).shape[0] < height

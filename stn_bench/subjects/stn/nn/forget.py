@@ -1,4 +1,4 @@
-"""What TensorFlow keeps of a training that has ended, and how a worker of many cells lets go of it."""
+"""What TensorFlow keeps of a training that has ended, and how a worker lets go of it before the next."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def forget_gradients() -> None:
     """Drop the custom gradients of all graphs that were traced so far; call it when their models are done with.
 
     TensorFlow registers each one for good, under a name of its own, and with it the graph of the whole training: the
-    all-reduce in Keras' optimizer has one, and a worker grew by 20 MiB a cell. A graph asks for them while it is
+    all-reduce in Keras' optimizer has one, and a worker grew by 20 MiB a training. A graph asks for them while it is
     differentiated, which happens as it is traced, and never after that.
     """
     if keras.backend.backend() != "tensorflow":

@@ -30,7 +30,7 @@ Outcome = Literal["finished", "diverged"]
 
 @dataclass(frozen=True)
 class Job:
-    """One cell of work.
+    """What to train, and on what.
 
     Args:
         config: the resolved configuration.
@@ -151,7 +151,7 @@ def train(
 
 def prepare_model(job: Job) -> keras.Model:
     """Return the compiled model in its initial state, which depends on the seed alone."""
-    keras.utils.clear_session()  # a worker trains many cells; the graphs of the last one are of no use
+    keras.utils.clear_session()  # a worker trains many networks; the graphs of the last one are of no use
     keras.utils.set_random_seed(job.seed)
     model = build_model(job.config)
     steps = math.ceil(len(job.split.train.labels) / job.config.train.batch_size)

@@ -1,0 +1,410 @@
+"""One job from its first epoch to the end of its run: what is kept, what is recorded, and what a failure leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import math
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from makers import ablation, arm, study
+
+from stn_bench.runner import job as module
+from stn_bench.runner.job import EpochEnd, Job, Start, train_job
+from stn_bench.study.plan import RunSpec, make_plan
+from stn_bench.study.spec import Range, Tuning
+from stn_bench.subject import (
+    EXAMPLES,
+    DataNote,
+    Lent,
+    Outcome,
+    Run,
+    Subject,
+    TrainedModel,
+    find_subject,
+    read_examples,
+)
+from stn_bench.system.errors import ConfigError, Interrupted, LeaseLostError, MachineError, StoreError
+from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.results import identity_of
+
+TOY = find_subject("toy")
+
+
+class Memory:
+    """A tracking store in memory, as a job uses it."""
+
+    def __init__(self) -> None:
+        self.status = ""
+        self.tags: Mapping[str, str] = {}
+        self.note = ""
+        self.data: tuple[DataNote | None, str] = (None, "")
+        self.epochs: list[int] = []
+        self.files: dict[str, bytes] = {}
+        self.model: tuple[str, TrainedModel] | None = None
+        self.record: RunRecord | None = None
+        self.earlier = Path()
+
+    def start_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
+        self.status, self.tags = "RUNNING", tags
+        return "r1"
+
+    def note_run(self, run_id: str, note: str) -> None:
+        self.note = note
+
+    def log_settings(self, run_id: str, settings: Any, data: DataNote | None, fingerprint: str) -> None:
+        self.data = (data, fingerprint)
+
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        self.epochs.append(epoch)
+
+    def log_files(self, run_id: str, folder: Path) -> None:
+        self.files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
+        self.model = (name, model)
+
+    def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
+        self.status = "FAILED" if record.outcome == "crashed" else "FINISHED"
+        self.record = record
+
+    def kill_run(self, run_id: str) -> None:
+        self.status = "KILLED"
+
+    def file(self, run_id: str, path: str) -> Path:
+        return self.earlier / path
+
+
+@pytest.fixture
+def store() -> Memory:
+    return Memory()
+
+
+Fit = Callable[..., RunRecord]
+"""Trains a job; what is named overrides the job, the training or the settings."""
+
+
+@pytest.fixture
+def fit(tmp_path: Path, store: Memory, monkeypatch: pytest.MonkeyPatch) -> Fit:
+    def run(
+        train: Callable[[Any, int, Run], Any] | None = None,
+        *,
+        phase: str = "verdict",
+        start: Start | None = None,
+        settings: Mapping[str, Any] = {},
+        **rest: Any,
+    ) -> RunRecord:
+        subject = dataclasses.replace(TOY, train=train) if train else TOY
+        monkeypatch.setattr(module, "find_subject", lambda name: subject)
+        return train_job(job_of(tmp_path, subject, phase, start, settings), store, **rest)  # type: ignore[arg-type]
+
+    return run
+
+
+def job_of(
+    root: Path,
+    subject: Subject = TOY,
+    phase: str = "verdict",
+    start: Start | None = None,
+    settings: Mapping[str, Any] = {},
+) -> Job:
+    workspace, spec = Workspace.at(root), spec_of(phase, settings)
+    assert TOY.prepare
+    TOY.prepare([TOY.read(spec.settings)], Lent(workspace.datasets))
+    identity = identity_of(spec, TOY, workspace.datasets)
+    assert identity
+    return Job.of(subject, spec, identity, workspace, experiment="e", parent="p", threads=1, start=start)
+
+
+def spec_of(phase: str, settings: Mapping[str, Any]) -> RunSpec:
+    search = Tuning(trials=1, seed=1000, search={"rate": Range(low=0.01, high=0.1)})
+    base = {"timeout": 60.0, **settings}
+    asked = study(subject="toy", base=base, tuning=search if phase == "tune" else Tuning())
+    (first, *_) = make_plan(asked, (ablation(arm("deep", {"depth": 4})),), TOY).arms
+    return first.tuning_specs()[0] if phase == "tune" else first.verdict_specs({})[0]
+
+
+def own_folder(root: Path) -> Path:
+    """Return the folder of this process's try."""
+    return job_of(root).checkpoints / f"{socket.gethostname()}-{os.getpid()}"
+
+
+# What is kept ----------------------------------------------------------------------------------------------------
+
+
+def test_a_job_is_plain_data_with_what_a_worker_must_know(tmp_path: Path) -> None:
+    job = job_of(tmp_path)
+    assert (job.subject, job.epochs, job.limit, job.is_trial) == ("toy", 3, 60.0, False)
+    assert (job.name, job.slug) == ("base, seed 1", "base_seed_1")
+    assert job.checkpoints == tmp_path / "mlruns/checkpoints" / job.identity.run_key
+    assert job.keys == (job.identity.run_key,)
+
+
+def test_a_finished_run_has_a_record_of_all_that_the_training_told(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    told: list[EpochEnd] = []
+    record = fit(on_epoch=told.append)
+    assert store.status == "FINISHED"
+    assert store.record == record
+    assert (record.subject, record.outcome, record.seed) == ("toy", "finished", 1)
+    assert store.epochs == [1, 2, 3]
+    assert [(one.epoch, one.epochs) for one in told] == [(1, 3), (2, 3), (3, 3)]
+    assert told[0].seconds <= told[2].seconds
+    assert [one.metrics["validation.score"] for one in told] == list(record.history["validation.score"])
+    assert record.metrics["test.score"] in {count / 40 for count in range(41)}
+    assert [layer.flops for layer in record.layers] == [4, 4]
+    assert (record.metrics["cost.parameters"], record.metrics["cost.flops"]) == (2.0, 8.0)
+    assert {"cost.seconds", "cost.cpu_seconds", "cost.peak_memory_mb"} <= record.metrics.keys()
+    assert store.data[0] == DataNote("toy-40", "40 difficulties from 0 to 1", (40,), "float64", source="stn-bench run")
+    assert store.data[1] == record.identity.dataset
+    assert store.tags["run_key"] == record.run_key
+    assert not (tmp_path / "mlruns/checkpoints" / record.run_key).exists()
+
+
+def test_a_finished_run_keeps_its_files_and_its_examples(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    record = fit()
+    assert set(store.files) == {"model.json", EXAMPLES}
+    (tmp_path / EXAMPLES).write_bytes(store.files[EXAMPLES])
+    found = read_examples("test.loss", lambda name: tmp_path / name)
+    assert found is not None
+    assert float(np.mean(found)) == pytest.approx(record.metrics["test.loss"])
+
+
+def test_of_a_trial_numbers_alone_are_kept(fit: Fit, store: Memory) -> None:
+    model = TrainedModel("sklearn", object(), (), ())
+
+    def train(settings: Any, seed: int, run: Run) -> Outcome:
+        assert run.is_trial
+        return dataclasses.replace(TOY.train(settings, seed, run), model=model)  # type: ignore[type-var]
+
+    record = fit(train, phase="tune")
+    assert (record.trial, store.status) == (0, "FINISHED")
+    assert (store.files, store.model) == ({}, None)
+
+
+def test_of_a_diverged_run_numbers_alone_are_kept(fit: Fit, store: Memory) -> None:
+    record = fit(settings={"fate": "diverge"})
+    assert (store.status, record.outcome) == ("FINISHED", "diverged")
+    assert record.reason == "validation.score is not finite after epoch 1"
+    assert math.isnan(record.history["validation.score"][0])
+    assert store.files == {}
+
+
+def test_a_model_is_logged_under_the_runs_name(fit: Fit, store: Memory) -> None:
+    model = TrainedModel("sklearn", object(), (), ())
+    fit(lambda settings, seed, run: Outcome({"test.loss": 1.0}, model=model))
+    assert store.model == ("base_seed_1", model)
+
+
+def test_a_mapping_is_the_metrics_of_a_finished_run(fit: Fit) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
+        for epoch in (1, 2):
+            run.log(epoch, {"train.loss": 1 / epoch})
+        return {"test.loss": np.float32(0.5)}  # type: ignore[dict-item]
+
+    record = fit(train)
+    assert record.outcome == "finished"
+    assert record.metrics["test.loss"] == 0.5
+    assert record.history == {"train.loss": (1.0, 0.5)}
+
+
+def test_a_mapping_with_a_number_that_is_not_finite_is_a_diverged_run(fit: Fit) -> None:
+    record = fit(lambda settings, seed, run: {"test.score": 0.5, "test.loss": math.inf})
+    assert (record.outcome, record.reason) == ("diverged", "test.loss is not finite")
+
+
+def test_costs_that_the_training_tells_are_not_measured_again(fit: Fit) -> None:
+    record = fit(lambda settings, seed, run: {"test.loss": 1.0, "cost.seconds": 7.0})
+    assert record.metrics["cost.seconds"] == 7.0
+    assert "cost.flops" not in record.metrics
+
+
+# Starting from another run ---------------------------------------------------------------------------------------
+
+
+def test_a_run_goes_on_from_another(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    store.earlier = tmp_path
+    (tmp_path / "model.json").write_text('{"skill": 0.125, "depth": 2}')
+    record = fit(start=Start("abcdefghij", "k", "Trained on from another."))
+    assert store.note == "Trained on from another."
+    assert store.tags["started_from"] == "abcdefghij"
+    fresh = fit()
+    assert record.history["train.loss"][0] != fresh.history["train.loss"][0]
+
+
+def test_a_start_that_does_not_fit_says_nothing_of_the_arm(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    store.earlier = tmp_path
+    (tmp_path / "model.json").write_text('{"skill": 0.125, "depth": 7}')
+    with pytest.raises(ConfigError, match="`depth`: expected 7"):
+        fit(start=Start("abcdefghij", "k", ""))
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+# Stopping --------------------------------------------------------------------------------------------------------
+
+
+def test_a_stopped_training_keeps_its_checkpoint_and_goes_on_to_the_same_numbers(
+    fit: Fit, store: Memory, tmp_path: Path
+) -> None:
+    whole = fit()
+    with pytest.raises(Interrupted, match="stopped after epoch 1"):
+        fit(should_stop=lambda: True)
+    assert store.status == "KILLED"
+    assert [path.name for path in own_folder(tmp_path).iterdir()] == ["state.json"]
+    store.epochs.clear()
+    rest = fit()
+    assert store.epochs == [1, 2, 3]  # those behind it are told again
+    assert rest.history == whole.history
+    same = [name for name in whole.metrics if not name.startswith("cost.")]
+    assert [rest.metrics[name] for name in same] == [whole.metrics[name] for name in same]
+    assert not own_folder(tmp_path).exists()
+
+
+def test_nothing_stops_a_training_behind_its_last_epoch(fit: Fit) -> None:
+    assert fit(settings={"epochs": 1}, should_stop=lambda: True).outcome == "finished"
+
+
+def test_a_training_that_stops_before_its_first_checkpoint_leaves_no_folder(fit: Fit, tmp_path: Path) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        run.log(1, {})
+
+    with pytest.raises(Interrupted):
+        fit(train, should_stop=lambda: True)
+    assert not own_folder(tmp_path).parent.exists()
+
+
+def try_folder(root: Path, name: str, content: str, seconds_ago: float) -> Path:
+    """Leave a file as an earlier try leaves it, in the try's own folder."""
+    path = job_of(root).checkpoints / name / "note.txt"
+    path.parent.mkdir(parents=True)
+    path.write_text(content)
+    then = path.stat().st_mtime - seconds_ago
+    os.utime(path, (then, then))
+    return path.parent
+
+
+def test_the_latest_tries_checkpoint_is_taken_over_by_renaming_its_folder(fit: Fit, tmp_path: Path) -> None:
+    older, latest = try_folder(tmp_path, "vm-1", "older", 100), try_folder(tmp_path, "vm-2", "latest", 10)
+    (job_of(tmp_path).checkpoints / "vm-3").mkdir()  # was stopped before it wrote anything
+    seen: list[str] = []
+
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        assert run.folder == own_folder(tmp_path)
+        seen.append((run.folder / "note.txt").read_text())
+        assert not latest.exists()
+        assert older.exists()
+        return {"test.loss": 1.0}
+
+    fit(train)
+    assert seen == ["latest"]
+    assert not older.parent.exists()
+
+
+def test_a_try_of_the_same_process_goes_on_with_its_own(fit: Fit, tmp_path: Path) -> None:
+    try_folder(tmp_path, "vm-1", "older", 100)
+    try_folder(tmp_path, own_folder(tmp_path).name, "own", 10)
+    seen: list[str] = []
+
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        seen.append((run.folder / "note.txt").read_text())
+        return {"test.loss": 1.0}
+
+    fit(train)
+    assert seen == ["own"]
+
+
+# Failing ---------------------------------------------------------------------------------------------------------
+
+
+def test_what_the_training_raises_is_recorded_as_a_crash(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="cannot be trained"):
+        fit(settings={"fate": "raise"})
+    assert store.status == "FAILED"
+    assert store.record is not None
+    assert store.record.reason == "RuntimeError: this toy cannot be trained"
+    assert not job_of(tmp_path).checkpoints.exists()
+
+
+def test_a_crash_leaves_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        (run.folder / "note.txt").write_text("half-way")
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        fit(train)
+    assert (own_folder(tmp_path) / "note.txt").exists()
+
+
+def test_a_training_that_returns_nothing_is_a_crash_that_says_what_is_wanted(fit: Fit, store: Memory) -> None:
+    with pytest.raises(ConfigError, match="`train` must return an Outcome, or metrics by name; got NoneType"):
+        fit(lambda settings, seed, run: None)
+    assert store.status == "FAILED"
+
+
+@pytest.mark.parametrize("error", [MachineError("no such library"), StoreError("the store is gone")])
+def test_what_no_arm_can_help_kills_the_run_and_records_nothing(fit: Fit, store: Memory, error: Exception) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        raise error
+
+    with pytest.raises(type(error)):
+        fit(train)
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+def test_a_full_disk_is_told_as_one_line_and_records_nothing(fit: Fit, store: Memory) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        raise OSError(errno.ENOSPC, "No space left on device", "state.json")
+
+    with pytest.raises(MachineError, match=r"the disk is full \(state\.json\)"):
+        fit(train)
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+# A lease that is lost --------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lost() -> Iterator[None]:
+    raise LeaseLostError
+    yield
+
+
+def stop_lost() -> bool:
+    raise LeaseLostError
+
+
+def test_a_lease_lost_while_training_leaves_nothing_of_this_try(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    with pytest.raises(LeaseLostError):
+        fit(should_stop=stop_lost)
+    assert (store.status, store.record) == ("KILLED", None)
+    assert not own_folder(tmp_path).exists()
+
+
+def test_a_lease_lost_at_the_very_end_writes_no_result(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    with pytest.raises(LeaseLostError):
+        fit(ending=lost)
+    assert (store.status, store.record) == ("KILLED", None)
+    assert not own_folder(tmp_path).exists()
+
+
+def test_an_error_after_the_lease_was_lost_is_no_crash_of_the_arm(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    """Such as a checkpoint that cannot be written, since another try has taken the folder over."""
+    other = job_of(tmp_path).checkpoints / "vm-2"
+
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        (run.folder / "note.txt").write_text("half-way")
+        run.folder.rename(other)
+        (run.folder / "note.txt").write_text("too late")
+
+    with pytest.raises(LeaseLostError) as raised:
+        fit(train, ending=lost)
+    assert isinstance(raised.value.__cause__, FileNotFoundError)
+    assert (store.status, store.record) == ("KILLED", None)
+    assert (other / "note.txt").read_text() == "half-way"
