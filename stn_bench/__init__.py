@@ -20,16 +20,17 @@ Glossary, one word per thing:
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from stn_bench.analysis.analyse import Analysis
     from stn_bench.analysis.summary import Summary
+    from stn_bench.report.judging import Judged
     from stn_bench.tracking.mlflow import Tracking
 
-__all__ = ["__version__", "runs", "summary"]
+__all__ = ["__version__", "judge", "runs", "summary"]
 __version__ = "0.1.0"
 
 
@@ -55,6 +56,25 @@ def summary(study: str, *, root: Path | str | None = None, tracking_uri: str | N
 
     analysis, tracking = _analyse(study, root, tracking_uri)
     return summarise(analysis, tracking.file)
+
+
+def judge(frame: pd.DataFrame, **options: Any) -> Judged:
+    """Return what may be said of results that exist: the verdicts on a table of anybody's runs; nothing is trained.
+
+    The result has `verdicts` and `runs` (DataFrames), `summary`, `figures()`, `write(folder)`; a notebook shows it.
+
+    Args:
+        frame: the runs, one a row, or with a column for each arm and a row for each seed.
+        options: `arm`, `seed`, `metric`, `base`, `question` and `dataset` name columns, or the base; those left out
+            are guessed where that is plain. `wide`, `direction`, `margin`, `looks`, `resolution`, `max_failed` and
+            `family` are as on the command line; `metric`, `direction` and `margin` may be lists.
+
+    Example:
+        >>> stn_bench.judge(frame, arm="method", metric="acc", base="resnet").verdicts
+    """
+    from stn_bench.report.judging import judge_frame
+
+    return judge_frame(frame, **options)
 
 
 def _analyse(study: str, root: Path | str | None, tracking_uri: str | None) -> tuple[Analysis, Tracking]:

@@ -10,10 +10,11 @@ a subject keeps the contract.
 from __future__ import annotations
 
 import importlib
-import pkgutil
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import FunctionType
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from stn_bench.figure import Figure
 from stn_bench.settings import Settings, defaults, override
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.format import Unit
+from stn_bench.system.own_code import import_attribute
 from stn_bench.system.text import did_you_mean, shorten
 
 Direction = Literal["maximize", "minimize"]
@@ -404,12 +406,21 @@ class Subject:
 DEFAULT = "stn"
 """The subject of a study that names none."""
 
+DEFINITION = re.compile(r'^subject(: Subject)? = |^__all__ = \["subject"\]', re.MULTILINE)
+"""How a module in `subjects` says that it has one."""
+
 
 def shipped_subjects() -> tuple[str, ...]:
-    """Return the names of the subjects that come with stn-bench."""
+    """Return the names of the subjects that come with stn-bench: the modules there that define a `subject`.
+
+    They are read and not imported. Others there make subjects of something else, such as of a function.
+    """
     import stn_bench.subjects
 
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(stn_bench.subjects.__path__)))
+    places = (Path(folder) for folder in stn_bench.subjects.__path__)
+    files = [file for place in places for file in (*place.glob("*.py"), *place.glob("*/__init__.py"))]
+    found = (file for file in files if DEFINITION.search(file.read_text(encoding="utf-8")))
+    return tuple(sorted(file.parent.name if file.stem == "__init__" else file.stem for file in found))
 
 
 def is_shipped(name: str) -> bool:
@@ -418,12 +429,12 @@ def is_shipped(name: str) -> bool:
 
 
 def find_subject(name: str) -> Subject:
-    """Return a subject by its name, or by the import path `package.module:attribute`.
+    """Return a subject by its name, or by the import path `package.module:attribute` of a Subject or a function.
 
     Raises:
         ConfigError: if there is none.
     """
-    module, _, attribute = name.partition(":")
+    where, address = f"`subject` {shorten(name)}", name
     if is_shipped(name):
         known = shipped_subjects()
         if name not in known:
@@ -431,12 +442,10 @@ def find_subject(name: str) -> Subject:
                 f"`subject`: no subject `{shorten(name)}`.{did_you_mean(name, known)} Known: {', '.join(known)}; "
                 f"one of your own is named by its import path, `module:attribute`"
             )
-        module, attribute = f"stn_bench.subjects.{name}", "subject"
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a module of the user's may raise anything
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise ConfigError(f"`subject` {shorten(name)}: cannot be imported ({reason})") from error
+        address = f"stn_bench.subjects.{name}:subject"
+    found = import_attribute(address, where)
+    if isinstance(found, FunctionType):
+        found = importlib.import_module("stn_bench.subjects.function").subject_of(name, found)
     if not isinstance(found, Subject):
-        raise ConfigError(f"`subject` {shorten(name)}: expected a Subject, got {type(found).__name__}")
+        raise ConfigError(f"{where}: expected a Subject or a function, got {type(found).__name__}")
     return found if is_shipped(name) else replace(found, name=name)

@@ -1,4 +1,4 @@
-"""Tracking stores with hand-made runs: written as a cell writes them, with no training."""
+"""Tracking stores with hand-made runs: written as a job writes them, with no training."""
 
 from __future__ import annotations
 

@@ -95,6 +95,8 @@ INSIDE = {
     "report/drawings.py": ("report", "tracking", "subject", "settings"),
     "report/figures.py": ("report.page", "report.build", "report.html", "report.latex", "tracking.mlflow"),
     f"{STN}data/": ("subjects.stn.nn", "subjects.stn.training", "subjects.stn.hooks"),
+    f"{STN}letters.py": ("subjects.stn.nn", "subjects.stn.data"),
+    f"{STN}predictions.py": ("subjects.stn.nn", "subjects.stn.data"),
     f"{STN}nn/": ("subjects.stn.hooks", "subjects.stn.commands", "subjects.stn.drawings", "figure", "subject"),
 }
 """Within a wing: file or folder -> what it does not import."""
@@ -102,7 +104,12 @@ INSIDE = {
 LONGEST = 450
 LONG_DOORS = ("tracking/mlflow.py", "runner/queue.py")
 
+KEYED = "`nn/train.py` had it first, and names there are in the keys of finished runs: another would train all again"
 TWINS = {
+    "Job": KEYED,
+    "EpochEnd": KEYED,
+    "Progress": KEYED,
+    "Predictions": KEYED,
     "Manifest": "of an archive of runs, and of a folder of pictures: each is what its own file is called",
 }
 """Name of two classes -> why one name is right for both."""

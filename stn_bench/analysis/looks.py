@@ -92,7 +92,11 @@ def wanted_seeds(plan: Plan, found: Standings) -> dict[str, tuple[int, ...]]:
             needed = standing.look + (standing in going_on)
             for one in (standing.arm.arm, standing.base.arm):
                 looks[one.label] = max(looks[one.label], needed)
-    return {label: study.seeds[: study.all_looks[look - 1]] for label, look in looks.items()}
+    counts = {arm.label: study.all_looks[looks[arm.label] - 1] for arm in plan.arms}
+    own = {arm.label: set(arm.seeds) for arm in plan.arms}
+    return {
+        label: tuple(seed for seed in study.seeds[:count] if seed in own[label]) for label, count in counts.items()
+    }
 
 
 def _going_on(family: Sequence[Standing]) -> list[Standing]:

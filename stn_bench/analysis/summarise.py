@@ -47,6 +47,7 @@ from stn_bench.study.preregistration import changes_since, is_later
 from stn_bench.study.spec import BASE
 from stn_bench.subject import Metric, Numbers, Subject
 from stn_bench.system.errors import StnBenchError
+from stn_bench.tracking.found import FoundResults
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import ArmResults
 
@@ -67,7 +68,10 @@ def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
         artifact: where to read the primary metric example by example; without it, that part is left out.
     """
     plan, study, metric = analysis.plan, analysis.plan.study, analysis.plan.metric
+    source = analysis.results.source if isinstance(analysis.results, FoundResults) else None
     provenance = _provenance(analysis.results.records, plan.subject)
+    if source and source.digest:
+        provenance = provenance.model_copy(update={"datasets": {source.name: source.digest}})
 
     @functools.cache
     def read(run_id: str) -> Numbers | None:
@@ -101,6 +105,8 @@ def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
         ablations=tuple(_ablation(one, analysis, lambda run: read(run.run_id)) for one in plan.questions),
         provenance=provenance,
         preregistration=_preregistration(plan, provenance.started),
+        source=source.name if source else "",
+        notes=source.notes if source else (),
     )
 
 
@@ -125,6 +131,7 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
     costs = measured_costs(question, results)
     known = known_costs(question, costs)
     found = analysis.verdicts[ablation.name]
+    is_found = isinstance(results, FoundResults)  # of runs that others made, nothing tells what they were given
     arms: dict[str, ArmSummary] = {}
     for name, arm in rows.items():
         summary = _arm_summary(question, name, arm, analysis, costs[name])
@@ -143,8 +150,10 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
         claims=claims_of(question, analysis),
         factors=_factor_levels(question),
         effects=_effects(question, analysis),
-        fairness={name: _fairness(arm) for name, arm in rows.items()},
-        expected_best={name: curve for name, arm in rows.items() if (curve := _expected_best(arm))},
+        fairness={} if is_found else {name: _fairness(arm) for name, arm in rows.items()},
+        expected_best={
+            name: curve for name, arm in rows.items() if (curve := _expected_best(arm, results.plan.tuning))
+        },
         confirmation=confirmation_of(question, analysis),
         timed=timed_seeds(question, results),
     )
@@ -196,7 +205,7 @@ def _comparison(verdict: ArmVerdict, arm: ArmResults, base: ArmResults, plan: Pl
         "method": comparison.method,
         "p": known(comparison.p),
         "p_adjusted": known(judgement.p_adjusted),
-        "equivalence_p": known(judgement.equivalence_p),
+        "equivalence_p": known(judgement.equivalence_p) if plan.study.margin else None,
         "sign_flip_p": known(comparison.flip_p),
         "correlation": known(comparison.correlation),
         "pairs": comparison.n,
@@ -291,12 +300,12 @@ def _fairness(arm: ArmResults) -> Fairness:
     return Fairness(trials=arm.arm.trials, searched=len(arm.arm.space), given=given)
 
 
-def _expected_best(arm: ArmResults) -> tuple[float | None, ...]:
+def _expected_best(arm: ArmResults, tuning: Sequence[Metric]) -> tuple[float | None, ...]:
     """Return the expected best of 1, 2, … tuning trials, in what tuning looks at first; () before all are finished.
 
     A trial that diverged has the worst value that a fraction can have, or else the worst of the other trials.
     """
-    metric = next(iter(arm.arm.subject.tuning), None)
+    metric = next(iter(tuning), None)
     if metric is None or len(arm.trials) != arm.arm.trials:
         return ()
     found = [trial.metrics.get(metric.name) if trial.outcome == "finished" else None for trial in arm.trials]

@@ -270,6 +270,8 @@ class Summary(Frozen):
         finished_runs: those of them that have finished.
         missing_runs: those that the verdicts still wait for; the seeds of arms that a look decided are not among them.
         preregistration: the plan as fixed before the first run; null if it was not.
+        source: where the runs were found, if others made them; "" for runs of a study.
+        notes: what was found while those were read, in sentences without their full stop.
     """
 
     study: str
@@ -294,6 +296,8 @@ class Summary(Frozen):
     ablations: tuple[AblationSummary, ...]
     provenance: Provenance
     preregistration: PreregistrationSummary | None = None
+    source: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def unit(self) -> Unit:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stn_bench import __version__
-from stn_bench.cli import archive, house, planning, studies, training
+from stn_bench.cli import archive, house, judge, new, planning, studies, training
 from stn_bench.subject import find_subject, shipped_subjects
 
 app = typer.Typer(
@@ -43,8 +43,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     studies.run,
     studies.status,
     studies.report,
+    judge.judge,
     studies.ui,
     studies.why,
+    new.new,
     archive.export,
     training.train,
     house.schema,

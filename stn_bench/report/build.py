@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.summarise import Artifact, summarise
+from stn_bench.analysis.summary import Summary
 from stn_bench.figure import Figure
 from stn_bench.report.figures import forest, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
@@ -17,6 +18,7 @@ from stn_bench.system.errors import MachineError, ReportError
 from stn_bench.system.files import write_whole
 from stn_bench.system.machine import NO_ROOM
 from stn_bench.system.text import did_you_mean
+from stn_bench.tracking.found import FoundResults
 
 Files = dict[str, bytes]
 FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
@@ -61,16 +63,12 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
         ReportError: if nothing is finished yet.
     """
     name = analysis.plan.study.name
-    if not analysis.results.finished:
+    if not analysis.results.finished and not isinstance(analysis.results, FoundResults):
         raise ReportError(f"study `{name}`: no run is finished yet; start with `stn-bench run {name}`")
     summary = summarise(analysis, artifact)
     files: Files = {}
     if {"md", "html"} & set(formats):
-        all_arms = forest(summary)
-        figures: dict[str, list[Figure]] = {"": [all_arms] if all_arms else []} | {
-            ablation.name: list(illustrations(question, ablation, analysis, artifact))
-            for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True)
-        }
+        figures = draw(analysis, summary, artifact)
         page = render_page(summary, figures)
         drawn = {path_of(figure): figure.png for group in figures.values() for figure in group}
     if "md" in formats:
@@ -85,6 +83,15 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
     if "csv" in formats:
         files[FORMATS["csv"]] = to_csv(verdicts_table(summary)).encode()
     return files
+
+
+def draw(analysis: Analysis, summary: Summary, artifact: Artifact) -> dict[str, list[Figure]]:
+    """Return the figures of the study, by "", and those of each question, by its name."""
+    all_arms = forest(summary)
+    return {"": [all_arms] if all_arms else []} | {
+        ablation.name: list(illustrations(question, ablation, analysis, artifact))
+        for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True)
+    }
 
 
 def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
@@ -129,6 +136,7 @@ __all__ = [
     "Artifact",
     "Files",
     "build_report",
+    "draw",
     "kept_formats",
     "present_formats",
     "read_formats",

@@ -143,9 +143,8 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
             else:
                 _draw_heading(axes, place, row)
         axes.set(yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
-        axes.set_yticklabels(
-            [_cut(row.name, LONGEST_NAME) if isinstance(row, ForestRow) else "" for row in rows[::-1]]
-        )
+        names = [_cut(row.name, LONGEST_NAME) if isinstance(row, ForestRow) else "" for row in rows[::-1]]
+        axes.set_yticklabels(names, parse_math=False)  # a dollar in a name is a dollar
         axes.tick_params(axis="y", length=0)
         axes.spines["left"].set_visible(False)
         axes.grid(axis="y", visible=False)
@@ -155,17 +154,18 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
 def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> None:
     """Show all differences, and as much of the intervals as leaves the differences readable."""
     sizes = sorted(abs(arm.difference or 0.0) for arm in arms) or [0.0]
-    reach = min(FARTHEST * max(sizes[-1], scale.margin), scale.most)
+    small = scale.margin or median(sizes) or max(sizes[-1], 1e-9)  # without a margin, what counts as little
+    reach = min(FARTHEST * max(sizes[-1], small), scale.most)
     ends = [end for arm in arms for end in arm.interval or (arm.difference or 0.0,)]
-    low = max(min([*ends, -2 * scale.margin]), -reach)
-    high = min(max([*ends, 2 * scale.margin]), reach)
+    low = max(min([*ends, -2 * small]), -reach)
+    high = min(max([*ends, 2 * small]), reach)
     label = scale.label
-    if len(arms) > 2 and sizes[-1] > UNEVEN * max(median(sizes), scale.margin):
-        axes.set_xscale("symlog", linthresh=2 * scale.margin, linscale=1.0, subs=[3])
+    if len(arms) > 2 and sizes[-1] > UNEVEN * max(median(sizes), small):
+        axes.set_xscale("symlog", linthresh=2 * small, linscale=1.0, subs=[3])
         axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
         axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
-        label = f"{label}; logarithmic beyond ±{2 * scale.margin:g}"
+        label = f"{label}; logarithmic beyond ±{2 * small:g}"
         low, high = max(1.4 * low, -scale.most), min(1.4 * high, scale.most)
     else:
         low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)

@@ -48,8 +48,8 @@ def forest(summary: Summary) -> Figure | None:
         return None
     levels = " and ".join(sorted({interval_header(ablation)[1:-1] for ablation in summary.ablations}))
     caption = (
-        f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
-        "grey: the margin. ▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
+        f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals"
+        f"{_grey(summary.margin)}. ▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
     )
     return Figure("verdicts", caption, draw_forest(groups, _scale(summary.margin, unit)))
 
@@ -65,7 +65,7 @@ def illustrations(
         _factors(ablation, plan.metric.unit),
         _curves(arms, plan.subject.curve),
         _costs(ablation, plan.metric.unit, plan.subject.example),
-        _tuning(ablation, next(iter(plan.subject.tuning), None)),
+        _tuning(ablation, next(iter(plan.tuning), None)),
         _subjects_own(question, arms, artifact),
     )
     for figure in found:
@@ -76,8 +76,12 @@ def _differences(ablation: AblationSummary, unit: Unit, margin: float) -> Iterat
     rows = _rows(ablation, unit)
     if any(row.difference is not None for row in rows):
         what = unit.in_differences(f"Difference to the base in {unit.name}")
-        caption = f"{what}, with {interval_header(ablation)[1:-1]} intervals; grey: the margin"
+        caption = f"{what}, with {interval_header(ablation)[1:-1]} intervals{_grey(margin)}"
         yield Figure("differences", caption, draw_forest([("", rows)], _scale(margin, unit)))
+
+
+def _grey(margin: float) -> str:
+    return "; grey: the margin" if margin else ""
 
 
 def _scale(margin: float, unit: Unit) -> ForestScale:

@@ -94,6 +94,11 @@ def _verdict_row(arm: ArmSummary) -> dict[str, Any]:
     return row
 
 
+def stacked(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """Return tables of the same columns as one."""
+    return pd.concat(list(tables), ignore_index=True)
+
+
 def to_csv(table: pd.DataFrame) -> str:
     """Return the table as CSV, the same text for the same runs."""
     return str(table.to_csv(index=False, lineterminator="\n", float_format="%.10g"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from markdown_it import MarkdownIt
@@ -30,11 +31,15 @@ def render_html(title: str, page: str, figures: Mapping[str, bytes]) -> str:
         page: the page as Markdown.
         figures: path as the page names it -> PNG bytes.
     """
+    return templates().get_template("report.html.j2").render(title=title, body=render_body(page, figures))
+
+
+def render_body(page: str, figures: Mapping[str, bytes] = MappingProxyType({})) -> str:
+    """Return a page as HTML without a frame, such as a notebook shows; arguments as for `render_html`."""
     markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
     body = markdown.render(page, {"figures": figures})
     body = VERDICT.sub(lambda found: f'{found[1]}<span class="verdict {found[2].lower()}">{found[2]}</span>', body)
-    body = NUMBER.sub('<td class="number">', body)
-    return templates().get_template("report.html.j2").render(title=title, body=body)
+    return NUMBER.sub('<td class="number">', body)
 
 
 class _Renderer(RendererHTML):

@@ -7,9 +7,9 @@ import unicodedata
 from collections.abc import Sequence
 
 from stn_bench.analysis.summary import AblationSummary, Summary
-from stn_bench.report.page import rules
+from stn_bench.report.page import found, rules
 from stn_bench.report.sentences import answer
-from stn_bench.report.tables import Row, Table, arm_table, notes
+from stn_bench.report.tables import WHAT, Row, Table, arm_table, notes
 from stn_bench.system.format import Unit
 
 PREAMBLE = r"""\documentclass{article}
@@ -70,7 +70,7 @@ MOST_ROWS = 24
 def render_latex(summary: Summary) -> str:
     """Return `report.tex`: an article that compiles with booktabs alone."""
     title = rf"\section*{{{latex(summary.title)}}}"
-    lead = [inline(text.strip()) for text in (summary.scope, rules(summary)) if text]
+    lead = [inline(text.strip()) for text in (summary.scope, found(summary), rules(summary)) if text]
     tables = [_table(ablation, summary.unit, len(summary.looks)) for ablation in summary.ablations]
     return PREAMBLE + "\n\n".join([title, *lead, *tables]) + "\n\\end{document}\n"
 
@@ -98,7 +98,9 @@ def _over_pages(table: Table, caption: str, label: str) -> str:
 
 
 def _columns(table: Table) -> str:
-    widths = "".join(f"L{{{width}cm}}" for width in WIDTHS[: len(table.header)])
+    tells_changes = len(table.header) > 1 and table.header[1] == WHAT
+    chosen = WIDTHS if tells_changes else (WIDTHS[0] + WIDTHS[1], *WIDTHS[2:])
+    widths = "".join(f"L{{{width}cm}}" for width in chosen[: len(table.header)])
     return f"@{{}}{widths}@{{}}"
 
 

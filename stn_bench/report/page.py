@@ -54,11 +54,24 @@ def render_page(summary: Summary, figures: Figures) -> str:
         plain=plain,
         counted=counted,
         seeds_in_words=seeds_in_words,
-        run_table=lambda: markdown(columns.run_table(summary, unit)),
+        found=found(summary),
+        run_table=lambda: _runs(summary),
         is_costlier=any(arm.costlier for ablation in summary.ablations for arm in ablation.arms),
         base_settings=settings_in_words(summary.base),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
+
+
+def render_short(summary: Summary) -> str:
+    """Return what came of each question and its table, without figures: what a notebook shows."""
+    parts = [opening(summary)]
+    for ablation in summary.ablations:
+        parts += [
+            f"## {plain(ablation.title)}",
+            markdown(columns.arm_table(ablation, summary.unit, len(summary.looks))),
+        ]
+    told = [found(summary), *(f"{note[:1].upper()}{note[1:]}." for note in summary.notes), rules(summary)]
+    return "\n\n".join([*parts, *map(plain, filter(None, told))]) + "\n"
 
 
 def templates() -> jinja2.Environment:
@@ -103,6 +116,23 @@ def rules(summary: Summary) -> str:
         )
     paired = f"Differences are paired by seed, with Student's {level} interval in brackets"
     return f"{paired}; p is corrected by Holm's method over {family}.{looks}"
+
+
+def found(summary: Summary) -> str:
+    """Return what must be known of runs that others made, in sentences; "" for those of a study of ours."""
+    if not summary.source:
+        return ""
+    runs = {run_id for ablation in summary.ablations for arm in ablation.arms for run_id in arm.run_ids}
+    return (
+        f"Judged from {plain(summary.source)}: {counted(len(runs), 'value')}. Nothing shows how these runs were made: "
+        "whether the arms differ by one thing alone, had the same data and the same budget, whether runs were left "
+        "out, and whether metric, margin and seeds were chosen before the first run."
+    )
+
+
+def _runs(summary: Summary) -> str:
+    table = columns.run_table(summary, summary.unit)
+    return "" if table is None else markdown(table)
 
 
 def _fairness(ablation: AblationSummary) -> str:

@@ -14,6 +14,7 @@ WORDS: tuple[Verdict, ...] = get_args(Verdict)
 
 MOST_SETTINGS = 2
 MOST_NAMED = 4
+MOST_SEEDS = 100
 
 
 def answer(ablation: AblationSummary, unit: Unit) -> str:
@@ -87,7 +88,7 @@ def _subject(arm: ArmSummary) -> str:
     ]
     without = f"without {listed(list(arm.without.values()))}" if arm.without else ""
     changes = list(filter(None, [without, f"with {listed(left)}" if left else ""]))
-    return f"{at_cost}{listed(changes) or 'unchanged'} (`{arm.name}`)"
+    return f"{at_cost}{listed(changes)} (`{arm.name}`)" if changes else f"{at_cost}with `{arm.name}`"
 
 
 def _found(arm: ArmSummary, unit: Unit) -> str:
@@ -105,7 +106,7 @@ def _found(arm: ArmSummary, unit: Unit) -> str:
 def _moves(arm: ArmSummary, unit: Unit) -> str:
     """Return which way the metric of a better or worse arm goes; of a fraction of which more is better, in short."""
     rises = (arm.difference or 0.0) > 0
-    if unit.points and rises == (arm.verdict == "better"):
+    if arm.set and unit.points and rises == (arm.verdict == "better"):
         return f"the model {'gains' if rises else 'loses'}"
     return f"{unit.name} {'rises' if rises else 'falls'} by"
 
@@ -195,6 +196,8 @@ def seeds_in_words(seeds: Sequence[int]) -> str:
     """Return seeds in short: "1–5" where they follow one another."""
     if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
         return f"{seeds[0]}–{seeds[-1]}"
+    if len(seeds) > MOST_SEEDS:
+        return f"{len(seeds):,} from {min(seeds)} to {max(seeds)}"
     return ", ".join(map(str, seeds))
 
 

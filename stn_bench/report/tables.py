@@ -28,6 +28,9 @@ from stn_bench.system.format import (
 )
 
 NOTHING = "–"
+WHAT = "what it changes"
+MOST_RUNS = 2_000
+"""Runs that a page lists; `runs.csv` has them all."""
 Row = tuple[str, ...]
 
 
@@ -43,9 +46,13 @@ class Table:
     header: Row
     rows: tuple[Row, ...]
 
-    def without_empty(self) -> Table:
-        """Return the table without the columns that say nothing in any row."""
-        kept = [index for index in range(len(self.header)) if any(row[index] != NOTHING for row in self.rows)]
+    def without_empty(self, *columns: str) -> Table:
+        """Return the table without the columns, of these or of all, that say nothing in any row."""
+        kept = [
+            index
+            for index, name in enumerate(self.header)
+            if any(row[index] != NOTHING for row in self.rows) or (columns and name not in columns)
+        ]
         return Table(
             tuple(self.header[index] for index in kept),
             tuple(tuple(row[index] for index in kept) for row in self.rows),
@@ -62,7 +69,7 @@ def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
     """
     header = (
         "arm",
-        "what it changes",
+        WHAT,
         "seeds",
         unit.in_values,
         f"{unit.in_differences('difference to base')} {interval_header(ablation)}",
@@ -71,9 +78,7 @@ def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
         "published",
     )
     table = Table(header, tuple(_arm_row(arm, unit, looks) for arm in ablation.arms))
-    if any(arm.published for arm in ablation.arms):
-        return table
-    return Table(header[:-1], tuple(row[:-1] for row in table.rows))
+    return table.without_empty(header[1], header[-1])
 
 
 def _arm_row(arm: ArmSummary, unit: Unit, looks: int) -> Row:
@@ -254,15 +259,15 @@ def timed_note(ablation: AblationSummary) -> str:
     return f"{means}. Counted are the seeds that all arms have: {seeds_in_words(ablation.timed)}."
 
 
-def run_table(summary: Summary, unit: Unit) -> Table:
-    """Return every verdict run once, with its MLflow id."""
+def run_table(summary: Summary, unit: Unit) -> Table | None:
+    """Return every verdict run once, with its MLflow id, or where it stands; None where they are too many to read."""
     rows = {
         run_id: (f"`{arm.label}`{mark(arm)}", str(seed), unit.value(value), f"`{run_id}`")
         for ablation in summary.ablations
         for arm in ablation.arms
         for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=True)
     }
-    return Table(("arm", "seed", unit.in_values, "run"), tuple(rows.values()))
+    return Table(("arm", "seed", unit.in_values, "run"), tuple(rows.values())) if len(rows) <= MOST_RUNS else None
 
 
 def claim_table(summary: Summary) -> Table:

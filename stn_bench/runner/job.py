@@ -18,8 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import EXAMPLES, Cost, Outcome, Subject, find_subject
-from stn_bench.system.errors import ConfigError, Interrupted, LeaseLostError, MachineError, StoreError
+from stn_bench.system.errors import (
+    ConfigError,
+    Interrupted,
+    LeaseLostError,
+    MachineError,
+    StoreError,
+    SubjectError,
+)
 from stn_bench.system.machine import PeakMemory, describe_machine, disk_full, now
+from stn_bench.system.text import did_you_mean, quote, shorten
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_tags
 
@@ -60,6 +68,7 @@ class Job:
         limit: seconds after which it is given up, or None.
         epochs: how many epochs it has, or None where the settings do not tell.
         former: run keys that older versions knew it by.
+        metric: the metric that the study asks for, or "" outside a study.
     """
 
     subject: str
@@ -74,6 +83,7 @@ class Job:
     limit: float | None = None
     epochs: int | None = None
     former: tuple[str, ...] = ()
+    metric: str = ""
 
     @classmethod
     def of(
@@ -88,6 +98,7 @@ class Job:
         threads: int,
         start: Start | None = None,
         former: tuple[str, ...] = (),
+        metric: str = "",
     ) -> Job:
         """Return the job of a planned run in a workspace."""
         return cls(
@@ -103,6 +114,7 @@ class Job:
             limit=spec.settings.get(subject.timeout),
             epochs=subject.num_epochs(spec.settings),
             former=former,
+            metric=metric,
         )
 
     @property
@@ -222,6 +234,7 @@ def train_job(
         LeaseLostError: if another worker has the job by now; the MLflow run is closed as KILLED.
         MachineError: if the disk is full; the MLflow run is closed as KILLED, since that says nothing of the arm.
         StoreError: if the store cannot be written; the next try closes the run.
+        SubjectError: if the training returned no numbers, or not the study's metric; the run is closed as KILLED.
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     subject, started = find_subject(job.subject), now()
@@ -240,6 +253,7 @@ def train_job(
             files = Path(folder)
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
             outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+            _check_metric(job, outcome)
             _keep(job, tracking, run_id, outcome, files)
         record = _record(job, run_id, started, outcome)
         with ending():
@@ -305,25 +319,50 @@ def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: 
         "cost.cpu_seconds": time.process_time() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
-    told = left if isinstance(left, Outcome) else _finished(subject, left)
+    told = left if isinstance(left, Outcome) else Outcome(_mapping(subject, left))
     cost = told.cost or Cost()
     on_paper = {"cost.parameters": cost.parameters, "cost.flops": cost.flops}
-    known = {name: value for name, value in (measured | on_paper).items() if value is not None}
-    metrics = {name: float(value) for name, value in (known | dict(told.metrics)).items()}
-    return Outcome(
-        metrics, told.status, told.reason, told.history or logged, told.examples, cost, told.model, told.state
+    known = {name: float(value) for name, value in (measured | on_paper).items() if value is not None}
+    told_metrics = {name: _number(subject, name, value) for name, value in told.metrics.items()}
+    status, reason = told.status, told.reason
+    vital = [metric.name for metric in subject.metrics[:1]] if isinstance(left, Outcome) else list(told_metrics)
+    broken = [name for name in vital if not math.isfinite(told_metrics.get(name, 0.0))]
+    if broken and status == "finished":
+        status, reason = "diverged", f"{broken[0]} is not finite"
+    history = told.history or logged
+    return Outcome(known | told_metrics, status, reason, history, told.examples, cost, told.model, told.state)
+
+
+def _mapping(subject: Subject, returned: Any) -> Mapping[str, float]:
+    if isinstance(returned, Mapping):
+        return returned
+    raise SubjectError(
+        f"subject `{subject.name}`: training must return an Outcome, or metrics by name; got {type(returned).__name__}"
     )
 
 
-def _finished(subject: Subject, metrics: Mapping[str, float]) -> Outcome:
-    """Return the outcome of a training that told its final metrics alone; one that is not finite has diverged."""
-    if not isinstance(metrics, Mapping):
-        raise ConfigError(
-            f"subject `{subject.name}`: `train` must return an Outcome, or metrics by name; "
-            f"got {type(metrics).__name__}"
+def _number(subject: Subject, name: Any, value: Any) -> float:
+    """Return a metric as a number; text and truth values, which Python could turn into one, are none."""
+    is_text = isinstance(value, str | bytes | bool) or str(getattr(value, "dtype", "")).endswith("bool")
+    try:
+        if isinstance(name, str) and not is_text and getattr(value, "shape", ()) == ():
+            return float(value)
+    except (TypeError, ValueError):
+        pass
+    raise SubjectError(
+        f"subject `{subject.name}`: training must return numbers by name; "
+        f"got {type(value).__name__} {quote(value)} for metric {quote(name)}"
+    )
+
+
+def _check_metric(job: Job, outcome: Outcome) -> None:
+    """See that a finished training returned the metric that its study asks for."""
+    if job.metric and outcome.status == "finished" and job.metric not in outcome.metrics:
+        returned = [name for name in outcome.metrics if not name.startswith("cost.")]
+        raise SubjectError(
+            f"subject `{job.subject}`: study `{job.spec.study}` asks for metric `{job.metric}`, which training did not "
+            f"return.{did_you_mean(job.metric, returned)} It returned: {shorten(', '.join(returned)) or 'nothing'}"
         )
-    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-    return Outcome(metrics, "diverged", f"{broken[0]} is not finite") if broken else Outcome(metrics)
 
 
 # At its end ----------------------------------------------------------------------------------------------------------
@@ -370,7 +409,7 @@ def _close(
         MachineError: if the error means that the disk is full.
     """
     full = disk_full(error)
-    if full or isinstance(error, MachineError | StoreError):
+    if full or isinstance(error, MachineError | StoreError | SubjectError):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             tracking.kill_run(run_id)
         if full:

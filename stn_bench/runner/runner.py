@@ -18,7 +18,7 @@ from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.study.spec import Range
 from stn_bench.subject import Lent, Metric
-from stn_bench.system.errors import Interrupted, PlanError, StnBenchError
+from stn_bench.system.errors import Interrupted, StnBenchError
 from stn_bench.system.machine import Resources, now
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import former_keys
@@ -81,15 +81,9 @@ class Runner:
 
         Raises:
             Interrupted: after Ctrl-C.
-            PlanError: if the study tunes a subject that does not say by what.
             StnBenchError: if data or stores cannot be had.
         """
         plan = self.plan
-        if not plan.subject.tune_on and any(arm.trials for arm in plan.arms):
-            raise PlanError(
-                f"studies/{plan.study.name}.toml: [tuning]: subject `{plan.study.subject}` names no metric that "
-                f"tuning may look at; give it `tune_on`, or leave [tuning] out"
-            )
         if plan.subject.prepare:
             lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
             plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
@@ -174,12 +168,13 @@ class Runner:
                 parent=parent,
                 threads=self.resources.threads,
                 former=tuple(former_keys(subject, identity)),
+                metric=self._told(phase).name,
             )
         return jobs
 
     def _told(self, phase: Phase) -> Metric:
         """Return the metric that Optuna is told in a phase: what tuning may see, or what the verdict is about."""
-        return self.plan.subject.tuning[0] if phase == "tune" else self.plan.metric
+        return self.plan.tuning[0] if phase == "tune" else self.plan.metric
 
     def _train(self, phase: Phase, found: _Round) -> None:
         metric, threads = self._told(phase), self.resources.threads

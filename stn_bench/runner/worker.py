@@ -14,7 +14,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stn_bench.subject import Direction, find_subject, is_shipped
-from stn_bench.system.errors import DataError, Interrupted, LeaseLostError, MachineError, StnBenchError, StoreError
+from stn_bench.system.errors import (
+    DataError,
+    Interrupted,
+    LeaseLostError,
+    MachineError,
+    StnBenchError,
+    StoreError,
+    SubjectError,
+)
 from stn_bench.system.machine import disk_full, training_environment
 from stn_bench.system.text import Discreet, without_secrets
 from stn_bench.system.workspace import Workspace
@@ -25,7 +33,8 @@ if TYPE_CHECKING:
     from stn_bench.tracking.record import RunRecord
 
 STOP = "stop"
-NOBODYS_FAULT = (DataError, MachineError, StoreError)  # no arm can help these: the study stops, nothing is recorded
+NOBODYS_FAULT = (DataError, MachineError, StoreError, SubjectError)
+"""No arm can help these: the study stops, nothing is recorded."""
 
 
 @dataclass(frozen=True)

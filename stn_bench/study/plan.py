@@ -24,6 +24,9 @@ COSTLIER = 0.05
 COSTLIER_SIGN = " †"
 """Stands behind the name of such an arm."""
 
+TUNED_BY = ("metric", "direction")
+"""Keys of a study's tuning that are younger than its digest."""
+
 Phase = Literal["tune", "verdict", "confirm"]
 Overrides = Mapping[str, Any]
 
@@ -224,6 +227,7 @@ class Plan:
         questions: its questions.
         arms: every arm that is trained, each once.
         metric: the primary metric.
+        tuning: the metrics that tuning looks at, the later ones where the earlier tie.
         preregistration: what was fixed of it before, if anything was; no part of the digest.
     """
 
@@ -232,6 +236,7 @@ class Plan:
     questions: tuple[PlannedQuestion, ...]
     arms: tuple[PlannedArm, ...]
     metric: Metric
+    tuning: tuple[Metric, ...] = ()
     preregistration: Preregistration | None = None
 
     @property
@@ -244,6 +249,10 @@ class Plan:
         """SHA-256 over all that was planned: a changed plan has another."""
         study = self.study.model_dump(mode="json", exclude={"base", "title", "scope", "remarks", "subject"})
         study |= {"metric": self.metric.name, "direction": self.metric.direction}
+        if not study["tuning"]["metric"]:  # as in plans of the time before it could be named
+            study["tuning"] = {
+                key: study["tuning"][key] for key in study["tuning"] if key not in ("metric", "direction")
+            }
         study |= {"subject": self.study.subject} if self.study.subject != DEFAULT else {}
         return hashlib.sha256(canonical([study, [(arm.label, arm.key) for arm in self.arms]]).encode()).hexdigest()
 
@@ -276,12 +285,12 @@ def make_plan(
             the study's metric is none of the subject's.
         ConfigError: if an override cannot be used.
     """
-    metric = _metric(study, subject)
+    metric, tuning = _metric(study, subject), _tuning(study, subject)
     base = _resolve(subject.settings(), study.base, f"studies/{study.name}.toml: [base]")
     base = override(base, overrides, where="--set")
     planner = _Planner(study, subject, base)
     questions = tuple(planner.question(ablation) for ablation in ablations)
-    return Plan(study, subject, questions, tuple(planner.shared.values()), metric)
+    return Plan(study, subject, questions, tuple(planner.shared.values()), metric, tuning)
 
 
 def _metric(study: Study, subject: Subject) -> Metric:
@@ -302,6 +311,25 @@ def _metric(study: Study, subject: Subject) -> Metric:
     if subject.metrics:
         raise CatalogueError(f"{where}: `metric`: no metric `{shorten(name)}`.{did_you_mean(name, known)}")
     return Metric(name, direction=study.direction or "maximize")
+
+
+def _tuning(study: Study, subject: Subject) -> tuple[Metric, ...]:
+    """Return the metrics that tuning looks at: the study's own, or those that its subject names."""
+    tuning, where = study.tuning, f"studies/{study.name}.toml: [tuning]"
+    if not tuning.metric:
+        if tuning.trials and not subject.tune_on:
+            raise CatalogueError(
+                f"{where}: expected `metric`, since subject `{subject.name}` names nothing to tune on"
+            )
+        return subject.tuning if tuning.trials else ()
+    if tuning.metric == study.metric or tuning.metric.startswith("test."):
+        raise CatalogueError(f"{where}: `metric`: expected none of the verdict's, got `{shorten(tuning.metric)}`")
+    known = subject.known_metrics
+    if subject.metrics and tuning.metric not in known:
+        raise CatalogueError(
+            f"{where}: `metric`: no metric `{shorten(tuning.metric)}`.{did_you_mean(tuning.metric, known)}"
+        )
+    return (known.get(tuning.metric) or Metric(tuning.metric, direction=tuning.direction),)
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,12 @@ def terms_of(plan: Plan) -> Tree:
         "confirm": study.confirm,
         "correction": {"method": "Holm", "family": study.family},
         "max_failed": study.max_failed,
-        "tuning": {"trials": study.tuning.trials, "seed": study.tuning.seed, "search": _space(study.tuning.search)},
+        "tuning": {
+            "trials": study.tuning.trials,
+            "seed": study.tuning.seed,
+            "search": _space(study.tuning.search),
+            **({"metric": plan.tuning[0].name} if study.tuning.metric else {}),
+        },
         "settings": common,
         "questions": {one.ablation.name: _question(one, common, study.tuning) for one in plan.questions},
     }

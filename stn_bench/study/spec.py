@@ -114,6 +114,10 @@ class Tuning(Group):
     """Configurations tried per arm; 0 takes the settings as they are."""
     seed: int = Field(1000, ge=0, lt=2**31)
     """Seed that the trials train on; never one of the verdict's seeds."""
+    metric: str = ""
+    """What the trials are compared by, in no case a test metric; unset, what the subject names."""
+    direction: Literal["maximize", "minimize"] = "maximize"
+    """Which way it is better, where the subject does not declare it."""
     search: dict[str, Range] = Field({})
     """Settings to search, by dotted path."""
     ablations: tuple[str, ...] = ()

@@ -4,6 +4,7 @@
     ├── ConfigError       a setting that is unknown, of the wrong type or out of range
     ├── CatalogueError    an ablation or study file that cannot be used
     ├── PlanError         a plan that is not the preregistered one, or a preregistration that cannot be read
+    ├── SubjectError      a training that returned something else than the numbers that its study asks for
     ├── DataError         data that cannot be made, read or trusted
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking store or a job queue that cannot be reached or read
@@ -38,6 +39,10 @@ class CatalogueError(StnBenchError):
 
 class PlanError(StnBenchError):
     """A plan is not the preregistered one, or the file of the preregistration cannot be used."""
+
+
+class SubjectError(StnBenchError):
+    """A training returned something else than the numbers that its study asks for."""
 
 
 class DataError(StnBenchError):

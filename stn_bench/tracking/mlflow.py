@@ -43,7 +43,7 @@ from stn_bench.subject import DataNote, TrainedModel
 from stn_bench.system.errors import StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
-from stn_bench.system.text import without_secrets
+from stn_bench.system.text import did_you_mean, shorten, without_secrets
 from stn_bench.system.workspace import refuse_foreign, sqlite_file
 from stn_bench.tracking.record import RECORD, RunRecord
 from stn_bench.tracking.store import FinishedRun, ImportedRun, StoredRun
@@ -394,6 +394,48 @@ class Tracking:
             token = page.token
             if not token:
                 return found
+
+
+def foreign_runs(uri: str, experiment: str) -> list[dict[str, str]]:
+    """Return the runs of somebody else's experiment, the latest first, as text by column; the store is only read.
+
+    Columns are named as `mlflow.search_runs` names them, `metrics.*` (the last value of one that was logged by step),
+    `params.*` and `tags.*`; beside them stand `run_id`, `status` and `parent`.
+
+    Raises:
+        StoreError: if the store cannot be read, or has no such experiment.
+    """
+    file = sqlite_file(uri)
+    if file is not None and not file.is_file():
+        raise StoreError(f"tracking store {uri}: no such file")
+    _check_address(uri)
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
+            known = [one.name for one in client.search_experiments()]
+            raise StoreError(
+                f"tracking store {uri}: no experiment `{shorten(experiment)}`.{did_you_mean(experiment, known)} "
+                f"Known: {shorten(', '.join(known))}"
+            )
+        runs: list[Run] = []
+        token = None
+        while page := client.search_runs([found.experiment_id], max_results=PAGE, page_token=token):
+            runs += page
+            token = page.token
+            if not token:
+                break
+    except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
+        raise StoreError(f"tracking store {uri}: {_refusal(error, uri)}") from None
+    return list(map(_as_text, runs))
+
+
+def _as_text(run: Run) -> dict[str, str]:
+    told = {"run_id": str(run.info.run_id), "status": str(run.info.status)}
+    told["parent"] = str(run.data.tags.get(MLFLOW_PARENT_RUN_ID, ""))
+    told |= {f"metrics.{name}": repr(float(value)) for name, value in run.data.metrics.items()}
+    told |= {f"params.{name}": str(value) for name, value in run.data.params.items()}
+    return told | {f"tags.{name}": str(value) for name, value in run.data.tags.items()}
 
 
 @contextlib.contextmanager

@@ -145,7 +145,7 @@ def gather(plan: Plan, store: RunStore, datasets: Path) -> Results:
     """
     find = _finder(store.finished(), plan.subject, store, datasets)
     find_crashed = _finder(store.crashed(plan.study.name), plan.subject, store, datasets)
-    return Results(plan, tuple(_gather_arm(arm, store, find, find_crashed) for arm in plan.arms))
+    return Results(plan, tuple(_gather_arm(arm, plan.tuning, store, find, find_crashed) for arm in plan.arms))
 
 
 def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, datasets: Path) -> Finder:
@@ -204,10 +204,12 @@ def fingerprint_of(settings: Mapping[str, Any], subject: Subject, datasets: Path
     return subject.fingerprint(subject.read(settings), datasets) if subject.fingerprint else ""
 
 
-def _gather_arm(arm: PlannedArm, store: RunStore, find: Finder, find_crashed: Finder) -> ArmResults:
+def _gather_arm(
+    arm: PlannedArm, tuning: Sequence[Metric], store: RunStore, find: Finder, find_crashed: Finder
+) -> ArmResults:
     trials = _records(arm.tuning_specs(), store, find)
     complete = len(trials) == arm.trials
-    chosen = (choose(trials, arm.subject.tuning) if trials else {}) if complete else None
+    chosen = (choose(trials, tuning) if trials else {}) if complete else None
     if chosen is None:
         return ArmResults(arm, trials, chosen, {}, {})
     found = []

@@ -15,7 +15,6 @@ from makers import STN, ablation, arm, plan, record
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from stores import finish, open_store, question
-from tiny import stn_bench
 
 from stn_bench.cli.options import console
 from stn_bench.cli.training import _plan_run
@@ -30,6 +29,8 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import identify
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import run_tags
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*type hint:UserWarning")  # of MLflow, about a class of its own
 
 SETTINGS = {
     "data.count": 120,
@@ -73,17 +74,11 @@ def overrides(settings: Mapping[str, object]) -> list[str]:
     return [part for path, value in settings.items() for part in ("--set", f"{path}={value}")]
 
 
-def train(*arguments: object, root: Path) -> None:
-    """Train in a process of its own: what MLflow warns of when it is given a model is an error here."""
-    done = stn_bench("train", *arguments, root=root)
-    assert done.returncode == 0, done.stderr
-
-
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., int]) -> Path:
     """Return a root with one trained model, and its pictures in `pictures/`."""
     folder = tmp_path_factory.mktemp("models")
-    train(*overrides(SETTINGS), "-o", folder / "model.keras", root=folder)
+    assert command("train", *overrides(SETTINGS), "-o", folder / "model.keras", "--root", folder) == 0
     assert command("data", "export", folder / "pictures", *overrides(SETTINGS), "--root", folder) == 0
     return folder
 
@@ -264,9 +259,9 @@ def test_rectify_with_nothing_to_write_says_what_to_ask_for(cli: Cli, root: Path
 
 
 @pytest.fixture(scope="module")
-def trained_on(root: Path, client: MlflowClient, first: Any) -> Any:
+def trained_on(command: Callable[..., int], root: Path, client: MlflowClient, first: Any) -> Any:
     """Return the run that goes on from the first one, with steps of next to no size."""
-    train("--from", first.info.run_id[:8], *overrides(ON), root=root)
+    assert command("train", "--from", first.info.run_id[:8], *overrides(ON), "--root", root) == 0
     return runs(client)[-1]
 
 

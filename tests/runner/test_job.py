@@ -31,7 +31,7 @@ from stn_bench.subject import (
     find_subject,
     read_examples,
 )
-from stn_bench.system.errors import ConfigError, Interrupted, LeaseLostError, MachineError, StoreError
+from stn_bench.system.errors import ConfigError, Interrupted, LeaseLostError, MachineError, StoreError, SubjectError
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import identity_of
@@ -220,6 +220,13 @@ def test_a_mapping_with_a_number_that_is_not_finite_is_a_diverged_run(fit: Fit) 
     assert (record.outcome, record.reason) == ("diverged", "test.loss is not finite")
 
 
+@pytest.mark.parametrize(("metric", "outcome"), [("test.loss", "finished"), ("test.score", "diverged")])
+def test_of_an_outcome_the_primary_metric_alone_must_be_finite(fit: Fit, metric: str, outcome: str) -> None:
+    """Others may be undefined: such as the size of a thing that is not there any more."""
+    told = Outcome({"test.score": 0.5, "test.loss": 0.5} | {metric: math.nan})
+    assert fit(lambda settings, seed, run: told).outcome == outcome
+
+
 def test_costs_that_the_training_tells_are_not_measured_again(fit: Fit) -> None:
     record = fit(lambda settings, seed, run: {"test.loss": 1.0, "cost.seconds": 7.0})
     assert record.metrics["cost.seconds"] == 7.0
@@ -342,10 +349,10 @@ def test_a_crash_leaves_the_checkpoint(fit: Fit, tmp_path: Path) -> None:
     assert (own_folder(tmp_path) / "note.txt").exists()
 
 
-def test_a_training_that_returns_nothing_is_a_crash_that_says_what_is_wanted(fit: Fit, store: Memory) -> None:
-    with pytest.raises(ConfigError, match="`train` must return an Outcome, or metrics by name; got NoneType"):
+def test_a_training_that_returns_nothing_ends_the_study_and_says_what_is_wanted(fit: Fit, store: Memory) -> None:
+    with pytest.raises(SubjectError, match="must return an Outcome, or metrics by name; got NoneType"):
         fit(lambda settings, seed, run: None)
-    assert store.status == "FAILED"
+    assert (store.status, store.record) == ("KILLED", None)
 
 
 @pytest.mark.parametrize("error", [MachineError("no such library"), StoreError("the store is gone")])

@@ -13,6 +13,8 @@ from commands import call
 from processes import checkpoints, complete_trials, running, runs, statuses, values, wait_for_checkpoint, workers
 from tiny import PLAIN, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys, stn_bench
 
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+
 LONG = slow_toys(epochs=30)
 
 

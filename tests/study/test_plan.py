@@ -36,7 +36,7 @@ def test_base_is_planned_once_for_all_ablations() -> None:
 def test_an_ablation_with_its_own_base_trains_that_too() -> None:
     planned = plan(ablation(WIDE), ablation(NARROW, name="other", base={"train.batch_size": 8}))
     assert [one.label for one in planned.arms] == ["base", "depth/wide", "other/base", "other/narrow"]
-    assert find(planned, "other/narrow").config.train.batch_size == 8
+    assert find(planned, "other/narrow").settings["train.batch_size"] == 8
 
 
 def test_a_base_that_repeats_the_studys_is_shared() -> None:
@@ -103,7 +103,7 @@ def test_range_that_leaves_the_settings_own_is_refused() -> None:
 
 def test_override_from_the_command_line_reaches_every_arm() -> None:
     planned = plan(ablation(WIDE), overrides={"train.epochs": 2})
-    assert [one.config.train.epochs for one in planned.arms] == [2, 2]
+    assert [one.settings["train.epochs"] for one in planned.arms] == [2, 2]
 
 
 def test_override_that_is_unknown_says_where_it_came_from() -> None:

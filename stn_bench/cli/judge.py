@@ -1,0 +1,143 @@
+"""The command that judges results which exist: a CSV of anybody's runs, or a foreign MLflow store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table as Grid
+
+from stn_bench.cli.options import AsJson, console, messages, print_json
+from stn_bench.system.errors import ConfigError
+from stn_bench.system.text import shorten, without_secrets
+
+if TYPE_CHECKING:
+    from stn_bench.analysis.summary import Summary
+    from stn_bench.report.judging import Judged
+    from stn_bench.tracking.table import Table
+
+
+def judge(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[RESULTS.CSV]", help="A table with a row for each run.")
+    ] = None,
+    arm: Annotated[str, typer.Option(metavar="COLUMN", help="What is compared: method, model, variant.")] = "",
+    seed: Annotated[str, typer.Option(metavar="COLUMN", help="What pairs the arms: seed, fold, run.")] = "",
+    metric: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="What is measured; may be given several times.")
+    ] = None,
+    base: Annotated[str, typer.Option(metavar="NAME", help="The arm that the others are compared with.")] = "",
+    question: Annotated[str, typer.Option(metavar="COLUMN", help="Tells several questions apart.")] = "",
+    dataset: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Tells data sets apart: a verdict for each, and one over all.")
+    ] = "",
+    wide: Annotated[bool, typer.Option("--wide", help="Each arm is a column, each seed a row.")] = False,
+    direction: Annotated[
+        list[str] | None, typer.Option(metavar="WAY", help="maximize or minimize; one for all metrics, or one each.")
+    ] = None,
+    margin: Annotated[
+        list[float] | None,
+        typer.Option(help="Differences that count as equivalent [default: 0.005 for fractions, none for others]."),
+    ] = None,
+    looks: Annotated[
+        str, typer.Option(metavar="COUNTS", help="After how many seeds the results were looked at, such as 3,5,8.")
+    ] = "",
+    resolution: Annotated[
+        float | None, typer.Option(help="The smallest step of the metric, such as 1 / test examples.")
+    ] = None,
+    max_failed: Annotated[int, typer.Option(min=0, help="Seeds of an arm that may have failed.")] = 0,
+    family: Annotated[
+        str, typer.Option(help="What p is corrected over: the arms of a question, or study.")
+    ] = "question",
+    mlflow: Annotated[str, typer.Option(metavar="URI", help="Read a foreign MLflow store instead of a file.")] = "",
+    experiment: Annotated[str, typer.Option(metavar="NAME", help="The experiment in that store.")] = "",
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write the whole report here.")
+    ] = None,
+    formats: Annotated[
+        str, typer.Option("--format", metavar="NAMES", help="With -o: some of md,html,latex,csv, by commas.")
+    ] = "md",
+    as_json: AsJson = False,
+) -> None:
+    """Judge results that exist: nothing is trained, and columns that are not named are guessed where that is plain."""
+    counts = _counts(looks)
+    table = _read(file, mlflow, experiment)
+    from stn_bench.report.judging import Request, judge
+    from stn_bench.tracking.columns import Columns
+
+    columns = Columns(arm, seed, tuple(metric or ()), base, question, dataset, wide)
+    asked = Request(tuple(direction or ()), tuple(margin or ()), counts, resolution, max_failed, family)
+    judged = judge(table, columns, asked)
+    messages.print(f"{judged.columns.in_words()}; {_terms(judged)}", markup=False)
+    for note in judged.notes:
+        messages.print(f"{note[:1].upper()}{note[1:]}.".replace("`", ""), markup=False)
+    if output:
+        from stn_bench.report.build import FORMATS, read_formats
+
+        wanted = read_formats(formats)
+        written = [folder / FORMATS[name] for folder in judged.write(output, wanted) for name in wanted]
+    if as_json:
+        told = {"columns": vars(judged.columns), "notes": judged.notes}
+        print_json(told | {"summaries": [one.model_dump(mode="json") for one in judged.summaries]})
+        return
+    for summary in judged.summaries:
+        _print(summary)
+    for path in written if output else ():
+        console.print(f"\nreport: {path}", soft_wrap=True, markup=False)
+
+
+def _counts(looks: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(count) for count in looks.split(",")) if looks else ()
+    except ValueError:
+        raise ConfigError(
+            f"--looks: expected numbers of seeds by commas, such as 3,5,8, got `{shorten(looks)}`"
+        ) from None
+
+
+def _read(file: Path | None, mlflow: str, experiment: str) -> Table:
+    """Return the table in the file or in the store, whichever was named."""
+    if (file is None) == (not mlflow):
+        raise ConfigError("expected a CSV file, or --mlflow URI --experiment NAME" + (", not both" if file else ""))
+    if bool(mlflow) != bool(experiment):
+        raise ConfigError("--mlflow and --experiment belong together")
+    from stn_bench.tracking.table import read_file, read_mlflow
+
+    if file is None:
+        messages.print(f"reading {without_secrets(mlflow)}", markup=False)
+        return read_mlflow(mlflow, experiment)
+    return read_file(file)
+
+
+def _terms(judged: Judged) -> str:
+    """Return by what each metric is judged, in words."""
+    parts = []
+    for summary in judged.summaries:
+        unit = summary.unit
+        margin = f"margin {unit.value(summary.margin)}{unit.points}" if summary.margin else "no margin"
+        name = f"{summary.metric} " if len(judged.summaries) > 1 else ""
+        parts.append(f"{name}{summary.direction}, {margin}")
+    return "; ".join(parts)
+
+
+def _print(summary: Summary) -> None:
+    """Print what came of each question, and its table."""
+    from stn_bench.report.sentences import ranked, sentence
+    from stn_bench.report.tables import arm_table
+
+    for ablation in summary.ablations:
+        console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
+        for arm in ranked(ablation):
+            line = f"  {arm.verdict}: {sentence(arm, ablation, summary.unit)}".replace("`", "")
+            console.print(line, markup=False, soft_wrap=True)
+        table = arm_table(ablation, summary.unit, len(summary.looks))
+        grid = Grid(*map(escape, table.header), box=None, pad_edge=False, header_style="dim")
+        for row in table.rows:
+            grid.add_row(*(escape(cell.replace("`", "")) for cell in row))
+        console.print()
+        console.print(grid)
+
+
+__all__ = ["judge"]

@@ -1,0 +1,225 @@
+"""Judges results that exist: a table of anybody's runs, to the verdicts and the report that a study of ours has."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.analysis.summarise import summarise
+from stn_bench.analysis.summary import Summary
+from stn_bench.subject import Metric
+from stn_bench.system.errors import DataError, ReportError, StoreError
+from stn_bench.tracking.columns import Columns, metric_of
+from stn_bench.tracking.found import FoundRun, Source, Terms, results_of
+from stn_bench.tracking.reading import read_runs
+from stn_bench.tracking.table import Table, from_frame
+
+if TYPE_CHECKING:  # drawing takes as long to load as judging does
+    import pandas as pd
+
+    from stn_bench.figure import Figure
+
+FRACTION_MARGIN = 0.005
+"""Differences of a fraction that count as equivalent unless asked otherwise: half a point."""
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks of results that exist.
+
+    Args:
+        direction: which way each metric is better, or one for all; (): more is, where no name speaks against it.
+        margin: differences of each metric that count as equivalent, or one for all; (): half a point for fractions,
+            and none for other metrics, of which no arm is called equivalent then.
+        looks: numbers of seeds after which the verdicts were looked at.
+        resolution: the smallest step by which the metric can differ, such as 1 / test examples.
+        max_failed: seeds of an arm that may have failed before its verdict is invalid.
+        family: what Holm's correction counts: the arms of a "question", or those of the whole "study".
+    """
+
+    direction: tuple[str, ...] = ()
+    margin: tuple[float, ...] = ()
+    looks: tuple[int, ...] = ()
+    resolution: float | None = None
+    max_failed: int = 0
+    family: str = "question"
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What may be said of results that exist. A notebook shows it as a page without figures.
+
+    Args:
+        columns: which column told what.
+        analyses: the analysis of each metric.
+    """
+
+    columns: Columns
+    analyses: tuple[Analysis, ...]
+
+    @functools.cached_property
+    def summaries(self) -> tuple[Summary, ...]:
+        """The summary of each metric."""
+        return tuple(map(summarise, self.analyses))
+
+    @property
+    def summary(self) -> Summary:
+        """The summary of the first metric, the object behind `report.json`."""
+        return self.summaries[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found while the table was read, in sentences without their full stop."""
+        return tuple(dict.fromkeys(note for summary in self.summaries for note in summary.notes))
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One line for each metric, question and arm, the base first, with every number of the summary."""
+        from stn_bench.report.frames import stacked, verdicts_table
+
+        return stacked(map(verdicts_table, self.summaries))
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One line a run, as it was understood."""
+        from stn_bench.report.frames import runs_table
+
+        return runs_table(self.analyses[0].results)
+
+    def figures(self) -> tuple[Figure, ...]:
+        """Return the figures of the first metric's report, each with name, caption and PNG bytes."""
+        from stn_bench.report.build import draw
+
+        drawn = draw(self.analyses[0], self.summary, _no_file)
+        return tuple(figure for group in drawn.values() for figure in group)
+
+    def write(self, folder: Path | str, formats: Sequence[str] = ("md",)) -> tuple[Path, ...]:
+        """Write the report to a folder, or that of each metric to a folder in it, and return those.
+
+        Args:
+            folder: the folder.
+            formats: some of "md", "html", "latex" and "csv".
+
+        Raises:
+            ReportError: if a folder holds somebody else's figures, which a report would replace.
+            MachineError: if it cannot be written.
+        """
+        from stn_bench.report.build import build_report, write_report
+
+        folder, names = Path(folder), [_file_name(analysis.plan.metric.name) for analysis in self.analyses]
+        folders = [folder] if len(names) == 1 else [folder / name for name in names]
+        for one, analysis in zip(folders, self.analyses, strict=True):
+            if (one / "figures").exists() and not (one / "report.json").exists():
+                raise ReportError(f"{one}: holds figures that are no report's; choose another folder")
+            write_report(one, build_report(analysis, _no_file, formats))
+        return tuple(folders)
+
+    def _repr_markdown_(self) -> str:
+        from stn_bench.report.page import render_short
+
+        return "\n\n".join(map(render_short, self.summaries))
+
+    def _repr_html_(self) -> str:
+        from stn_bench.report.html import render_body
+
+        return render_body(self._repr_markdown_())
+
+
+def judge(table: Table, asked: Columns, request: Request) -> Judged:
+    """Return what may be said of the runs in a table.
+
+    Raises:
+        DataError: if the table cannot be read, or what was asked does not fit it.
+    """
+    runs, source, columns = read_runs(table, asked)
+    names = [name.removeprefix("metrics.") for name in columns.metrics]
+    directions = _each(request.direction, names, "direction", "")
+    margins = _each(request.margin, names, "margin", None)
+    _check(request)
+    analyses = []
+    for name, direction, margin in zip(names, directions, margins, strict=True):
+        metric = metric_of(name, runs, direction, request.resolution)
+        analyses.append(_analysed(runs, source, metric, margin, request))
+    return Judged(columns, tuple(analyses))
+
+
+def judge_frame(
+    frame: pd.DataFrame,
+    *,
+    arm: str = "",
+    seed: str = "",
+    metric: str | Sequence[str] = (),
+    base: str = "",
+    question: str = "",
+    dataset: str = "",
+    wide: bool = False,
+    direction: str | Sequence[str] = (),
+    margin: float | Sequence[float] | None = None,
+    looks: Sequence[int] = (),
+    resolution: float | None = None,
+    max_failed: int = 0,
+    family: str = "question",
+) -> Judged:
+    """Return what may be said of the runs in a DataFrame; what stands behind `stn_bench.judge`."""
+    columns = Columns(str(arm), str(seed), _several(metric), str(base), str(question), str(dataset), wide)
+    margins = () if margin is None else (margin,) if isinstance(margin, int | float) else tuple(margin)
+    asked = Request(_several(direction), margins, tuple(looks), resolution, max_failed, family)
+    return judge(from_frame(frame), columns, asked)
+
+
+def _several(names: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(filter(None, (names,))) if isinstance(names, str) else tuple(map(str, names))
+
+
+def _each(given: Sequence[Value], names: Sequence[str], option: str, unset: Value | None) -> list[Any]:
+    """Return what was given for each metric: nothing, one for all, or one each."""
+    if len(given) not in (0, 1, len(names)):
+        raise DataError(f"--{option}: expected one, or one for each of {len(names)} metrics, got {len(given)}")
+    return list(given) * (len(names) if len(given) == 1 else 1) or [unset] * len(names)
+
+
+def _check(request: Request) -> None:
+    if bad := next((one for one in request.margin if not (math.isfinite(one) and one >= 0)), None):
+        raise DataError(f"--margin: expected 0 or more, in units of the metric, got {bad:g}")
+    step = request.resolution
+    if step is not None and not (math.isfinite(step) and step > 0):
+        raise DataError(f"--resolution: expected a step above 0, such as 1 / test examples, got {step:g}")
+    if request.max_failed < 0:
+        raise DataError(f"--max-failed: expected 0 or more, got {request.max_failed}")
+    if request.family not in ("question", "study"):
+        raise DataError(f"--family: expected question or study, got `{request.family}`")
+
+
+def _analysed(
+    runs: Sequence[FoundRun], source: Source, metric: Metric, margin: float | None, request: Request
+) -> Analysis:
+    """Return the analysis of one metric."""
+    unset = FRACTION_MARGIN if metric.scale == "fraction" else 0.0
+    chosen = unset if margin is None else float(margin)
+    notes = list(source.notes)
+    step, unit = request.resolution, metric.unit
+    if step is not None:
+        notes.append(f"a run's {unit.name} moves in steps of {unit.value(step)}{unit.points}")
+        if 0 < chosen < step:
+            notes.append(f"the margin of {unit.value(chosen)}{unit.points} is less than one such step")
+    told = Source(source.name, source.digest, source.arm, source.base, tuple(notes))
+    return analyse(results_of(runs, told, Terms(metric, chosen, request.looks, request.max_failed, request.family)))
+
+
+def _no_file(run_id: str, path: str) -> Path:
+    raise StoreError(f"run {run_id}: keeps no file")
+
+
+def _file_name(metric: str) -> str:
+    kept = "".join(character if character.isalnum() and character.isascii() else "_" for character in metric)
+    return kept.strip("_") or "metric"
+
+
+__all__ = ["Judged", "Request", "judge", "judge_frame"]

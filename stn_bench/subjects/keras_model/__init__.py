@@ -1,0 +1,175 @@
+"""A Keras model of one's own as a subject: its data, its network, and what it is judged by.
+
+    subject = KerasModel(Digits, data=data, build=build, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+
+A study names it by its import path, `subject = "digits:subject"`. The harness trains with one `model.fit`, resumes bit
+for bit, evaluates the weights of the best epoch on the test examples, once, and keeps a value for each of them.
+Importing this module loads no Keras. The subject `stn` keeps a training of its own, whose run keys must survive.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from stn_bench.settings import Settings, defaults
+from stn_bench.subject import Metric, Outcome, Run, Subject
+from stn_bench.subjects.keras_model.libraries import keyed_libraries
+from stn_bench.subjects.keras_model.metrics import declare, final_metrics, part_of
+from stn_bench.subjects.keras_model.recipe import Recipe
+from stn_bench.system.errors import ConfigError
+from stn_bench.system.text import did_you_mean, shorten
+
+EPOCHS, BATCH_SIZE = "epochs", "batch_size"
+"""The settings that are looked for where no others are named; without them it is 10 epochs, and 32 examples."""
+
+
+def KerasModel(
+    settings: type[Settings],
+    *,
+    data: Callable[..., Any],
+    build: Callable[[Any], Any],
+    loss: Any = None,
+    metrics: Any = (),
+    weighted_metrics: Any = (),
+    optimizer: Callable[[Any], Any] | str | None = None,
+    class_weight: Callable[[Any], Any] | Mapping[int, float] | None = None,
+    callbacks: Callable[[Any], Sequence[Any]] | None = None,
+    best: str = "validation.loss",
+    epochs: str = EPOCHS,
+    batch_size: str = BATCH_SIZE,
+    small: Mapping[str, Any] | None = None,
+    **more: Any,
+) -> Subject:
+    """Return a Keras model as a subject.
+
+    Final metrics are `test.M` and `best.validation.M` of each metric M and of the loss, with the weights of the best
+    epoch; each epoch has `train.M` and `validation.M`. What a model compiled itself is kept; a `loss`, `optimizer` or
+    metric object beside it is refused.
+
+    Args:
+        settings: the class of the settings.
+        data: settings, or settings and `seed` -> (train, validation, test), or a mapping with these keys. Each is
+            (x, y), (x, y, sample weights), or a `tf.data.Dataset` of batches; x and y are arrays, or tuples or dicts of
+            arrays. Without validation, `best` is a metric of training.
+        build: settings -> a `keras.Model`, compiled or not.
+        loss: as in `compile`.
+        metrics: names, classes or objects as in `compile`, for several outputs by their names; and `Metric`s, which
+            say what others mean, or name what the model itself tells of.
+        weighted_metrics: the same, weighted by the sample weights.
+        optimizer: settings -> optimizer, or its name; unset, Adam.
+        class_weight: class -> weight, or a function of the settings that returns this.
+        callbacks: settings -> new callbacks. They see the true epochs, also after an interruption.
+        best: the metric of an epoch by which the best is chosen, earlier ones first; or "last".
+        epochs: the setting that counts epochs.
+        batch_size: the setting that holds the examples of a step; a `Dataset` makes its own.
+        small: settings of a training of seconds; unset, 2 epochs.
+        more: further fields of `Subject`, such as `prepare`, `example`, `caveats`.
+
+    Raises:
+        ConfigError: if these cannot be used together.
+    """
+    _check(settings, data=data, build=build, callbacks=callbacks, epochs=epochs, batch_size=batch_size)
+    if optimizer is not None and not isinstance(optimizer, str) and not _is_function(optimizer):
+        raise ConfigError(
+            "KerasModel: `optimizer`: expected a function of the settings that returns an optimizer, got "
+            f"{type(optimizer).__name__}; one object would go from one training to the next"
+        )
+    declared = declare((metrics, weighted_metrics), has_loss=loss is not None or best.endswith(".loss"))
+    chosen = part_of(best, declared)
+    recipe = Recipe(
+        settings=settings,
+        data=data,
+        build=build,
+        loss=loss,
+        metrics=metrics,
+        weighted_metrics=weighted_metrics,
+        optimizer=optimizer,
+        class_weight=class_weight,
+        callbacks=callbacks,
+        best=chosen,
+        epochs=epochs,
+        batch_size=batch_size,
+    )
+    final = final_metrics(declared, best, recipe.count)
+    recipe = replace(recipe, final=final)
+    has_epochs = epochs in defaults(settings)
+
+    def train(values: Any, seed: int, run: Run) -> Outcome:
+        from stn_bench.subjects.keras_model.training import train_model
+
+        return train_model(recipe, values, seed, run)
+
+    def extensions(values: Any) -> tuple[str, ...]:
+        return _addresses(train, data, build)
+
+    fields: dict[str, Any] = {
+        "name": "keras_model",
+        "curve": _curve(declared, best, recipe.best),
+        "tune_on": tuple(m.name for m in final if m.name == f"best.{best}" and best.startswith("validation.")),
+        "budget": (epochs,) if has_epochs else (),
+        "epochs": epochs if has_epochs else "",
+        "small": small if small is not None else ({epochs: 2} if has_epochs else {}),
+        "libraries": keyed_libraries,
+        "extensions": extensions,
+    }
+    return Subject(settings=settings, train=train, metrics=final, **(fields | more))
+
+
+def _check(
+    settings: Any,
+    *,
+    data: Any,
+    build: Any,
+    callbacks: Any,
+    epochs: str,
+    batch_size: str,
+) -> None:
+    if not (isinstance(settings, type) and issubclass(settings, Settings)):
+        raise ConfigError("KerasModel: expected a class of settings first, as in `class Digits(Settings)`")
+    for name, value in (("data", data), ("build", build), ("callbacks", callbacks)):
+        if not callable(value) and not (name == "callbacks" and value is None):
+            raise ConfigError(
+                f"KerasModel: `{name}`: expected a function of the settings, got {type(value).__name__}"
+            )
+    known = defaults(settings)
+    for option, path, usual in (("epochs", epochs, EPOCHS), ("batch_size", batch_size, BATCH_SIZE)):
+        if path not in known and path != usual:
+            raise ConfigError(f"KerasModel: `{option}`: no setting `{shorten(path)}`.{did_you_mean(path, known)}")
+
+
+def _is_function(value: Any) -> bool:
+    """Return whether a value is called with the settings: a function, or a class of optimizers made by hand is none."""
+    return callable(value) and not isinstance(value, type) and not hasattr(value, "apply_gradients")
+
+
+def _curve(declared: Sequence[Metric], best: str, chosen: Metric | None) -> Metric:
+    """Return what is drawn of each epoch: the first metric on the validation examples, where there are some."""
+    if best.startswith("validation."):
+        first = declared[0]
+        return replace(first, name=f"validation.{first.name}", resolution=None, meaning=f"{first.meaning}, validation")
+    return chosen or Metric("train.loss", "loss while training", "minimize")
+
+
+def _addresses(train: Callable[..., Any], *functions: Any) -> tuple[str, ...]:
+    """Return where the user's code begins: the statement that makes the subject, or the functions that it names."""
+    module = functions[1].__module__
+    for place in dict.fromkeys((module, functions[0].__module__, *_others(train))):
+        for name, value in vars(sys.modules[place]).items() if place in sys.modules else ():
+            if isinstance(value, Subject) and value.train is train:
+                return (f"{place}:{name}",)
+    return tuple(f"{one.__module__}:{one.__qualname__.partition('.')[0]}" for one in functions)
+
+
+def _others(train: Callable[..., Any]) -> list[str]:
+    """Return the modules that hold the subject of a training, wherever its functions come from."""
+    return [
+        name
+        for name, module in list(sys.modules.items())
+        if any(isinstance(value, Subject) and value.train is train for value in list(vars(module).values()))
+    ]
+
+
+__all__ = ["KerasModel"]

@@ -1,0 +1,84 @@
+"""What a training of a Keras model is made of, as its user gave it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from stn_bench.settings import Settings
+from stn_bench.subject import Metric
+from stn_bench.subjects.keras_model.data import Part, read_parts
+from stn_bench.system.errors import DataError, StnBenchError
+from stn_bench.system.own_code import own_lines, reason
+
+DEFAULT_EPOCHS, DEFAULT_BATCH_SIZE = 10, 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The arguments of `KerasModel`.
+
+    Args:
+        settings: the class of the settings.
+        data: settings, perhaps seed -> the parts.
+        build: settings -> model.
+        loss: as in `compile`, or None.
+        metrics: metrics as they were given.
+        weighted_metrics: the same of those that sample weights weigh.
+        optimizer: settings -> optimizer, or its name, or None.
+        class_weight: class -> weight, or settings -> that, or None.
+        callbacks: settings -> callbacks, or None.
+        best: the metric of an epoch by which the best is chosen; None: the last epoch is taken.
+        epochs: the setting that counts epochs.
+        batch_size: the setting that holds the examples of a step.
+        final: the metrics that a run ends with.
+        counts: number of examples by settings and part, as far as they were asked for.
+    """
+
+    settings: type[Settings]
+    data: Callable[..., Any]
+    build: Callable[[Any], Any]
+    loss: Any
+    metrics: Any
+    weighted_metrics: Any
+    optimizer: Callable[[Any], Any] | str | None
+    class_weight: Callable[[Any], Any] | Mapping[int, float] | None
+    callbacks: Callable[[Any], Sequence[Any]] | None
+    best: Metric | None
+    epochs: str
+    batch_size: str
+    final: tuple[Metric, ...] = ()
+    counts: dict[tuple[str, str], int] = field(default_factory=dict)
+
+    def num_epochs(self, settings: Any) -> int:
+        """Return how many epochs a run has."""
+        return int(settings.flat().get(self.epochs, DEFAULT_EPOCHS))
+
+    def step_size(self, settings: Any) -> int:
+        """Return how many examples a step has."""
+        return int(settings.flat().get(self.batch_size, DEFAULT_BATCH_SIZE))
+
+    def read(self, settings: Any, seed: int) -> dict[str, Part]:
+        """Call the user's `data`, and return its parts.
+
+        Raises:
+            DataError: if it raises, or returns what is no data.
+        """
+        given = {"seed": seed} if "seed" in inspect.signature(self.data).parameters else {}
+        try:
+            returned = self.data(settings, **given)
+        except StnBenchError:
+            raise
+        except Exception as error:
+            raise DataError(f"`data` failed ({reason(error)}){own_lines(error)}") from error
+        return read_parts(returned)
+
+    def count(self, settings: Any, name: str) -> int:
+        """Return how many examples a part has; the data are read once for that."""
+        key = settings.canonical()
+        if (key, name) not in self.counts:
+            parts = self.read(settings, 0)
+            self.counts.update({(key, part): one.count() for part, one in parts.items() if part != "train"})
+        return self.counts.get((key, name), 1)

@@ -1,0 +1,167 @@
+"""Which column of a table tells what, where that was not said; and what its numbers measure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from stn_bench.subject import Direction, Metric
+from stn_bench.system.errors import DataError
+from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.tracking.found import FoundRun
+
+if TYPE_CHECKING:
+    from stn_bench.tracking.table import Table
+
+SEEDS = (("seed", "randomseed"), ("run", "fold", "trial", "repeat", "rep", "replicate", "repetition", "split"))
+ARMS = (
+    ("arm",),
+    ("method", "model", "variant", "config", "configuration", "algorithm", "algo", "approach", "system", "condition"),
+    ("name",),
+)
+BASES = ("base", "baseline", "control", "reference")
+DATASETS = (("dataset",),)
+"""Names by which a column, or the base, is guessed; those of an earlier tuple go first."""
+
+NUMBERLIKE = re.compile(r"(^|[\W_])(loss|losses|mae|mse|rmse|mape|perplexity|ppl|nll|time|seconds|latency)([\W_]|$)")
+LESS_IS_BETTER = re.compile(rf"{NUMBERLIKE.pattern}|(^|[\W_])(error|errors|err)([\W_]|$)")
+"""Names of metrics of which nobody may guess that more is better; those of the first are no fractions."""
+
+MOST_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column tells what; "" or () where nobody said.
+
+    Args:
+        arm: the arm. In a wide table it has no column.
+        seed: what pairs the arms: seed, fold, run.
+        metrics: what is compared; of a wide table, a name for its numbers.
+        base: the arm that the others are compared with.
+        question: tells questions apart; rows with nothing there belong to all of them.
+        dataset: tells data sets apart.
+        wide: whether each arm is a column of its own.
+    """
+
+    arm: str = ""
+    seed: str = ""
+    metrics: tuple[str, ...] = ()
+    base: str = ""
+    question: str = ""
+    dataset: str = ""
+    wide: bool = False
+
+    def in_words(self) -> str:
+        """Return the columns in one line."""
+        arm = "a column each" if self.wide else self.arm
+        told = {"arm": arm, "seed": self.seed, "metric": ", ".join(self.metrics)}
+        told |= {"data set": self.dataset, "question": self.question, "base": self.base}
+        return ", ".join(f"{name}: {value}" for name, value in told.items() if value)
+
+
+# Which column is which -----------------------------------------------------------------------------------------------
+
+
+def find_columns(table: Table, asked: Columns) -> Columns:
+    """Return which column tells what: those that were named, and the others where they are plain.
+
+    Raises:
+        DataError: if a column is not there, or is not plain.
+    """
+    for option in ("arm", "seed", "question", "dataset"):
+        if name := getattr(asked, option):
+            _check_column(table, name, option)
+    named = {asked.arm, asked.seed, asked.question, asked.dataset, *asked.metrics}
+    free = [name for name in table.names if name not in named]
+    dataset = asked.dataset or _several(table, _by_name(free, DATASETS))
+    free = [name for name in free if name != dataset]
+    seed = asked.seed or _by_name(free, SEEDS)
+    if not seed:
+        raise _not_plain(table, "seed", free)
+    free = [name for name in free if name != seed]
+    arm = "" if asked.wide else asked.arm or _by_name(free, ARMS)
+    texts = [name for name in free if not table.has_numbers(name)]
+    if not arm and not asked.wide and len(texts) == 1:
+        arm = texts[0]
+    found = replace(asked, arm=arm, seed=seed, dataset=dataset)
+    if not arm:
+        if not asked.wide and (texts or len(free) < 2 or any(name in table.names for name in asked.metrics)):
+            raise _not_plain(table, "arm", texts or free)
+        label = asked.metrics or ("value",)
+        if len(label) > 1:
+            raise DataError(f"{table.name}: a wide table has one metric, got {len(label)}")
+        return replace(found, wide=True, metrics=label)
+    for name in asked.metrics:
+        _check_column(table, name, "metric")
+    numbers = [name for name in free if name not in (arm, *texts)]
+    if not asked.metrics and len(numbers) != 1:
+        raise _not_plain(table, "metric", numbers)
+    return replace(found, metrics=asked.metrics or tuple(numbers))
+
+
+def _check_column(table: Table, name: str, option: str) -> None:
+    if name not in table.names:
+        told = did_you_mean(name, table.names) or f" Columns: {_some(table.names)}"
+        raise DataError(f"{table.name}: --{option}: no column `{shorten(name)}`.{told}")
+
+
+def _not_plain(table: Table, what: str, among: Sequence[str]) -> DataError:
+    few = f"; one of {_some(among)}?" if among else f"; its columns: {_some(table.names)}"
+    return DataError(f"{table.name}: which column is the {what} is not plain; say it with --{what} COLUMN{few}")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(map(shorten, names[:MOST_NAMED])) + ("…" if len(names) > MOST_NAMED else "")
+
+
+def _by_name(names: Iterable[str], known: Sequence[Sequence[str]]) -> str:
+    """Return the one name that is among those known, the earlier ones first; "" where none or several are."""
+    plain = {name: re.sub(r"[\W_]", "", name.rpartition(".")[2].lower()) for name in names}
+    for tier in known:
+        found = [name for name, one in plain.items() if one in tier]
+        if found:
+            return found[0] if len(found) == 1 else ""
+    return ""
+
+
+def _several(table: Table, name: str) -> str:
+    """Return a column's name if it holds more than one value."""
+    return name if name and len(set(table.column(name))) > 1 else ""
+
+
+def find_base(table: Table, arms: Sequence[str]) -> str:
+    """Return the arm that is called as a base is.
+
+    Raises:
+        DataError: if none is, or several are.
+    """
+    plain = {arm: re.sub(r"[\W_]", "", arm.lower()) for arm in arms}
+    found = [arm for arm, one in plain.items() if one in BASES]
+    if len(found) == 1:
+        return found[0]
+    raise DataError(
+        f"{table.name}: which arm is the base is not plain; say it with --base NAME; one of {_some(found or arms)}?"
+    )
+
+
+def metric_of(name: str, runs: Iterable[FoundRun], direction: str = "", resolution: float | None = None) -> Metric:
+    """Return what is known of a metric: its name, its values, and what was said of it.
+
+    Raises:
+        DataError: if nobody said which way it is better, and its name sounds as though less were.
+    """
+    if direction not in ("", "maximize", "minimize"):
+        raise DataError(f"--direction: expected maximize or minimize, got `{shorten(direction)}`")
+    if not direction and LESS_IS_BETTER.search(name.lower()):
+        raise DataError(f"is less of `{shorten(name)}` better? Say it: --direction minimize, or maximize")
+    values = [run.metrics[name] for run in runs if name in run.metrics]
+    is_fraction = bool(values) and min(values) >= 0 and max(values) <= 1 and not NUMBERLIKE.search(name.lower())
+    way: Direction = "minimize" if direction == "minimize" else "maximize"
+    step = None if resolution is None else lambda _: resolution
+    return Metric(name, direction=way, scale="fraction" if is_fraction else "number", resolution=step)
+
+
+__all__ = ["Columns", "find_base", "find_columns", "metric_of"]

@@ -1,0 +1,209 @@
+"""Reads the runs in a table: which rows are runs, of which arm and seed, with which numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from stn_bench.system.errors import DataError
+from stn_bench.system.format import counted, listed
+from stn_bench.system.text import shorten
+from stn_bench.tracking.columns import Columns, find_base, find_columns
+from stn_bench.tracking.found import FoundRun, Source
+from stn_bench.tracking.table import Table
+
+WHOLE = re.compile(r"\d+(?:\.0+)?")
+MOST_NAMED = 8
+
+OURS = frozenset({"study", "ablation", "phase", "status", "run_key"})
+"""Columns by which a `runs.csv` of ours is known."""
+
+
+@dataclass
+class _Rows:
+    """The runs in a table, one an arm and a seed, whatever its shape was.
+
+    Args:
+        places: for each run, its place in the table.
+        arms: for each run, its arm.
+        metrics: metric -> for each run its number.
+        broken: metric -> run -> what stands in place of a number.
+    """
+
+    places: Any
+    arms: Sequence[str]
+    metrics: dict[str, list[float]] = field(default_factory=dict)
+    broken: dict[str, dict[int, str]] = field(default_factory=dict)
+
+
+def read_runs(table: Table, asked: Columns) -> tuple[list[FoundRun], Source, Columns]:
+    """Return the runs in a table, where they were found, and which column told what.
+
+    Raises:
+        DataError: if something in it cannot be read, or an arm has a seed twice.
+    """
+    columns = find_columns(table, asked)
+    table = _of_mlflow(_ours(table), columns)
+    if table.frame.empty:
+        raise DataError(f"{table.name}: no run is left; {'; '.join(table.notes)}")
+    rows = _wide(table, columns) if columns.wide else _long(table, columns)
+    columns = replace(columns, base=columns.base or find_base(table, list(dict.fromkeys(rows.arms))))
+
+    def told(column: str, what: str = "") -> Sequence[str]:
+        return table.labels(column, what)[rows.places].tolist() if column else [""] * len(rows.arms)
+
+    seeds, questions = told(columns.seed, "seed"), told(columns.question)
+    if set(table.names) >= OURS:
+        questions = ["" if name == "base" else name for name in questions]  # the base that our questions share
+    keys = list(zip(questions, told(columns.dataset), rows.arms, seeds, strict=True))
+    _check_once(table, keys, rows, columns)
+    numbers, note = _numbered(seeds)
+    arm = "arm" if columns.wide else columns.arm
+    source = Source(table.name, table.digest, arm, columns.base, (*table.notes, *note))
+    return list(_found(table, columns, rows, keys, numbers)), source, columns
+
+
+def _found(
+    table: Table, columns: Columns, rows: _Rows, keys: Sequence[tuple[str, str, str, str]], numbers: dict[str, int]
+) -> Iterator[FoundRun]:
+    """Yield the runs, row by row."""
+    names = [f"{table.row}{name}".removeprefix("run ") for name in table.frame.index[rows.places]]
+    for place, (question, dataset, arm, seed) in enumerate(keys):
+        broken = {name: texts[place] for name, texts in rows.broken.items() if place in texts}
+        whole = {name: values[place] for name, values in rows.metrics.items() if values[place] - values[place] == 0}
+        given = {"given.question": question, "given.dataset": dataset, "given.arm": arm, "given.seed": seed}
+        source = f"{names[place]}, {arm}" if columns.wide else names[place]
+        kept = {name: value for name, value in given.items() if value}
+        yield FoundRun(question, dataset, arm, numbers[seed], whole, broken, source, kept)
+
+
+def _long(table: Table, columns: Columns) -> _Rows:
+    """Return the runs of a table that has a row for each; a row without a number is a run that failed."""
+    rows = _Rows(np.arange(len(table.frame)), table.labels(columns.arm, "arm").tolist())
+    failed = _failed(table) if table.is_store else np.zeros(len(table.frame), bool)
+    for column in columns.metrics:
+        values, odd = table.numbers(column)
+        if table.is_store:  # an empty cell is a metric that a run has not
+            odd = {place: text for place, text in odd.items() if text}
+        odd |= dict.fromkeys(np.flatnonzero(failed).tolist(), "no value, FAILED")
+        name = column.removeprefix("metrics.")
+        rows.metrics[name] = np.where(failed, np.nan, values).tolist()
+        rows.broken[name] = {place: text or "no value" for place, text in odd.items()}
+    return rows
+
+
+def _wide(table: Table, columns: Columns) -> _Rows:
+    """Return the runs of a table that has a column for each arm; an empty cell is a run that nobody made."""
+    (metric,) = columns.metrics
+    rows = _Rows([], [], {metric: []}, {metric: {}})
+    for name in table.names:
+        if name in (columns.seed, columns.question, columns.dataset):
+            continue
+        values, odd = table.numbers(name)
+        for place, value in enumerate(values.tolist()):
+            if odd.get(place, "there") == "":
+                continue
+            if place in odd:
+                rows.broken[metric][len(rows.places)] = odd[place]
+            rows.places.append(place)
+            rows.metrics[metric].append(value)
+        arm = table.clean(name, "header")
+        rows.arms = [*rows.arms, *[arm] * (len(rows.places) - len(rows.arms))]
+    return rows
+
+
+def _numbered(seeds: Sequence[str]) -> tuple[dict[str, int], list[str]]:
+    """Return what seeds are called -> their numbers; those that are none are numbered as they come."""
+    names = list(dict.fromkeys(seeds))
+    if all(WHOLE.fullmatch(name) and float(name) < 2**31 for name in names):
+        return {name: int(float(name)) for name in names}, []
+    told = [f"{number} = {shorten(name)}" for number, name in enumerate(names[:MOST_NAMED], start=1)]
+    more = len(names) - len(told)
+    note = f"seeds are numbered: {listed([*told, f'{more} more'] if more else told)}"
+    return {name: number for number, name in enumerate(names, start=1)}, [note]
+
+
+def _check_once(table: Table, keys: Sequence[tuple[str, ...]], rows: _Rows, columns: Columns) -> None:
+    """See that an arm has each seed once.
+
+    Raises:
+        DataError: if it has one twice.
+    """
+    if len(set(keys)) == len(keys):
+        return
+    seen: dict[tuple[str, ...], int] = {}
+    for place, key in enumerate(keys):
+        if key in seen:
+            break
+        seen[key] = place
+    both = f"{table.at(int(rows.places[seen[key]]))} and {table.at(int(rows.places[place]))}"
+    raise DataError(
+        f"{table.name}: `{key[2]}` has {columns.seed} {key[3]} {keys.count(key)} times ({both}), expected once; "
+        f"where a column tells such rows apart, name it with --dataset or --question"
+    )
+
+
+# Rows that no verdict stands on --------------------------------------------------------------------------------------
+
+
+def _ours(table: Table) -> Table:
+    """Return a `runs.csv` of ours without tuning and confirmation."""
+    if not set(table.names) >= OURS:
+        return table
+    others = table.frame["phase"] != "verdict"
+    count = int(others.sum())
+    return table.without(others, f"{counted(count, 'run')} of tuning and confirmation left out") if count else table
+
+
+def _of_mlflow(table: Table, columns: Columns) -> Table:
+    """Return the runs of an MLflow store without those that tell nothing of arm, seed and metric; and say which.
+
+    A run that failed is a seed that failed, unless another run finished it.
+    """
+    if not table.is_store:
+        return table
+
+    def nameless(one: Table) -> Any:
+        return (one.frame[columns.seed] == "") | (one.frame[columns.arm] == "")
+
+    def silent(one: Table) -> Any:
+        return (one.frame[list(columns.metrics)] == "").all(axis=1) & ~_failed(one)
+
+    def parents(one: Table) -> Any:
+        return one.frame.index.isin(one.frame["parent"]) & (nameless(one) | silent(one))
+
+    def unfinished(one: Table) -> Any:
+        return ~one.frame["status"].isin(("FINISHED", "FAILED"))
+
+    def repeated(one: Table) -> Any:
+        keys = [name for name in (columns.question, columns.dataset, columns.arm, columns.seed) if name]
+        names, failed = one.frame[keys].astype(str).agg("\0".join, axis=1), _failed(one)
+        return failed & (names.isin(names[~failed]) | names.duplicated())
+
+    table = _without(table, parents, "a parent of others")
+    table = _without(table, unfinished, "neither finished nor failed")
+    table = _without(table, nameless, f"without {columns.arm} or {columns.seed}")
+    table = _without(table, silent, f"without {listed(list(columns.metrics))}")
+    return _without(table, repeated, "failed, and made again")
+
+
+def _failed(table: Table) -> Any:
+    return table.frame["status"] == "FAILED"
+
+
+def _without(table: Table, which: Any, why: str) -> Table:
+    if table.frame.empty:
+        return table
+    dropped = which(table)
+    names = [str(name)[:8] for name in table.frame.index[dropped]]
+    if not names:
+        return table
+    shown = ", ".join(names[:MOST_NAMED]) + ("…" if len(names) > MOST_NAMED else "")
+    return table.without(dropped, f"{counted(len(names), 'run')} left out, {why}: {shown}")
+
+
+__all__ = ["read_runs"]

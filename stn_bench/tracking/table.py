@@ -1,0 +1,252 @@
+"""Tables of runs that others made, from a file, a DataFrame or a foreign MLflow store: pandas' door inwards.
+
+Whatever cannot be read is told by its row, which is counted as a spreadsheet does: the header is row 1.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from stn_bench.system.errors import DataError
+from stn_bench.system.text import hidden_character, shorten
+
+ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
+"""Texts, in small letters, that stand where there is no number."""
+
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+SAMPLE = 1000
+"""Rows by which a column is taken for one of numbers."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was found.
+
+    Args:
+        name: the file, or whatever it comes from.
+        frame: its cells, as text or as numbers; the index says which row, or run, each is.
+        digest: SHA-256 of the file, or "".
+        row: what a row is called.
+        commas: whether a comma may stand for a decimal point.
+        notes: what was found so far.
+    """
+
+    name: str
+    frame: pd.DataFrame
+    digest: str = ""
+    row: str = "row "
+    commas: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The columns."""
+        return [str(name) for name in self.frame.columns]
+
+    def at(self, place: int) -> str:
+        """Return which row is the n-th, counted from 0."""
+        return f"{self.row}{self.frame.index[place]}"
+
+    @property
+    def is_store(self) -> bool:
+        """Whether its rows are the runs of an MLflow store, by their ids."""
+        return self.row == "run "
+
+    def without(self, dropped: Any, note: str) -> Table:
+        """Return the table without some rows."""
+        return replace(self, frame=self.frame[~dropped], notes=(*self.notes, note))
+
+    def column(self, name: str) -> Any:
+        """Return the cells of a column as text, "" where there is nothing."""
+        cells = self.frame[name]
+        return cells.astype(object).where(cells.notna(), "").astype(str).to_numpy(object)
+
+    def has_numbers(self, name: str) -> bool:
+        """Return whether a column is one of numbers, as far as its first rows tell."""
+        cells = self.frame[name]
+        if pd.api.types.is_numeric_dtype(cells):
+            return not pd.api.types.is_bool_dtype(cells)
+        texts = self._texts(cells.iloc[:SAMPLE])
+        there = texts[~texts.str.lower().isin(ABSENT)]
+        return len(there) > 0 and bool(pd.to_numeric(there, errors="coerce").notna().mean() > 0.5)
+
+    def numbers(self, name: str) -> tuple[Any, dict[int, str]]:
+        """Return a column's numbers, and place -> what stands there where it is not finite: "" where nothing does.
+
+        Raises:
+            DataError: if a text stands among them.
+        """
+        cells = self.frame[name]
+        values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        odd = np.flatnonzero(~np.isfinite(values))
+        if not len(odd):
+            return values, {}
+        texts = self._texts(cells.iloc[odd])
+        values = values.copy()
+        values[odd] = pd.to_numeric(texts, errors="coerce").to_numpy(np.float64)
+        strange = odd[np.isnan(values[odd]) & ~texts.str.lower().isin(ABSENT).to_numpy()]
+        if len(strange):
+            raise self._no_number(name, strange)
+        told = dict(zip(odd.tolist(), texts.tolist(), strict=True))
+        return values, {place: text for place, text in told.items() if not np.isfinite(values[place])}
+
+    def _no_number(self, name: str, strange: Any) -> DataError:
+        text = str(self.frame[name].iloc[strange[0]])
+        hint = "; a comma is a decimal point only where `;` or a tab separates the columns"
+        more = f" (and {len(strange) - 1:,} more)" if len(strange) > 1 else ""
+        where = f"{self.name}, {self.at(int(strange[0]))}: `{shorten(name)}`"
+        return DataError(
+            f"{where}: expected a number, got `{shorten(text)}`{more}"
+            f"{hint if DECIMAL_COMMA.fullmatch(text.strip()) else ''}"
+        )
+
+    def _texts(self, cells: pd.Series[Any]) -> pd.Series[Any]:
+        texts = cells.astype(object).where(cells.notna(), "").astype(str).str.strip().str.replace("−", "-")
+        if not self.commas:
+            return texts
+        return texts.where(~texts.str.fullmatch(DECIMAL_COMMA.pattern), texts.str.replace(",", "."))
+
+    def labels(self, name: str, what: str = "") -> Any:
+        """Return for each row what a column of names says, in one line and without a backtick.
+
+        Args:
+            name: the column.
+            what: what it names, where every row needs a name.
+
+        Raises:
+            DataError: if one holds a character that cannot be seen, or says nothing although it must.
+        """
+        codes, found = pd.factorize(self.column(name))
+        clean = []
+        for code, text in enumerate(found):
+            needed = what and not str(text).strip()
+            where = self.at(int(np.argmax(codes == code))) if needed or hidden_character(str(text)) else ""
+            if needed:
+                raise DataError(
+                    f"{self.name}, {where}: `{shorten(name)}`: expected the name of the {what}, got nothing"
+                )
+            clean.append(self.clean(str(text), where))
+        return np.array(clean, object)[codes]
+
+    def clean(self, text: str, where: str) -> str:
+        """Return a name in one line and without a backtick.
+
+        Raises:
+            DataError: if it holds a character that cannot be seen.
+        """
+        if character := hidden_character(text):
+            code = f"U+{ord(character):04X}"
+            raise DataError(f"{self.name}, {where}: a name holds {code}, which steers a terminal or reorders text")
+        return " ".join(text.split()).replace("`", "'")
+
+
+# Where tables come from ----------------------------------------------------------------------------------------------
+
+
+def read_file(path: Path) -> Table:
+    """Return the table in a CSV file: columns separated by comma, semicolon, tab or bar, text in UTF-8 or UTF-16.
+
+    Raises:
+        DataError: if it is not there, empty, or not such a table.
+    """
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    try:
+        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: expected a table as text in UTF-8, got another byte at {error.start:,}") from None
+    if not text.strip():
+        raise DataError(f"{path}: is empty; expected a header and a row for each run")
+    head, separator = _head(text)
+    names = _header(str(path), [name.strip() for name in head])
+    frame = _cells(path, text, separator)
+    frame.columns = pd.Index(names)
+    frame.index = pd.RangeIndex(2, 2 + len(frame))
+    frame = frame[~(frame == "").all(axis=1)]
+    if frame.empty:
+        raise DataError(f"{path}: has a header and no row; expected one for each run")
+    return Table(path.name, frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
+
+
+def _head(text: str) -> tuple[list[str], str]:
+    """Return the names in the header, and what separates them: what there is most of outside quotes."""
+    head = text.lstrip("\n\r").partition("\n")[0]
+    bare = re.sub(r'"[^"]*"', "", head)
+    separator = max("\t;,|", key=bare.count)
+    return next(csv.reader([head], delimiter=separator)), separator
+
+
+def _cells(path: Path, text: str, separator: str) -> pd.DataFrame:
+    more = "; where commas are decimal points, separate the columns by `;`" if separator == "," else ""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                io.StringIO(text.lstrip("\n\r")),
+                sep=separator,
+                dtype=str,
+                keep_default_na=False,
+                skip_blank_lines=False,
+                index_col=False,
+            )
+    except pd.errors.ParserWarning:
+        raise DataError(f"{path}: its rows have more cells than its header{more}") from None
+    except (pd.errors.ParserError, ValueError) as error:
+        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
+        if found:
+            told = f"row {found[2]}: expected {found[1]} cells, got {found[3]}{more}"
+        else:
+            told = shorten(str(error).removeprefix("Error tokenizing data. C error: ").strip())
+        raise DataError(f"{path}: {told}") from None
+    return frame.fillna("")  # of rows that are shorter than the header
+
+
+def from_frame(frame: pd.DataFrame, name: str = "the DataFrame") -> Table:
+    """Return a DataFrame as a table; named levels of its index are columns, as `groupby` leaves them."""
+    if any(level is not None for level in frame.index.names):
+        frame = frame.reset_index()
+    if frame.empty:
+        raise DataError(f"{name}: is empty; expected a row for each run")
+    names = _header(name, list(map(str, frame.columns)))
+    return Table(name, frame.set_axis(pd.RangeIndex(len(frame)), axis=0).set_axis(pd.Index(names), axis=1))
+
+
+def _header(where: str, names: list[str]) -> list[str]:
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise DataError(f"{where}: two columns are called `{shorten(repeated)}`")
+    if hidden := next(filter(hidden_character, names), None):
+        raise DataError(f"{where}: the name of column `{shorten(hidden)}` holds a character that cannot be seen")
+    return names
+
+
+def read_mlflow(uri: str, experiment: str) -> Table:
+    """Return the runs of an experiment of somebody else's as a table, with columns as `mlflow.search_runs` has them.
+
+    Raises:
+        StoreError: if the store cannot be read, or has no such experiment.
+        DataError: if that has no run.
+    """
+    from stn_bench.tracking.mlflow import foreign_runs
+
+    runs = foreign_runs(uri, experiment)
+    if not runs:
+        raise DataError(f"experiment `{shorten(experiment)}`: has no run")
+    frame = pd.DataFrame(runs, dtype=object).set_index("run_id")
+    return Table(f"experiment {experiment}", frame.fillna(""), row="run ")
+
+
+__all__ = ["Table", "from_frame", "read_file", "read_mlflow"]

@@ -1,0 +1,87 @@
+"""`new`: what it writes runs as it is, and it overwrites nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import call
+from makers import write
+
+FILES = ("{}.py", "ablations/{}.toml", "studies/{}.toml")
+
+
+def test_what_it_writes_trains_and_gets_its_verdict(tmp_path: Path) -> None:
+    for arguments in (["new", "waves", "--function"], ["check"], ["run", "waves", "--workers", "1"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "stn_bench", *arguments, "--root", str(tmp_path)],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "COLUMNS": "200"},
+            timeout=250,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    assert "better: with degree = 3 (cubic) test error falls by 0.1" in done.stdout
+    assert "on 5 of 5 seeds" in done.stdout
+    assert (tmp_path / "reports/waves/report.md").exists()
+    assert (tmp_path / "reports/waves/figures/waves_curves.png").exists()
+
+
+def test_it_says_what_it_wrote_and_what_is_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("new", "waves", "--function", "--root", tmp_path) == 0
+    assert capsys.readouterr().out == (
+        "wrote waves.py, ablations/waves.toml, studies/waves.toml\n"
+        f"train and judge it: stn-bench run waves --root {tmp_path}\n"
+    )
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
+        file.format("waves") for file in FILES
+    }
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_it_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
+    path = write(tmp_path / file.format("waves"), "mine")
+    assert call("new", "waves", "--function", "--root", tmp_path) == 2
+    assert capsys.readouterr().err == (
+        f"stn-bench: {path}: is there already; nothing was written, choose another name\n"
+    )
+    assert path.read_text() == "mine"
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("My-Model", "expected a name of small letters"),
+        ("../up", "expected a name of small letters"),
+        ("3d", "Python takes for a module's; got `3d`"),
+        ("class", "Python takes for a module's; got `class`"),
+        ("base", "got `base`"),
+        ("numpy", "a module `numpy` is installed and would be found first"),
+        ("slim", "an ablation or a study `slim` comes with stn-bench"),
+    ],
+)
+def test_a_name_that_cannot_be_used_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, message: str
+) -> None:
+    assert call("new", name, "--function", "--root", tmp_path) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_must_be_told_what_to_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("new", "waves", "--root", tmp_path) == 2
+    assert "new waves: expected --function" in capsys.readouterr().err
+
+
+def test_what_cannot_be_written_whole_is_not_written_at_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(tmp_path / "studies", "a file where a folder would be")
+    assert call("new", "waves", "--function", "--root", tmp_path) == 2
+    assert "studies: cannot be written (" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.rglob("*") if one.is_file()] == ["studies"]

@@ -1,0 +1,183 @@
+"""A subject of one's own: a module under the root, named by `module:attribute`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import call
+from makers import make_root, write
+
+MINE = '''
+from stn_bench.settings import Settings
+from stn_bench.subject import Metric, Outcome, Subject
+
+
+class Mine(Settings):
+    """What it is trained with."""
+
+    rate: float = 0.5
+    """Learning rate."""
+    depth: int = 2
+    """Number of layers."""
+
+
+def train(settings, seed, run):
+    return {"test.error": abs(settings.rate - 0.1) + 0.001 * seed + HELP}
+
+
+HELP = 0.0
+NUMBER = 3
+subject = Subject("mine", Mine, train, (Metric("test.error", "how far the rate is off", "minimize"),))
+'''
+STUDY = 'title = "Mine"\nsubject = "{name}"\nablations = ["depth"]\nseeds = [1, 2, 3]\n'
+ABLATION = 'title = "Rate"\nquestion = "Does the rate matter?"\n[arms.slow]\nset = { "rate" = 0.25 }\n'
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line and return exit code, output and error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = call(*arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    monkeypatch.setattr("stn_bench.cli.options.console.width", 200)
+    return run
+
+
+def own_root(folder: Path, module: str, text: str = MINE, *, attribute: str = "subject", written: bool = True) -> Path:
+    """Return a root with a study of a subject under it; each test has a module of its own name, which stays loaded."""
+    if written:
+        write(folder / f"{module}.py", text)
+    return make_root(folder, study=STUDY.format(name=f"{module}:{attribute}"), ablation=ABLATION)
+
+
+def test_it_is_planned(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "mine_planned")
+    code, out, err = cli("plan", "small", "--json", "--root", root)
+    told = json.loads(out)
+    assert (code, err) == (0, "")
+    assert (told["metric"], told["direction"], told["runs"]) == ("test.error", "minimize", 6)
+    assert [one["settings"] for one in told["arms"]] == [{"rate": 0.5, "depth": 2}, {"rate": 0.25, "depth": 2}]
+    assert all(run["run_key"] for one in told["arms"] for run in one["runs"])  # it has no data to be made first
+
+
+def test_its_plan_is_shown_and_says_whose_code_it_runs(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("plan", "small", "--root", own_root(tmp_path, "mine_shown"))
+    assert (code, err) == (0, "")
+    assert "depth/slow: rate 0.5 → 0.25" in out
+    assert "! runs code of the root's own, `mine_shown:subject`: the subject" in out
+    assert "6 runs to train, 0 reused" in out
+
+
+@pytest.mark.parametrize("command", [["check"], ["list"], ["show", "small"], ["show", "depth"]], ids=" ".join)
+def test_commands_that_read_its_study_find_it(cli: Cli, tmp_path: Path, command: list[str]) -> None:
+    root = own_root(tmp_path, f"mine_read_{'_'.join(command)}")
+    code, _, err = cli(*command, "--root", root)
+    assert (code, err) == (0, "")
+
+
+def test_its_schemas_are_written(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "mine_schema")
+    code, _, err = cli("schema", tmp_path / "schema", "--subject", "mine_schema:subject", "--root", root)
+    assert (code, err) == (0, "")
+    arms = json.loads((tmp_path / "schema/ablation.json").read_text())["properties"]["arms"]["additionalProperties"]
+    assert set(arms["properties"]["set"]["properties"]) == {"rate", "depth"}
+
+
+def test_its_code_is_in_the_run_key(cli: Cli, tmp_path: Path) -> None:
+    """Also what `train` reads beside its own body."""
+    keys = []
+    for number, text in enumerate((MINE, MINE.replace("HELP = 0.0", "HELP = 0.1"), MINE.replace("NUMBER = 3", ""))):
+        root = own_root(tmp_path / str(number), f"mine_keyed_{number}", text)
+        told = json.loads(cli("plan", "small", "--json", "--root", root)[1])
+        write(tmp_path / f"{number}.json", json.dumps(told))
+        from stn_bench.study.load import load_plan
+        from stn_bench.system.workspace import Workspace
+        from stn_bench.tracking.results import identity_of
+
+        workspace = Workspace.at(root)
+        planned = load_plan("small", workspace)
+        identity = identity_of(planned.arms[0].verdict_specs({})[0], planned.subject, workspace.datasets)
+        assert identity is not None
+        assert identity.run_key == told["arms"][0]["runs"][0]["run_key"]
+        keys.append({name.partition(":")[2]: digest for name, digest in identity.code.items()})
+    assert "HELP" in keys[0]
+    assert keys[0] != keys[1]
+    assert keys[0] == keys[2]
+
+
+@pytest.mark.parametrize("set_", ["rates=0.3", "rate=fast"])
+def test_a_setting_that_it_has_not_is_refused(cli: Cli, tmp_path: Path, set_: str) -> None:
+    root = own_root(tmp_path, f"mine_set_{len(set_)}")
+    assert "`rate" in refuse(cli("plan", "small", "--set", set_, "--root", root))
+
+
+# What cannot be used -------------------------------------------------------------------------------------------------
+
+
+def refuse(result: tuple[int, str, str]) -> str:
+    """Return the message of a command that ended as bad input should: exit 2, one line, no traceback."""
+    code, out, err = result
+    assert (code, out) == (2, "")
+    assert len(err.splitlines()) == 1, err
+    assert err.startswith("stn-bench: ")
+    return err
+
+
+@pytest.mark.parametrize(
+    ("module", "attribute", "message"),
+    [
+        ("mine_missing", "subject", "`subject` mine_missing:subject: cannot be imported (ModuleNotFoundError: "),
+        ("mine", "subjekt", "`subject` mine:subjekt: `mine` has no `subjekt`. Did you mean `subject`?"),
+        ("mine", "NUMBER", "`subject` mine:NUMBER: expected a Subject or a function, got int"),
+        ("mine", "Mine", "`subject` mine:Mine: expected a Subject or a function, got "),
+        ("mine", "", "`subject` mine:: "),
+    ],
+)
+@pytest.mark.parametrize("command", ["plan", "run", "status", "report"])
+def test_what_is_no_subject_is_refused_in_a_line(
+    cli: Cli, tmp_path: Path, command: str, module: str, attribute: str, message: str
+) -> None:
+    own = f"{module}_{command}_{attribute.lower()}"
+    root = own_root(tmp_path, own, attribute=attribute, written=module == "mine")
+    told = refuse(cli(command, "small", "--root", root))
+    assert f"{root / 'studies/small.toml'}: " in told
+    assert message.replace(f"{module}:", f"{own}:").replace(f"`{module}`", f"`{own}`") in told
+    assert not (root / "mlruns").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("raises", "raise RuntimeError('no GPU')\n", "cannot be imported (RuntimeError: no GPU)"),
+        ("typo", "def train(:\n", "cannot be imported (SyntaxError: "),
+        ("exits", "import sys\nsys.exit(3)\n", "cannot be imported (SystemExit: 3)"),
+    ],
+)
+def test_a_module_that_raises_is_named_with_what_it_raised(
+    cli: Cli, tmp_path: Path, name: str, text: str, reason: str
+) -> None:
+    root = own_root(tmp_path, f"mine_{name}", text)
+    code, out, err = cli("plan", "small", "--root", root)
+    assert (code, out) == (2, "")
+    assert reason in err.splitlines()[0]
+    assert "Traceback" not in err
+
+
+def test_a_misspelt_name_of_a_shipped_subject_suggests_the_nearest(cli: Cli, tmp_path: Path) -> None:
+    root = make_root(tmp_path, study=STUDY.format(name="tyo"), ablation=ABLATION)
+    told = refuse(cli("plan", "small", "--root", root))
+    assert "no subject `tyo`. Did you mean `toy`?" in told
+    assert "stn" in told.partition("Known: ")[2]
+
+
+@pytest.mark.parametrize("value", ["3", '""', '["stn"]', "{ name = 'stn' }"])
+def test_a_subject_that_is_no_name_is_refused(cli: Cli, tmp_path: Path, value: str) -> None:
+    root = make_root(tmp_path, study=STUDY.replace('"{name}"', value), ablation=ABLATION)
+    assert "`subject`: " in refuse(cli("plan", "small", "--root", root))
