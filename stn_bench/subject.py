@@ -247,7 +247,7 @@ class KeptRun:
     Args:
         seed: its seed.
         settings: its settings by dotted path, as they were then.
-        file: name of a kept file -> a local path; raises StoreError where the run has none.
+        file: name of a kept file -> a local path; an archive takes along what is read so, numpy's .npz alone.
     """
 
     seed: int
@@ -406,8 +406,7 @@ class Subject:
 DEFAULT = "stn"
 """The subject of a study that names none."""
 
-DEFINITION = re.compile(r'^subject(: Subject)? = |^__all__ = \["subject"\]', re.MULTILINE)
-"""How a module in `subjects` says that it has one."""
+DEFINITION = re.compile(r'^(subject(: Subject)? = |__all__ = \["subject"\])', re.MULTILINE)  # of a shipped subject
 
 
 def shipped_subjects() -> tuple[str, ...]:

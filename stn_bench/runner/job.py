@@ -360,8 +360,8 @@ def _check_metric(job: Job, outcome: Outcome) -> None:
     if job.metric and outcome.status == "finished" and job.metric not in outcome.metrics:
         returned = [name for name in outcome.metrics if not name.startswith("cost.")]
         raise SubjectError(
-            f"subject `{job.subject}`: study `{job.spec.study}` asks for metric `{job.metric}`, which training did not "
-            f"return.{did_you_mean(job.metric, returned)} It returned: {shorten(', '.join(returned)) or 'nothing'}"
+            f"subject `{job.subject}`: study `{job.spec.study}` asks for metric `{job.metric}`, which training did "
+            f"not return.{did_you_mean(job.metric, returned)} It returned: {shorten(', '.join(returned)) or 'nothing'}"
         )
 
 

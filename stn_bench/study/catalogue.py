@@ -69,7 +69,7 @@ class Catalogue:
             CatalogueError: if the file is missing or cannot be used.
         """
         path = self.path("ablations", name)
-        subject = subject or self._subject(self._asked_of.get(name, DEFAULT), path)
+        subject = subject or self._asked_of(name)
         schema = subject.settings
         tree = _without_name(read_toml(path), path)
         for table in ("base", "factors"):
@@ -137,15 +137,13 @@ class Catalogue:
     def _subject_names(self) -> dict[str, str]:
         return {name: str(tree.get("subject", DEFAULT)) for name, tree in self._trees.items()}
 
-    @functools.cached_property
-    def _asked_of(self) -> dict[str, str]:
-        """Name of an ablation -> the subject of the first study that asks it."""
-        found: dict[str, str] = {}
+    def _asked_of(self, ablation: str) -> Subject:
+        """Return the subject of the first study that asks an ablation, or the default one."""
         for name, tree in self._trees.items():
             asked = tree.get("ablations")
-            for ablation in asked if isinstance(asked, list) else ():
-                found.setdefault(str(ablation), self._subject_names[name])
-        return found
+            if isinstance(asked, list) and ablation in asked:
+                return self._subject(self._subject_names[name], self.path("studies", name))
+        return find_subject(DEFAULT)
 
     def _check_name(self, kind: Kind, name: str) -> None:
         """See that a name leads to no other folder, whether a person, a file or a file's own name says it."""

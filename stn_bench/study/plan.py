@@ -12,11 +12,11 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from stn_bench.settings import Settings, canonical, override
+from stn_bench.study.metrics import check_claims, primary_metric, tuning_metrics
 from stn_bench.study.search_space import draw, ends
 from stn_bench.study.spec import BASE, Ablation, Arm, Range, Study, Tuning
 from stn_bench.subject import DEFAULT, Metric, Subject
 from stn_bench.system.errors import CatalogueError, ConfigError
-from stn_bench.system.text import did_you_mean, shorten
 
 COSTLIER = 0.05
 """Relative to the base: an arm that costs more than this is marked wherever it stands."""
@@ -285,51 +285,14 @@ def make_plan(
             the study's metric is none of the subject's.
         ConfigError: if an override cannot be used.
     """
-    metric, tuning = _metric(study, subject), _tuning(study, subject)
+    metric, tuning = primary_metric(study, subject), tuning_metrics(study, subject)
+    for ablation in ablations:
+        check_claims(ablation, metric, subject)
     base = _resolve(subject.settings(), study.base, f"studies/{study.name}.toml: [base]")
     base = override(base, overrides, where="--set")
     planner = _Planner(study, subject, base)
     questions = tuple(planner.question(ablation) for ablation in ablations)
     return Plan(study, subject, questions, tuple(planner.shared.values()), metric, tuning)
-
-
-def _metric(study: Study, subject: Subject) -> Metric:
-    """Return the primary metric of a study, as its subject declares it, or as the study does where it is new."""
-    where, known = f"studies/{study.name}.toml", subject.known_metrics
-    name = study.metric or (subject.metrics[0].name if subject.metrics else "")
-    if not name:
-        raise CatalogueError(
-            f"{where}: expected `metric`: subject `{subject.name}` declares none; name one of its own"
-        )
-    if name in known:
-        metric = known[name]
-        if study.direction not in (None, metric.direction):
-            raise CatalogueError(
-                f"{where}: `direction`: of `{name}` it is {metric.direction}, got {study.direction}; leave it out"
-            )
-        return metric
-    if subject.metrics:
-        raise CatalogueError(f"{where}: `metric`: no metric `{shorten(name)}`.{did_you_mean(name, known)}")
-    return Metric(name, direction=study.direction or "maximize")
-
-
-def _tuning(study: Study, subject: Subject) -> tuple[Metric, ...]:
-    """Return the metrics that tuning looks at: the study's own, or those that its subject names."""
-    tuning, where = study.tuning, f"studies/{study.name}.toml: [tuning]"
-    if not tuning.metric:
-        if tuning.trials and not subject.tune_on:
-            raise CatalogueError(
-                f"{where}: expected `metric`, since subject `{subject.name}` names nothing to tune on"
-            )
-        return subject.tuning if tuning.trials else ()
-    if tuning.metric == study.metric or tuning.metric.startswith("test."):
-        raise CatalogueError(f"{where}: `metric`: expected none of the verdict's, got `{shorten(tuning.metric)}`")
-    known = subject.known_metrics
-    if subject.metrics and tuning.metric not in known:
-        raise CatalogueError(
-            f"{where}: `metric`: no metric `{shorten(tuning.metric)}`.{did_you_mean(tuning.metric, known)}"
-        )
-    return (known.get(tuning.metric) or Metric(tuning.metric, direction=tuning.direction),)
 
 
 @dataclass(frozen=True)

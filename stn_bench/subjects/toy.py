@@ -28,6 +28,9 @@ from stn_bench.system.files import write_whole
 MODEL = "model.json"
 """File of a run that another training can go on from."""
 
+SKILL = "skill.npz"
+"""File of a run with what its figure shows."""
+
 STATE = "state.json"
 """Checkpoint of an unfinished training."""
 
@@ -82,8 +85,10 @@ def train(settings: Toy, seed: int, run: Run) -> Outcome:
                 {"epochs": epoch}, "diverged", f"validation.score is not finite after epoch {epoch}", history
             )
     _write(run.files / MODEL, {"skill": skill, "depth": settings.depth})
+    np.savez(run.files / SKILL, skill=np.array(skill))
     luck = settings.noise * np.random.default_rng([seed, settings.depth]).normal()
-    behind = np.load(_file(settings, run.data)) - (skill + luck)  # by how much each example is too difficult
+    difficulties = np.load(_file(settings, run.data), allow_pickle=False)
+    behind = difficulties - (skill + luck)  # by how much each example is too difficult
     examples = {"test.score": (behind < 0).astype(np.float64), "test.loss": np.log1p(np.exp(10 * behind))}
     last = {f"last.{name}": series[-1] for name, series in history.items()}
     return Outcome(
@@ -205,7 +210,7 @@ def figures(moved: frozenset[str], arms: Mapping[str, Sequence[KeptRun]]) -> Ite
     with new_figure(4.0, 3.0) as (canvas, png):
         axes = canvas.add_subplot(xlabel="seed", ylabel="skill")
         for name, runs in arms.items():
-            skills = [json.loads(run.file(MODEL).read_text())["skill"] for run in runs]
+            skills = [float(np.load(run.file(SKILL), allow_pickle=False)["skill"]) for run in runs]
             axes.plot([run.seed for run in runs], skills, label=name)
     yield Figure("skill", "Skill of each seed after its last epoch", png.getvalue())
 

@@ -48,7 +48,8 @@ def import_attribute(address: str, where: str) -> Any:
         raise ConfigError(f"{where}: cannot be imported ({reason(error)}){hint}{own_lines(error)}") from error
     if not hasattr(imported, attribute):
         known = [name for name in vars(imported) if not name.startswith("_")]
-        raise ConfigError(f"{where}: `{module}` has no `{shorten(attribute)}`.{did_you_mean(attribute, known)}")
+        hint = did_you_mean(attribute, known) or f" The module is {getattr(imported, '__file__', None)}"
+        raise ConfigError(f"{where}: `{module}` has no `{shorten(attribute)}`.{hint}")
     return found
 
 

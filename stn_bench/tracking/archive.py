@@ -40,7 +40,8 @@ KIND = "stn-bench runs"
 FORMAT = 1
 MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
-FILE = re.compile(r"runs/([0-9a-f]{64})/([A-Za-z0-9_]{1,100}\.npz)")  # arrays alone: they can be checked
+NAME = re.compile(r"[A-Za-z0-9_]{1,100}\.npz")
+FILE = re.compile(rf"runs/([0-9a-f]{{64}})/({NAME.pattern})")  # arrays alone: they can be checked
 TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")  # of what else MLflow is asked for: metrics, ids
 DIGEST = re.compile(r"[0-9a-f]{64}")
 MOST_BYTES = 1 << 30  # of a zip file, packed and unpacked
@@ -109,6 +110,8 @@ def collect(results: Results, artifact: Artifact, read: Callable[[Artifact], obj
     files: dict[str, dict[str, bytes]] = {}
 
     def keep(run_id: str, path: str) -> Path:
+        if not NAME.fullmatch(path):
+            raise ArchiveError(f"run {run_id}: its report reads `{path}`; an archive holds numpy's .npz files alone")
         local = artifact(run_id, path)
         files.setdefault(keys[run_id], {})[path] = local.read_bytes()
         return local

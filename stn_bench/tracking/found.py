@@ -298,17 +298,15 @@ def _for_looks(groups: list[_Group], terms: Terms) -> tuple[list[_Group], list[s
 
 
 def _missing(groups: Iterable[_Group], base: str) -> Iterator[str]:
-    found: dict[str, int] = {}
+    """Yield on which seeds arms cannot be paired with the base."""
+    found: dict[str, set[int]] = {}
     for group in groups:
         theirs = set(group.runs[base])
         for arm, runs in group.runs.items():
-            if count := len(theirs - set(runs)):
-                found[f"`{arm}` lacks"] = found.get(f"`{arm}` lacks", 0) + count
-            if count := len(set(runs) - theirs):
-                text = f"`{base}` lacks those of `{arm}`:"
-                found[text] = found.get(text, 0) + count
-    if found:
-        told = [f"{text} {counted(count, 'seed')}" for text, count in found.items()]
+            found.setdefault(f"`{arm}` lacks", set()).update(theirs - set(runs))
+            found.setdefault(f"`{base}` lacks, beside `{arm}`,", set()).update(set(runs) - theirs)
+    told = [f"{text} seed{'s' * (len(seeds) > 1)} {_some(sorted(seeds))}" for text, seeds in found.items() if seeds]
+    if told:
         yield f"pairs are missing: {_some(told)}; judged on the pairs that are there"
 
 
@@ -326,13 +324,14 @@ def _failed(groups: Iterable[_Group], metric: str) -> Iterator[str]:
         yield f"{counted(len(found), 'run')} {have} no finite value and failed: {_some(list(found.values()))}"
 
 
-def _some(parts: Sequence[str]) -> str:
+def _some(parts: Sequence[object]) -> str:
     more = len(parts) - MOST_NAMED
-    return listed([*parts[:MOST_NAMED], f"{more} more"] if more > 0 else list(parts))
+    named = list(map(str, parts[:MOST_NAMED]))
+    return listed([*named, f"{more} more"] if more > 0 else named)
 
 
 def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {_some(list(map(str, seeds)))} are"
+    return f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {_some(seeds)} are"
 
 
 # The plan and the records --------------------------------------------------------------------------------------------
@@ -389,41 +388,47 @@ def _planned(
     arms = tuple(Arm(name=name) for name in planned if name != BASE)
     rows = []
     for arm, name in names.items():
-        records = {seed: _record(run, planned[name], study.metric) for seed, run in sorted(group.runs[arm].items())}
+        template = _template(planned[name])
+        records = {seed: _record(run, template, study.metric) for seed, run in sorted(group.runs[arm].items())}
         crashed = {seed: one for seed, one in records.items() if one.outcome == "crashed"}
         runs = {seed: one for seed, one in records.items() if one.outcome != "crashed"}
         rows.append(ArmResults(planned[name], (), {}, runs, crashed))
     return PlannedQuestion(Ablation(name=slug, title=group.title, question=question, arms=arms), planned), rows
 
 
-def _record(run: FoundRun, arm: PlannedArm, metric: str) -> RunRecord:
-    """Return the record of a run; it is not validated, since a table may have a million of them."""
-    broken = run.broken.get(metric)
-    outcome: RunOutcome = "finished" if broken is None else "crashed" if broken.startswith("no ") else "diverged"
-    return RunRecord.model_construct(
-        run_id=run.source,
+def _template(arm: PlannedArm) -> RunRecord:
+    return RunRecord(
+        run_id="",
         run_key="",
         subject=SUBJECT.name,
         study=arm.study,
         ablation=arm.ablation,
         arm=arm.name,
         phase="verdict",
-        seed=run.seed,
+        seed=0,
         trial=None,
-        outcome=outcome,
-        reason=broken or "",
-        settings=run.given,
+        outcome="finished",
+        reason="",
+        settings={},
         changes={},
         chosen={},
-        metrics=run.metrics,
+        metrics={},
         history={},
         layers=(),
         uncounted=(),
-        identity=Identity({}, run.seed, "", {}, {}),
+        identity=Identity({}, 0, "", {}, {}),
         machine={},
         started="",
         ended="",
     )
+
+
+def _record(run: FoundRun, template: RunRecord, metric: str) -> RunRecord:
+    """Return the record of a run; it is a copy that nothing validates, since a table may have a million of them."""
+    broken = run.broken.get(metric)
+    outcome: RunOutcome = "finished" if broken is None else "crashed" if broken.startswith("no ") else "diverged"
+    told = {"run_id": run.source, "seed": run.seed, "outcome": outcome, "reason": broken or ""}
+    return template.model_copy(update={**told, "settings": run.given, "metrics": run.metrics})
 
 
 def _slugs(texts: Sequence[str]) -> list[str]:

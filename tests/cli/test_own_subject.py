@@ -122,10 +122,10 @@ def test_a_setting_that_it_has_not_is_refused(cli: Cli, tmp_path: Path, set_: st
 
 
 def refuse(result: tuple[int, str, str]) -> str:
-    """Return the message of a command that ended as bad input should: exit 2, one line, no traceback."""
+    """Return the message of a command that ended as bad input should: exit 2, one line and the user's own."""
     code, out, err = result
     assert (code, out) == (2, "")
-    assert len(err.splitlines()) == 1, err
+    assert all(line.startswith("  ") and ".py:" in line for line in err.splitlines()[1:]), err
     assert err.startswith("stn-bench: ")
     return err
 

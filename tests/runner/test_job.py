@@ -355,6 +355,31 @@ def test_a_training_that_returns_nothing_ends_the_study_and_says_what_is_wanted(
     assert (store.status, store.record) == ("KILLED", None)
 
 
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        ("high", "str 'high'"),
+        (None, "NoneType None"),
+        (True, "bool True"),
+        (np.bool_(True), "bool"),
+        (np.ones(2), "ndarray array"),
+        (np.ones(1), "ndarray array"),
+        ([0.5], r"list \[0.5\]"),
+    ],
+)
+def test_a_metric_that_is_no_number_ends_the_study_and_is_told(
+    fit: Fit, store: Memory, value: object, told: str
+) -> None:
+    with pytest.raises(SubjectError, match=f"must return numbers by name; got {told}.* for metric 'test.loss'"):
+        fit(lambda settings, seed, run: {"test.loss": value})
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+@pytest.mark.parametrize("value", [1, 1.0, np.float32(1), np.int64(1), np.array(1.0)])
+def test_every_kind_of_number_is_a_metric(fit: Fit, value: object) -> None:
+    assert fit(lambda settings, seed, run: {"test.loss": value}).metrics["test.loss"] == 1.0
+
+
 @pytest.mark.parametrize("error", [MachineError("no such library"), StoreError("the store is gone")])
 def test_what_no_arm_can_help_kills_the_run_and_records_nothing(fit: Fit, store: Memory, error: Exception) -> None:
     def train(settings: Any, seed: int, run: Run) -> Any:

@@ -68,10 +68,15 @@ def test_a_metric_of_stn_has_its_direction_too() -> None:
 
 
 def test_of_a_subject_without_metrics_the_study_names_one() -> None:
-    assert toy(FREE, metric="f1").metric == Metric("f1", direction="maximize")
+    assert toy(FREE, metric="f1", direction="maximize").metric == Metric("f1", direction="maximize")
     assert toy(FREE, metric="error", direction="minimize").metric == Metric("error", direction="minimize")
     with pytest.raises(CatalogueError, match=r"small.toml: expected `metric`: subject `toy` declares none"):
         toy(FREE)
+
+
+def test_which_way_a_metric_is_better_that_nobody_declares_must_be_said() -> None:
+    with pytest.raises(CatalogueError, match="expected `direction`, since subject `toy` does not declare `f1`"):
+        toy(FREE, metric="f1")
 
 
 def test_a_plan_in_the_other_direction_is_another_plan() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,6 +21,7 @@ from pydantic import Field
 
 from stn_bench.runner.job import LentRun
 from stn_bench.settings import override
+from stn_bench.study.catalogue import bundled_root
 from stn_bench.subject import Lent, find_subject, shipped_subjects
 from stn_bench.subjects.function import settings_of, subject_of
 from stn_bench.system.errors import ConfigError, DataError, Interrupted
@@ -452,3 +454,15 @@ def test_a_metric_that_it_does_not_return_stops_the_study_at_the_first_run(
     write(root / "own_misnamed.py", GOOD)  # put right, it goes on
     assert call("run", "small", "--workers", "1", "--root", root) == 0
     assert "better: with depth = 8 (deep) test error falls by 0.1250" in capsys.readouterr().out
+
+
+def test_the_readme_s_function_runs_as_it_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (bundled_root() / "README.md").read_text(encoding="utf-8")
+    told = readme.partition("**… ask about any function.**")[2].partition("\n**…")[0]
+    files = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", told, re.DOTALL)
+    assert [name for name, _ in files] == ["waves.py", "studies/waves.toml", "ablations/degree.toml"]
+    for name, text in files:
+        write(tmp_path / name, text)
+    (command,) = re.findall(r"```\nstn-bench (.*)\n```", told)
+    assert call(*command.split(), "--root", tmp_path) == 0
+    assert "better: with degree = 3 (cubic) test error falls by" in capsys.readouterr().out

@@ -144,13 +144,17 @@ def fingerprint(settings: Config, data: Path) -> str | None:
 
 
 def describe(settings: Mapping[str, Any]) -> DataNote | None:
-    """Return the pictures of a run, or None where its settings do not say which they were."""
-    of_data = {path: value for path, value in settings.items() if path.startswith("data.")}
-    try:
-        config = override(Config(), {**of_data, "model.input_range": settings["model.input_range"]})
-    except (ConfigError, KeyError):
+    """Return the pictures of a run; settings that are younger than it count at their default.
+
+    None where its settings are none that describe pictures today.
+    """
+    known = Config().flat().keys()
+    told = {path: value for path, value in settings.items() if path.startswith("data.") and path in known}
+    if not told:
         return None
-    if not of_data.keys() >= {path for path in config.flat() if path.startswith("data.")}:
+    try:
+        config = override(Config(), {**told, "model.input_range": settings["model.input_range"]})
+    except (ConfigError, KeyError):
         return None
     data, spec = config.data, DatasetSpec.of(config)
     return DataNote(

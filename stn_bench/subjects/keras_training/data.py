@@ -67,9 +67,7 @@ def read_parts(returned: Any) -> dict[str, Part]:
     if isinstance(returned, Mapping):
         unknown = [name for name in returned if name not in PARTS]
         if unknown:
-            raise DataError(
-                f"`data`: {EXPECTED}; got `{unknown[0]}`.{did_you_mean(str(unknown[0]), PARTS)}"
-            )
+            raise DataError(f"`data`: {EXPECTED}; got `{unknown[0]}`.{did_you_mean(str(unknown[0]), PARTS)}")
         named = dict(returned)
     elif isinstance(returned, tuple | list) and len(returned) == len(PARTS):
         named = dict(zip(PARTS, returned, strict=True))

@@ -26,6 +26,11 @@ LOWER = (
 PARTS = ("train.", "validation.", "test.")
 
 
+def one_example(settings: Any) -> float:
+    """Stand for a step of one example, as long as nothing tells of which part a metric is."""
+    raise NotImplementedError
+
+
 def declare(groups: Sequence[Any], *, has_loss: bool) -> tuple[Metric, ...]:
     """Return the metrics of a model by their bare names, those that were named first, then the loss.
 
@@ -64,7 +69,7 @@ def _flat(group: Any) -> Iterator[tuple[str, Any]]:
             yield from ((prefix, one) for one in (metrics if isinstance(metrics, list | tuple) else [metrics]))
     elif isinstance(group, list | tuple):
         if any(isinstance(one, list | tuple) for one in group):
-            raise ConfigError("KerasModel: `metrics`: name the outputs, as in {'price': ['mae'], 'kind': ['accuracy']}")
+            raise ConfigError("KerasModel: `metrics`: name the outputs, as in {'price': ['mae'], 'kind': ['acc']}")
         yield from (("", one) for one in group)
     else:
         yield "", group
@@ -97,7 +102,7 @@ def _known(name: str, metric: Any) -> Metric:
         kinds = [_snake(getattr(metric, "__name__", "")), *(_snake(one.__name__) for one in type(metric).__mro__)]
     for kind in kinds:
         if kind in ACCURACY or kind.endswith("_accuracy"):
-            return Metric(name, f"fraction of examples that are right ({name})", "maximize", "fraction")
+            return Metric(name, f"fraction of examples that are right ({name})", "maximize", "fraction", one_example)
         if kind in (*FRACTIONS, *HIGHER):
             scale: Scale = "fraction" if kind in FRACTIONS else "number"
             return Metric(name, kind.replace("_", " "), "maximize", scale)
@@ -112,19 +117,17 @@ def _known(name: str, metric: Any) -> Metric:
     )
 
 
-def final_metrics(
-    declared: Sequence[Metric], best: str, count: Callable[[Any, str], int]
-) -> tuple[Metric, ...]:
+def final_metrics(declared: Sequence[Metric], best: str, count: Callable[[Any, str], int]) -> tuple[Metric, ...]:
     """Return the metrics that a run ends with, the first of the model's on the test examples first."""
 
-    def one_example(metric: Metric, part: str) -> Callable[[Any], float] | None:
-        if metric.resolution or metric.scale != "fraction" or not metric.meaning.startswith("fraction of examples"):
+    def step(metric: Metric, part: str) -> Callable[[Any], float] | None:
+        if metric.resolution is not one_example:
             return metric.resolution
         return lambda settings: 1 / count(settings, part)
 
     def on(metric: Metric, part: str, name: str) -> Metric:
         meaning = f"{metric.meaning}, {part} examples, {'last' if best == 'last' else 'best'} epoch"
-        return replace(metric, name=name, meaning=meaning, resolution=one_example(metric, part))
+        return replace(metric, name=name, meaning=meaning, resolution=step(metric, part))
 
     found = [on(one, "test", f"test.{one.name}") for one in declared]
     if best.startswith("validation."):

@@ -9,6 +9,7 @@ Importing this module loads no Keras. The subject `stn` keeps a training of its 
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -16,11 +17,14 @@ from typing import Any
 
 from stn_bench.settings import Settings, defaults
 from stn_bench.subject import Metric, Outcome, Run, Subject
-from stn_bench.subjects.keras_model.libraries import keyed_libraries
-from stn_bench.subjects.keras_model.metrics import declare, final_metrics, part_of
-from stn_bench.subjects.keras_model.recipe import Recipe
+from stn_bench.subjects.keras_training.libraries import keyed_libraries
+from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
+from stn_bench.subjects.keras_training.recipe import Recipe
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.text import did_you_mean, shorten
+
+TRAINING = ("stn_bench.subjects.keras_training.training", "train_model")
+"""Module and function that train."""
 
 EPOCHS, BATCH_SIZE = "epochs", "batch_size"
 """The settings that are looked for where no others are named; without them it is 10 epochs, and 32 examples."""
@@ -52,8 +56,8 @@ def KerasModel(
     Args:
         settings: the class of the settings.
         data: settings, or settings and `seed` -> (train, validation, test), or a mapping with these keys. Each is
-            (x, y), (x, y, sample weights), or a `tf.data.Dataset` of batches; x and y are arrays, or tuples or dicts of
-            arrays. Without validation, `best` is a metric of training.
+            (x, y), (x, y, sample weights), or a `tf.data.Dataset` of batches; x and y are arrays, or tuples or dicts
+            of arrays. Without validation, `best` is a metric of training.
         build: settings -> a `keras.Model`, compiled or not.
         loss: as in `compile`.
         metrics: names, classes or objects as in `compile`, for several outputs by their names; and `Metric`s, which
@@ -98,12 +102,16 @@ def KerasModel(
     has_epochs = epochs in defaults(settings)
 
     def train(values: Any, seed: int, run: Run) -> Outcome:
-        from stn_bench.subjects.keras_model.training import train_model
+        from stn_bench.subjects.keras_training.training import train_model
 
         return train_model(recipe, values, seed, run)
 
-    def extensions(values: Any) -> tuple[str, ...]:
-        return _addresses(train, data, build)
+    # Its code is followed from there; what only describes a subject, in this module, is in no run key.
+    train.__module__, train.__qualname__ = TRAINING
+
+    @functools.cache
+    def addresses() -> tuple[str, ...]:
+        return _addresses(train, build, data)
 
     fields: dict[str, Any] = {
         "name": "keras_model",
@@ -113,7 +121,7 @@ def KerasModel(
         "epochs": epochs if has_epochs else "",
         "small": small if small is not None else ({epochs: 2} if has_epochs else {}),
         "libraries": keyed_libraries,
-        "extensions": extensions,
+        "extensions": lambda values: addresses(),
     }
     return Subject(settings=settings, train=train, metrics=final, **(fields | more))
 
@@ -131,9 +139,7 @@ def _check(
         raise ConfigError("KerasModel: expected a class of settings first, as in `class Digits(Settings)`")
     for name, value in (("data", data), ("build", build), ("callbacks", callbacks)):
         if not callable(value) and not (name == "callbacks" and value is None):
-            raise ConfigError(
-                f"KerasModel: `{name}`: expected a function of the settings, got {type(value).__name__}"
-            )
+            raise ConfigError(f"KerasModel: `{name}`: expected a function of the settings, got {type(value).__name__}")
     known = defaults(settings)
     for option, path, usual in (("epochs", epochs, EPOCHS), ("batch_size", batch_size, BATCH_SIZE)):
         if path not in known and path != usual:
@@ -141,7 +147,7 @@ def _check(
 
 
 def _is_function(value: Any) -> bool:
-    """Return whether a value is called with the settings: a function, or a class of optimizers made by hand is none."""
+    """Return whether a value can be called with the settings; a class of optimizers, or one of them, cannot."""
     return callable(value) and not isinstance(value, type) and not hasattr(value, "apply_gradients")
 
 
@@ -153,23 +159,17 @@ def _curve(declared: Sequence[Metric], best: str, chosen: Metric | None) -> Metr
     return chosen or Metric("train.loss", "loss while training", "minimize")
 
 
-def _addresses(train: Callable[..., Any], *functions: Any) -> tuple[str, ...]:
-    """Return where the user's code begins: the statement that makes the subject, or the functions that it names."""
-    module = functions[1].__module__
-    for place in dict.fromkeys((module, functions[0].__module__, *_others(train))):
-        for name, value in vars(sys.modules[place]).items() if place in sys.modules else ():
+def _addresses(train: Callable[..., Any], build: Callable[..., Any], data: Callable[..., Any]) -> tuple[str, ...]:
+    """Return where the user's code begins: the statement that makes the subject, or else the functions that it names.
+
+    The statement holds the loss, the metrics and all else that was said in it.
+    """
+    near = [name for name in (build.__module__, data.__module__) if name in sys.modules]
+    for name, module in (*((name, sys.modules[name]) for name in near), *list(sys.modules.items())):
+        for attribute, value in list(vars(module).items()):
             if isinstance(value, Subject) and value.train is train:
-                return (f"{place}:{name}",)
-    return tuple(f"{one.__module__}:{one.__qualname__.partition('.')[0]}" for one in functions)
-
-
-def _others(train: Callable[..., Any]) -> list[str]:
-    """Return the modules that hold the subject of a training, wherever its functions come from."""
-    return [
-        name
-        for name, module in list(sys.modules.items())
-        if any(isinstance(value, Subject) and value.train is train for value in list(vars(module).values()))
-    ]
+                return (f"{name}:{attribute}",)
+    return tuple(f"{one.__module__}:{one.__qualname__.partition('.')[0]}" for one in (data, build))
 
 
 __all__ = ["KerasModel"]

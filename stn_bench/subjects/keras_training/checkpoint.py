@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from stn_bench.subject import Numbers
-from stn_bench.system.files import write_whole
 
 GROUPS = ("variables", "optimizer", "best")
 Arrays = list[Numbers]
@@ -41,6 +41,10 @@ class Checkpoint:
     best: Arrays
 
 
+class CannotGoOn(Exception):
+    """A checkpoint that a model cannot go on from: training starts over."""
+
+
 class NotPlain(TypeError):
     """A value that is made of no numbers and texts."""
 
@@ -54,10 +58,16 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     arrays = {f"{group}_{index:05d}": one for group in GROUPS for index, one in enumerate(getattr(checkpoint, group))}
     kept = [{name: encode(value, arrays) for name, value in one.items()} for one in checkpoint.callbacks]
     note = json.dumps({"run_key": checkpoint.run_key, "progress": checkpoint.progress, "callbacks": kept})
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, note=np.frombuffer(note.encode(), np.uint8), **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content.getvalue())
+    partial = path.with_suffix(f".{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            np.savez(file, allow_pickle=False, note=np.frombuffer(note.encode(), np.uint8), **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path, run_key: str) -> Checkpoint | None:
@@ -65,7 +75,7 @@ def read_checkpoint(path: Path, run_key: str) -> Checkpoint | None:
     if not path.exists():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as content, np.load(content, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         note = json.loads(arrays["note"].tobytes())
         callbacks = [{name: decode(value, arrays) for name, value in one.items()} for one in note["callbacks"]]
@@ -97,6 +107,8 @@ def encode(value: Any, arrays: dict[str, Numbers]) -> Any:
         return {"dict": [[encode(key, arrays), encode(one, arrays)] for key, one in value.items()]}
     if isinstance(value, list | tuple | set | frozenset):
         return {type(value).__name__: [encode(one, arrays) for one in value]}
+    if value is getattr(keras.ops, getattr(value, "__name__", ""), None):
+        return {"operation": value.__name__}  # such as the comparison that a callback chose
     raise NotPlain(type(value).__name__)
 
 
@@ -106,8 +118,10 @@ def decode(value: Any, arrays: Mapping[str, Numbers]) -> Any:
         return value
     if "array" in value:
         return arrays[value["array"]][()] if value["scalar"] else np.array(arrays[value["array"]])
-    (kind, content), = value.items()
+    ((kind, content),) = value.items()
     if kind == "dict":
         return {decode(key, arrays): decode(one, arrays) for key, one in content}
+    if kind == "operation":
+        return getattr(keras.ops, content)
     makers: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
     return makers[kind](decode(one, arrays) for one in content)

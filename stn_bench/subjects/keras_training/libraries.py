@@ -9,7 +9,7 @@ BACKENDS = {"tensorflow": (), "jax": ("keras", "numpy", "jax", "jaxlib", "tensor
 
 
 def keyed_libraries() -> tuple[str, ...]:
-    """Return the distributions in a run key; () leaves it to what the code imports: keras, numpy, tensorflow, and more.
+    """Return the distributions in a run key; (): all that the code imports, keras, numpy and tensorflow among them.
 
     With another backend, what else the user's code imports is not in the key.
     """

@@ -9,7 +9,7 @@ from typing import Any
 
 from stn_bench.settings import Settings
 from stn_bench.subject import Metric
-from stn_bench.subjects.keras_model.data import Part, read_parts
+from stn_bench.subjects.keras_training.data import Part, read_parts
 from stn_bench.system.errors import DataError, StnBenchError
 from stn_bench.system.own_code import own_lines, reason
 

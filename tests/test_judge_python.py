@@ -1,0 +1,163 @@
+"""Python's door to results that exist: a DataFrame in, verdicts out, the same that the command line gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from makers import FakeStore, ablation, arm, plan, record
+from scipy import stats
+
+import stn_bench
+from stn_bench.analysis.analyse import analyse
+from stn_bench.analysis.summarise import summarise
+from stn_bench.report.frames import runs_table, to_csv
+from stn_bench.report.judging import Judged, Request, judge
+from stn_bench.study.plan import Plan
+from stn_bench.system.errors import DataError, ReportError
+from stn_bench.tracking.columns import Columns
+from stn_bench.tracking.results import gather
+from stn_bench.tracking.table import read_file
+
+VALUES = {
+    "baseline": (0.912, 0.905, 0.918, 0.909, 0.914, 0.911, 0.907),
+    "mixup": (0.926, 0.921, 0.929, 0.924, 0.931, 0.922, 0.925),
+    "ResNet-50 (ours)": (0.913, 0.906, 0.917, 0.910, 0.913, 0.912, 0.905),
+}
+
+
+def frame(values: dict[str, tuple[float, ...]] = VALUES, metric: str = "acc") -> pd.DataFrame:
+    rows = [(name, seed, value) for name, series in values.items() for seed, value in enumerate(series)]
+    return pd.DataFrame(rows, columns=["method", "seed", metric])
+
+
+def row(found: Judged, name: str) -> Any:
+    return found.verdicts.set_index("name").loc[name]
+
+
+# Oracles -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["mixup", "ResNet-50 (ours)"])
+def test_difference_interval_and_p_are_those_of_the_paired_t_test(name: str) -> None:
+    expected = stats.ttest_rel(VALUES[name], VALUES["baseline"])
+    found, interval = row(stn_bench.judge(frame()), name), expected.confidence_interval(0.95)
+    assert found.p == pytest.approx(expected.pvalue)
+    assert (found.interval_low, found.interval_high) == pytest.approx((interval.low, interval.high))
+    assert found.difference == pytest.approx(np.mean(VALUES[name]) - np.mean(VALUES["baseline"]))
+
+
+def test_holm_doubles_the_smaller_of_two_ps_and_leaves_the_larger() -> None:
+    smaller, larger = (
+        stats.ttest_rel(VALUES[name], VALUES["baseline"]).pvalue for name in ("mixup", "ResNet-50 (ours)")
+    )
+    assert smaller < larger
+    found = stn_bench.judge(frame())
+    assert row(found, "mixup").p_adjusted == pytest.approx(2 * smaller)
+    assert row(found, "ResNet-50 (ours)").p_adjusted == pytest.approx(larger)
+
+
+def test_the_words_follow_from_these_numbers() -> None:
+    found = stn_bench.judge(frame())
+    assert row(found, "mixup").verdict == "better"
+    assert row(found, "ResNet-50 (ours)").verdict == "equivalent"
+    less = stn_bench.judge(frame(metric="loss"), direction="minimize")
+    assert row(less, "mixup").verdict == "worse"
+    assert row(stn_bench.judge(frame(), margin=0.0001), "ResNet-50 (ours)").verdict == "undecided"
+
+
+# The same as of a study ----------------------------------------------------------------------------------------------
+
+
+def studied(seeds: int, looks: tuple[int, ...], shift: float) -> Plan:
+    return plan(
+        ablation(arm("deep", {"depth": 4}), arm("bare", {"gate": "none"}), arm("fast", {"rate": 0.1})),
+        subject="toy",
+        seeds=tuple(range(1, seeds + 1)),
+        looks=looks,
+        margin=0.02,
+    )
+
+
+@pytest.mark.parametrize(("seeds", "looks"), [(3, ()), (5, ()), (8, (3, 5, 8)), (7, (4, 7))])
+@pytest.mark.parametrize("shift", [0.0, 0.01, 0.1])
+def test_the_runs_of_a_study_have_the_verdicts_that_the_study_has(
+    seeds: int, looks: tuple[int, ...], shift: float, tmp_path: Path
+) -> None:
+    planned, generator = studied(seeds, looks, shift), np.random.default_rng([seeds, int(100 * shift)])
+    shifts = dict(zip((one.name for one in planned.arms), (0, shift, -shift, 0.0), strict=True))
+    runs = [
+        record(spec, f"{one.name}-{spec.seed}", test_score=0.6 + shifts[one.name] + 0.02 * generator.normal())
+        for one in planned.arms
+        for spec in one.verdict_specs({})
+    ]
+    results = gather(planned, FakeStore(*(one.model_copy(update={"subject": "toy"}) for one in runs)), tmp_path)
+    ours = summarise(analyse(results)).ablations[0].arms
+    (tmp_path / "runs.csv").write_text(to_csv(runs_table(results)))
+    asked = Request(margin=(0.02,), looks=looks)
+    again = judge(read_file(tmp_path / "runs.csv"), Columns("arm", "seed", ("test.score",), "base"), asked)
+    for one, other in zip(ours, again.summary.ablations[0].arms, strict=True):
+        assert (one.name, one.verdict, one.look, one.stopped) == (
+            other.name,
+            other.verdict,
+            other.look,
+            other.stopped,
+        )
+        told, read = (
+            [value if value is not None else -1.0 for value in (x.mean, x.sd, x.difference, x.p, x.p_adjusted)]
+            for x in (one, other)
+        )
+        assert read == pytest.approx(told, rel=1e-6, abs=1e-9)  # runs.csv has ten digits
+
+
+# What comes back -----------------------------------------------------------------------------------------------------
+
+
+def test_what_comes_back_has_all_that_a_notebook_asks_for() -> None:
+    found = stn_bench.judge(frame(), arm="method", seed="seed", metric="acc", base="baseline")
+    assert list(found.runs["given.arm"].unique()) == list(VALUES)
+    assert found.runs["acc"].tolist() == [value for series in VALUES.values() for value in series]
+    assert found.summary.metric == "acc"
+    assert [figure.name for figure in found.figures()] == ["verdicts", "method_differences"]
+    markdown, html = found._repr_markdown_(), found._repr_html_()
+    assert "| `ResNet-50 (ours)` |" in markdown
+    assert "Nothing shows how these runs were made" in markdown
+    assert '<span class="verdict better">better</span>' in html
+    assert "<html" not in html
+
+
+def test_a_wide_frame_and_one_from_groupby_are_understood() -> None:
+    long = frame()
+    expected = row(stn_bench.judge(long), "mixup").p
+    wide = long.pivot_table(index="seed", columns="method", values="acc")
+    assert row(stn_bench.judge(wide, base="baseline"), "mixup").p == expected
+    grouped = long.groupby(["method", "seed"]).mean()
+    assert row(stn_bench.judge(grouped), "mixup").p == expected
+
+
+def test_several_metrics_are_judged_one_by_one(tmp_path: Path) -> None:
+    both = frame().assign(loss=lambda one: 1 - one.acc)
+    found = stn_bench.judge(both, metric=["acc", "loss"], direction=["maximize", "minimize"], margin=[0.005, 0.01])
+    assert found.verdicts.metric.tolist() == ["acc"] * 3 + ["loss"] * 3
+    assert [summary.margin for summary in found.summaries] == [0.005, 0.01]
+    assert found.verdicts.verdict.tolist() == [None, "better", "equivalent"] * 2
+    assert [one.name for one in found.write(tmp_path)] == ["acc", "loss"]
+    assert (tmp_path / "loss/report.md").is_file()
+
+
+def test_a_report_never_takes_the_place_of_somebodys_figures(tmp_path: Path) -> None:
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures/mine.png").write_bytes(b"mine")
+    with pytest.raises(ReportError, match="figures that are no report's"):
+        stn_bench.judge(frame()).write(tmp_path)
+    assert (tmp_path / "figures/mine.png").read_bytes() == b"mine"
+
+
+def test_a_frame_that_cannot_be_read_is_told_by_its_row() -> None:
+    with pytest.raises(DataError, match="row 20: `acc`: expected a number, got `high`"):
+        stn_bench.judge(frame().astype({"acc": object}).replace({"acc": {0.905: "high"}}).drop(index=1))
+    with pytest.raises(DataError, match="is empty"):
+        stn_bench.judge(frame().iloc[:0])
