@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,12 +11,23 @@ from stn_bench.cli import main
 
 
 def call(*arguments: object) -> int:
-    """Run `stn-bench …` and return its exit code; arguments and module path are afterwards what they were."""
+    """Run `stn-bench …` and return its exit code; arguments, module path and modules are afterwards what they were.
+
+    Modules of a root are forgotten: the next root may have another of the same name.
+    """
+    known = set(sys.modules)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
         patch.setattr(sys, "path", list(sys.path))
+        path = list(sys.path)
         try:
             main()
         except SystemExit as stop:
             return int(stop.code or 0)
+        finally:
+            added = {Path(folder) for folder in sys.path if folder not in path}
+            for name in set(sys.modules) - known:
+                file = getattr(sys.modules[name], "__file__", None)
+                if file and added & {*Path(file).parents}:
+                    del sys.modules[name]
     return 0

@@ -20,15 +20,17 @@ COLUMNS = ("study", "ablation", "arm", "phase", "seed", "trial", "status", "run_
 def runs_table(results: Results) -> pd.DataFrame:
     """Return one line a run: what it was, every resolved setting, every final metric and every cost.
 
-    A run that another study trained is listed under the arm and the phase that it serves in this one.
+    A run that another study trained is listed under the arm and the phase that it serves in this one. A setting that
+    is called as another column is has `settings.` before its name.
     """
     listed = [(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm)]
     records, subject = [record for record, _, _ in listed], results.plan.subject
     metrics = _metrics(subject, records)
     former = {path: None for record in records for path in record.settings}  # of records alone: they come last
     settings = dict.fromkeys((*subject.paths, *former))
-    rows = [_row(record, arm, phase, metrics) for record, arm, phase in listed]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *settings, *metrics])
+    shown = {path: f"settings.{path}" if path in (*COLUMNS, *metrics) else path for path in settings}
+    rows = [_row(record, arm, phase, shown, metrics) for record, arm, phase in listed]
+    return pd.DataFrame(rows, columns=[*COLUMNS, *shown.values(), *metrics])
 
 
 def _metrics(subject: Subject, records: Sequence[RunRecord]) -> tuple[str, ...]:
@@ -51,7 +53,10 @@ def _by_seed(runs: Mapping[int, RunRecord]) -> list[RunRecord]:
     return [run for _, run in sorted(runs.items())]
 
 
-def _row(record: RunRecord, arm: PlannedArm, phase: Phase, metrics: Iterable[str]) -> dict[str, Any]:
+def _row(
+    record: RunRecord, arm: PlannedArm, phase: Phase, shown: Mapping[str, str], metrics: Iterable[str]
+) -> dict[str, Any]:
+    """Return a run as a row; `shown` is what the column of a setting is called."""
     identity = {
         "study": arm.study,
         "ablation": arm.ablation,
@@ -63,7 +68,8 @@ def _row(record: RunRecord, arm: PlannedArm, phase: Phase, metrics: Iterable[str
         "run_key": record.run_key,
         "run_id": record.run_id,
     }
-    return identity | record.settings | {name: record.metrics.get(name) for name in metrics}
+    settings = {shown[path]: value for path, value in record.settings.items()}
+    return identity | settings | {name: record.metrics.get(name) for name in metrics}
 
 
 def verdicts_table(summary: Summary) -> pd.DataFrame:

@@ -142,7 +142,7 @@ def _check_once(table: Table, keys: Sequence[tuple[str, ...]], rows: _Rows, colu
         seen[key] = place
     both = f"{table.at(int(rows.places[seen[key]]))} and {table.at(int(rows.places[place]))}"
     raise DataError(
-        f"{table.name}: `{key[2]}` has {columns.seed} {key[3]} {keys.count(key)} times ({both}), expected once; "
+        f"{table.name}: `{key[2]}` has {columns.seed} {key[3]} in {keys.count(key)} rows ({both}), expected one; "
         f"where a column tells such rows apart, name it with --dataset or --question"
     )
 

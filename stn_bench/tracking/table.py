@@ -24,6 +24,9 @@ ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 """Texts, in small letters, that stand where there is no number."""
 
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
+UNNAMED = re.compile(r"|Unnamed: \d+| \(\d+\)")
+"""Columns without a name: row numbers that pandas wrote, or what stands behind a last separator."""
+
 SAMPLE = 1000
 """Rows by which a column is taken for one of numbers."""
 
@@ -176,7 +179,7 @@ def read_file(path: Path) -> Table:
     frame = _cells(path, text, separator)
     frame.columns = pd.Index(names)
     frame.index = pd.RangeIndex(2, 2 + len(frame))
-    frame = frame[~(frame == "").all(axis=1)]
+    frame = frame.loc[~(frame == "").all(axis=1), [UNNAMED.fullmatch(name) is None for name in names]]
     if frame.empty:
         raise DataError(f"{path}: has a header and no row; expected one for each run")
     return Table(path.name, frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
@@ -226,11 +229,13 @@ def from_frame(frame: pd.DataFrame, name: str = "the DataFrame") -> Table:
 
 
 def _header(where: str, names: list[str]) -> list[str]:
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise DataError(f"{where}: two columns are called `{shorten(repeated)}`")
+    """Return the names of columns; those that several have are numbered."""
     if hidden := next(filter(hidden_character, names), None):
         raise DataError(f"{where}: the name of column `{shorten(hidden)}` holds a character that cannot be seen")
-    return names
+    return [
+        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]
 
 
 def read_mlflow(uri: str, experiment: str) -> Table:

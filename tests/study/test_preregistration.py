@@ -88,7 +88,8 @@ def test_another_direction_is_a_change(monkeypatch: pytest.MonkeyPatch) -> None:
     free = dataclasses.replace(STN, metrics=())
     monkeypatch.setattr("makers.find_subject", lambda name: free)
     own = {"metric": "my.score"}
-    assert changes(small(**own), small(**own, direction="minimize")) == ["direction: was maximize, is minimize"]
+    up, down = small(**own, direction="maximize"), small(**own, direction="minimize")
+    assert changes(up, down) == ["direction: was maximize, is minimize"]
 
 
 def test_more_seeds_are_a_change_of_seeds_and_of_looks() -> None:

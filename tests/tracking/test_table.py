@@ -67,8 +67,12 @@ PLAIN = {("baseline", 1, 0.5), ("baseline", 2, 0.52), ("baseline", 3, 0.51)} | {
         SOUND.replace("\nmixup", "\n\nmixup", 1) + "\n\n",
         SOUND.replace(",1,", ",1.0,"),
         SOUND.encode("utf-16"),
+        "".join(f"{number},{line}\n" for number, line in zip(("", *range(6)), SOUND.splitlines(), strict=True)),
     ],
-    ids="plain bom crlf semicolons tabs bars commas-for-points tabs-and-commas spaces quotes blank float utf16".split(),
+    ids=[
+        *("plain", "bom", "crlf", "semicolons", "tabs", "bars", "commas", "tabs and commas", "spaces", "quotes"),
+        *("blank lines", "floats", "utf-16", "pandas index"),
+    ],
 )
 def test_a_table_reads_the_same_however_it_was_written(text: str | bytes, tmp_path: Path) -> None:
     assert runs_of(table(tmp_path, text)) == PLAIN
@@ -140,14 +144,11 @@ def test_an_arm_may_be_called_as_the_harness_calls_the_base(tmp_path: Path) -> N
 
 def test_missing_pairs_are_said_and_the_others_judged(tmp_path: Path) -> None:
     found = judged(table(tmp_path, SOUND + "baseline,4,0.5\nmixup,9,0.7\n"))
-    assert (
-        found.notes
-        == (
-            "pairs are missing: `baseline` lacks, beside `mixup`, seed 9 and `mixup` lacks seed 4; "
-            "judged on the pairs that are there",
-        )
-        or "`mixup` lacks seed 4" in found.notes[0]
-    )
+    (note,) = found.notes
+    assert note.startswith("pairs are missing: ")
+    assert note.endswith("; judged on the pairs that are there")
+    assert "`mixup` lacks seed 4" in note
+    assert "`baseline` lacks, beside `mixup`, seed 9" in note
     mixup = arms(found)["mixup"]
     assert (mixup.pairs, mixup.planned, mixup.verdict) == (3, 5, "better")
 
@@ -243,7 +244,11 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
         ("", {}, "is empty"),
         (" \n\n", {}, "is empty"),
         (HEAD, {}, "has a header and no row"),
-        ("acc,acc\n1,2\n", {}, "two columns are called `acc`"),
+        (
+            SOUND.replace("\n", ",1\n").replace("acc,1", "acc,acc"),
+            {"metrics": ("acc",)},
+            "--metric: no column `acc`. Did you mean `acc (1)`?",
+        ),
         (b"method,seed,acc\nb\xe4se,1,0.5\n", {}, "expected a table as text in UTF-8, got another byte at 17"),
         (SOUND, {"arm": "metod"}, "--arm: no column `metod`. Did you mean `method`?"),
         (SOUND, {"metrics": ("f1",)}, "--metric: no column `f1`. Columns: method, seed, acc"),
@@ -256,7 +261,7 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
         (SOUND.replace("baseline", "resnet"), {}, "which arm is the base is not plain; say it with --base NAME"),
         (SOUND, {"base": "basline"}, "no arm `basline` to be the base. Did you mean `baseline`?"),
         (HEAD + BASE, {}, "one arm only, `baseline`"),
-        (SOUND + "mixup,2,0.6\n", {}, "`mixup` has seed 2 2 times (row 6 and row 8)"),
+        (SOUND + "mixup,2,0.6\n", {}, "`mixup` has seed 2 in 2 rows (row 6 and row 8), expected one"),
         (SOUND + "mixup,4,good\nmixup,5,bad\n", {}, "row 8: `acc`: expected a number, got `good` (and 1 more)"),
         (SOUND + 'mixup,4,"0,6"\n', {}, "row 8: `acc`: expected a number, got `0,6`; a comma is a decimal point only"),
         (SOUND.replace("0.", "0,"), {}, "rows have more cells than its header; where commas are decimal points"),
