@@ -16,7 +16,7 @@ from stn_bench.system.text import shorten, without_secrets
 if TYPE_CHECKING:
     from stn_bench.analysis.summary import Summary
     from stn_bench.report.judging import Judged
-    from stn_bench.tracking.table import Table
+    from stn_bench.tracking.table import Sheet
 
 
 def judge(
@@ -97,7 +97,7 @@ def _counts(looks: str) -> tuple[int, ...]:
         ) from None
 
 
-def _read(file: Path | None, mlflow: str, experiment: str) -> Table:
+def _read(file: Path | None, mlflow: str, experiment: str) -> Sheet:
     """Return the table in the file or in the store, whichever was named."""
     if (file is None) == (not mlflow):
         raise ConfigError("expected a CSV file, or --mlflow URI --experiment NAME" + (", not both" if file else ""))

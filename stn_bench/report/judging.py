@@ -17,7 +17,7 @@ from stn_bench.system.errors import DataError, ReportError, StoreError
 from stn_bench.tracking.columns import Columns, metric_of
 from stn_bench.tracking.found import FoundRun, Source, Terms, results_of
 from stn_bench.tracking.reading import read_runs
-from stn_bench.tracking.table import Table, from_frame
+from stn_bench.tracking.table import Sheet, from_frame
 
 if TYPE_CHECKING:  # drawing takes as long to load as judging does
     import pandas as pd
@@ -132,7 +132,7 @@ class Judged:
         return render_body(self._repr_markdown_())
 
 
-def judge(table: Table, asked: Columns, request: Request) -> Judged:
+def judge(table: Sheet, asked: Columns, request: Request) -> Judged:
     """Return what may be said of the runs in a table.
 
     Raises:

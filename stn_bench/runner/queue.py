@@ -104,14 +104,18 @@ class Queue:
             with self._lock:  # two processes that create the tables at once can break a new store for good
                 if path := sqlite_file(url):
                     refuse_foreign(f"job queue {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
-                self._storage = _Store(
-                    self._lock,
-                    url,
-                    engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else None,
-                    heartbeat_interval=heartbeat,
-                    grace_period=GRACE_HEARTBEATS * heartbeat,
-                    heartbeat_stale_trial_callback=_try_again,
-                )
+                with warnings.catch_warnings():  # whatever filters are in force: Optuna calls heartbeats experimental
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    self._storage = _Store(
+                        self._lock,
+                        url,
+                        engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
+                        if url.startswith("sqlite")
+                        else None,
+                        heartbeat_interval=heartbeat,
+                        grace_period=GRACE_HEARTBEATS * heartbeat,
+                        heartbeat_stale_trial_callback=_try_again,
+                    )
         except StnBenchError:
             raise
         except Exception as error:

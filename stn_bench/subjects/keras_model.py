@@ -13,10 +13,11 @@ import functools
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from stn_bench.settings import Settings, defaults
-from stn_bench.subject import Metric, Outcome, Run, Subject
+from stn_bench.subject import Lent, Metric, Outcome, Run, Subject
 from stn_bench.subjects.keras_training.libraries import keyed_libraries
 from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
 from stn_bench.subjects.keras_training.recipe import Recipe
@@ -109,6 +110,11 @@ def KerasModel(
     # Its code is followed from there; what only describes a subject, in this module, is in no run key.
     train.__module__, train.__qualname__ = TRAINING
 
+    def probe(values: Any, lent: Lent, scratch: Path) -> float:
+        from stn_bench.subjects.keras_training.timing import measure_run
+
+        return measure_run(recipe, values, lent, scratch)
+
     @functools.cache
     def addresses() -> tuple[str, ...]:
         return _addresses(train, build, data)
@@ -120,6 +126,7 @@ def KerasModel(
         "budget": (epochs,) if has_epochs else (),
         "epochs": epochs if has_epochs else "",
         "small": small if small is not None else ({epochs: 2} if has_epochs else {}),
+        "probe": probe,
         "libraries": keyed_libraries,
         "extensions": lambda values: addresses(),
     }

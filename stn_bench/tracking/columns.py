@@ -13,7 +13,7 @@ from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.found import FoundRun
 
 if TYPE_CHECKING:
-    from stn_bench.tracking.table import Table
+    from stn_bench.tracking.table import Sheet
 
 SEEDS = (("seed", "randomseed"), ("run", "fold", "trial", "repeat", "rep", "replicate", "repetition", "split"))
 ARMS = (
@@ -65,7 +65,7 @@ class Columns:
 # Which column is which -----------------------------------------------------------------------------------------------
 
 
-def find_columns(table: Table, asked: Columns) -> Columns:
+def find_columns(table: Sheet, asked: Columns) -> Columns:
     """Return which column tells what: those that were named, and the others where they are plain.
 
     Raises:
@@ -102,13 +102,13 @@ def find_columns(table: Table, asked: Columns) -> Columns:
     return replace(found, metrics=asked.metrics or tuple(numbers))
 
 
-def _check_column(table: Table, name: str, option: str) -> None:
+def _check_column(table: Sheet, name: str, option: str) -> None:
     if name not in table.names:
         told = did_you_mean(name, table.names) or f" Columns: {_some(table.names)}"
         raise DataError(f"{table.name}: --{option}: no column `{shorten(name)}`.{told}")
 
 
-def _not_plain(table: Table, what: str, among: Sequence[str]) -> DataError:
+def _not_plain(table: Sheet, what: str, among: Sequence[str]) -> DataError:
     few = f"; one of {_some(among)}?" if among else f"; its columns: {_some(table.names)}"
     return DataError(f"{table.name}: which column is the {what} is not plain; say it with --{what} COLUMN{few}")
 
@@ -127,12 +127,12 @@ def _by_name(names: Iterable[str], known: Sequence[Sequence[str]]) -> str:
     return ""
 
 
-def _several(table: Table, name: str) -> str:
+def _several(table: Sheet, name: str) -> str:
     """Return a column's name if it holds more than one value."""
     return name if name and len(set(table.column(name))) > 1 else ""
 
 
-def find_base(table: Table, arms: Sequence[str]) -> str:
+def find_base(table: Sheet, arms: Sequence[str]) -> str:
     """Return the arm that is called as a base is.
 
     Raises:

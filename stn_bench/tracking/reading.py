@@ -14,7 +14,7 @@ from stn_bench.system.format import counted, listed
 from stn_bench.system.text import shorten
 from stn_bench.tracking.columns import Columns, find_base, find_columns
 from stn_bench.tracking.found import FoundRun, Source
-from stn_bench.tracking.table import Table
+from stn_bench.tracking.table import Sheet
 
 WHOLE = re.compile(r"\d+(?:\.0+)?")
 MOST_NAMED = 8
@@ -40,7 +40,7 @@ class _Rows:
     broken: dict[str, dict[int, str]] = field(default_factory=dict)
 
 
-def read_runs(table: Table, asked: Columns) -> tuple[list[FoundRun], Source, Columns]:
+def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Columns]:
     """Return the runs in a table, where they were found, and which column told what.
 
     Raises:
@@ -68,7 +68,7 @@ def read_runs(table: Table, asked: Columns) -> tuple[list[FoundRun], Source, Col
 
 
 def _found(
-    table: Table, columns: Columns, rows: _Rows, keys: Sequence[tuple[str, str, str, str]], numbers: dict[str, int]
+    table: Sheet, columns: Columns, rows: _Rows, keys: Sequence[tuple[str, str, str, str]], numbers: dict[str, int]
 ) -> Iterator[FoundRun]:
     """Yield the runs, row by row."""
     names = [f"{table.row}{name}".removeprefix("run ") for name in table.frame.index[rows.places]]
@@ -81,7 +81,7 @@ def _found(
         yield FoundRun(question, dataset, arm, numbers[seed], whole, broken, source, kept)
 
 
-def _long(table: Table, columns: Columns) -> _Rows:
+def _long(table: Sheet, columns: Columns) -> _Rows:
     """Return the runs of a table that has a row for each; a row without a number is a run that failed."""
     rows = _Rows(np.arange(len(table.frame)), table.labels(columns.arm, "arm").tolist())
     failed = _failed(table) if table.is_store else np.zeros(len(table.frame), bool)
@@ -96,7 +96,7 @@ def _long(table: Table, columns: Columns) -> _Rows:
     return rows
 
 
-def _wide(table: Table, columns: Columns) -> _Rows:
+def _wide(table: Sheet, columns: Columns) -> _Rows:
     """Return the runs of a table that has a column for each arm; an empty cell is a run that nobody made."""
     (metric,) = columns.metrics
     rows = _Rows([], [], {metric: []}, {metric: {}})
@@ -127,7 +127,7 @@ def _numbered(seeds: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     return {name: number for number, name in enumerate(names, start=1)}, [note]
 
 
-def _check_once(table: Table, keys: Sequence[tuple[str, ...]], rows: _Rows, columns: Columns) -> None:
+def _check_once(table: Sheet, keys: Sequence[tuple[str, ...]], rows: _Rows, columns: Columns) -> None:
     """See that an arm has each seed once.
 
     Raises:
@@ -150,7 +150,7 @@ def _check_once(table: Table, keys: Sequence[tuple[str, ...]], rows: _Rows, colu
 # Rows that no verdict stands on --------------------------------------------------------------------------------------
 
 
-def _ours(table: Table) -> Table:
+def _ours(table: Sheet) -> Sheet:
     """Return a `runs.csv` of ours without tuning and confirmation."""
     if not set(table.names) >= OURS:
         return table
@@ -159,7 +159,7 @@ def _ours(table: Table) -> Table:
     return table.without(others, f"{counted(count, 'run')} of tuning and confirmation left out") if count else table
 
 
-def _of_mlflow(table: Table, columns: Columns) -> Table:
+def _of_mlflow(table: Sheet, columns: Columns) -> Sheet:
     """Return the runs of an MLflow store without those that tell nothing of arm, seed and metric; and say which.
 
     A run that failed is a seed that failed, unless another run finished it.
@@ -167,19 +167,19 @@ def _of_mlflow(table: Table, columns: Columns) -> Table:
     if not table.is_store:
         return table
 
-    def nameless(one: Table) -> Any:
+    def nameless(one: Sheet) -> Any:
         return (one.frame[columns.seed] == "") | (one.frame[columns.arm] == "")
 
-    def silent(one: Table) -> Any:
+    def silent(one: Sheet) -> Any:
         return (one.frame[list(columns.metrics)] == "").all(axis=1) & ~_failed(one)
 
-    def parents(one: Table) -> Any:
+    def parents(one: Sheet) -> Any:
         return one.frame.index.isin(one.frame["parent"]) & (nameless(one) | silent(one))
 
-    def unfinished(one: Table) -> Any:
+    def unfinished(one: Sheet) -> Any:
         return ~one.frame["status"].isin(("FINISHED", "FAILED"))
 
-    def repeated(one: Table) -> Any:
+    def repeated(one: Sheet) -> Any:
         keys = [name for name in (columns.question, columns.dataset, columns.arm, columns.seed) if name]
         names, failed = one.frame[keys].astype(str).agg("\0".join, axis=1), _failed(one)
         return failed & (names.isin(names[~failed]) | names.duplicated())
@@ -191,11 +191,11 @@ def _of_mlflow(table: Table, columns: Columns) -> Table:
     return _without(table, repeated, "failed, and made again")
 
 
-def _failed(table: Table) -> Any:
+def _failed(table: Sheet) -> Any:
     return table.frame["status"] == "FAILED"
 
 
-def _without(table: Table, which: Any, why: str) -> Table:
+def _without(table: Sheet, which: Any, why: str) -> Sheet:
     if table.frame.empty:
         return table
     dropped = which(table)

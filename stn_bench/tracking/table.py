@@ -32,7 +32,7 @@ SAMPLE = 1000
 
 
 @dataclass(frozen=True)
-class Table:
+class Sheet:
     """A table as it was found.
 
     Args:
@@ -65,7 +65,7 @@ class Table:
         """Whether its rows are the runs of an MLflow store, by their ids."""
         return self.row == "run "
 
-    def without(self, dropped: Any, note: str) -> Table:
+    def without(self, dropped: Any, note: str) -> Sheet:
         """Return the table without some rows."""
         return replace(self, frame=self.frame[~dropped], notes=(*self.notes, note))
 
@@ -156,7 +156,7 @@ class Table:
 # Where tables come from ----------------------------------------------------------------------------------------------
 
 
-def read_file(path: Path) -> Table:
+def read_file(path: Path) -> Sheet:
     """Return the table in a CSV file: columns separated by comma, semicolon, tab or bar, text in UTF-8 or UTF-16.
 
     Raises:
@@ -182,7 +182,7 @@ def read_file(path: Path) -> Table:
     frame = frame.loc[~(frame == "").all(axis=1), [UNNAMED.fullmatch(name) is None for name in names]]
     if frame.empty:
         raise DataError(f"{path}: has a header and no row; expected one for each run")
-    return Table(path.name, frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
+    return Sheet(path.name, frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
 
 
 def _head(text: str) -> tuple[list[str], str]:
@@ -218,14 +218,14 @@ def _cells(path: Path, text: str, separator: str) -> pd.DataFrame:
     return frame.fillna("")  # of rows that are shorter than the header
 
 
-def from_frame(frame: pd.DataFrame, name: str = "the DataFrame") -> Table:
+def from_frame(frame: pd.DataFrame, name: str = "the DataFrame") -> Sheet:
     """Return a DataFrame as a table; named levels of its index are columns, as `groupby` leaves them."""
     if any(level is not None for level in frame.index.names):
         frame = frame.reset_index()
     if frame.empty:
         raise DataError(f"{name}: is empty; expected a row for each run")
     names = _header(name, list(map(str, frame.columns)))
-    return Table(name, frame.set_axis(pd.RangeIndex(len(frame)), axis=0).set_axis(pd.Index(names), axis=1))
+    return Sheet(name, frame.set_axis(pd.RangeIndex(len(frame)), axis=0).set_axis(pd.Index(names), axis=1))
 
 
 def _header(where: str, names: list[str]) -> list[str]:
@@ -238,7 +238,7 @@ def _header(where: str, names: list[str]) -> list[str]:
     ]
 
 
-def read_mlflow(uri: str, experiment: str) -> Table:
+def read_mlflow(uri: str, experiment: str) -> Sheet:
     """Return the runs of an experiment of somebody else's as a table, with columns as `mlflow.search_runs` has them.
 
     Raises:
@@ -251,7 +251,7 @@ def read_mlflow(uri: str, experiment: str) -> Table:
     if not runs:
         raise DataError(f"experiment `{shorten(experiment)}`: has no run")
     frame = pd.DataFrame(runs, dtype=object).set_index("run_id")
-    return Table(f"experiment {experiment}", frame.fillna(""), row="run ")
+    return Sheet(f"experiment {experiment}", frame.fillna(""), row="run ")
 
 
-__all__ = ["Table", "from_frame", "read_file", "read_mlflow"]
+__all__ = ["Sheet", "from_frame", "read_file", "read_mlflow"]

@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from makers import FakeStore, ablation, arm, plan, record, study
 
@@ -42,7 +43,7 @@ def analysed(planned: Plan) -> Analysis:
 
 @pytest.fixture
 def files(tmp_path: Path) -> dict[str, bytes]:
-    (tmp_path / "model.json").write_text(json.dumps({"skill": 0.7}))
+    np.savez(tmp_path / "skill.npz", skill=np.array(0.7))
     return build_report(analysed(toy()), lambda run_id, path: tmp_path / path, tuple(FORMATS))
 
 
@@ -143,7 +144,9 @@ def columns(analysis: Analysis) -> list[str]:
 def test_the_table_of_runs_has_the_subjects_settings_and_metrics_and_the_costs() -> None:
     found, subject = columns(analysed(toy())), find_subject("toy")
     declared = [metric.name for metric in subject.metrics]
-    assert found[: len(subject.paths)] == list(subject.paths)
+    paths = [f"settings.{path}" if path in declared else path for path in subject.paths]
+    assert "settings.epochs" in paths  # beside the metric `epochs`
+    assert found[: len(paths)] == paths
     assert found[len(subject.paths) :][: len(declared)] == declared
     assert found[-1] == "cost.peak_memory_mb"
 
@@ -153,12 +156,14 @@ def test_settings_that_only_old_records_have_stand_behind_the_others() -> None:
     first = analysis.results.arms[0].runs[1]
     first.settings["momentum"] = 0.9
     paths = find_subject("toy").paths
-    assert columns(analysis)[: len(paths) + 1] == [*paths, "momentum"]
+    assert columns(analysis)[len(paths) - 1 : len(paths) + 1] == [paths[-1], "momentum"]
 
 
 def test_of_a_subject_that_declares_no_metric_all_that_were_seen_are_listed() -> None:
     subject = dataclasses.replace(find_subject("toy"), metrics=(), tune_on=())
-    planned = make_plan(study(subject="toy", metric="test.score"), (ablation(DEEP, BARE),), subject)
+    planned = make_plan(
+        study(subject="toy", metric="test.score", direction="maximize"), (ablation(DEEP, BARE),), subject
+    )
     analysis = analysed(planned)
     found = columns(analysis)[len(subject.paths) :]
     assert found == sorted(found)

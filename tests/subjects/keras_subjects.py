@@ -9,7 +9,6 @@ import numpy as np
 from pydantic import Field
 
 from stn_bench.settings import Settings
-from stn_bench.subject import Metric
 from stn_bench.subjects.keras_model import KerasModel
 
 
@@ -147,9 +146,7 @@ def pair_model(settings: Small) -> keras.Model:
     return model
 
 
-pair = KerasModel(
-    Small, data=pair_data, build=pair_model, metrics=[Metric("gradient", "mean length of the gradient", "minimize")]
-)
+pair = KerasModel(Small, data=pair_data, build=pair_model)
 
 
 # Two outputs, sample weights, a dataset ------------------------------------------------------------------------------
@@ -218,3 +215,48 @@ weighted = KerasModel(
     metrics=["accuracy", keras.metrics.AUC()],
     weighted_metrics=[keras.metrics.BinaryAccuracy(name="weighted_accuracy")],
 )
+
+
+# Two optimizers ------------------------------------------------------------------------------------------------------
+
+
+@keras.saving.register_keras_serializable("stn_bench_tests")
+class Halves(keras.Model):
+    """Two halves, each with an optimizer of its own; `build` makes the variables of both."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.one, self.two = keras.layers.Dense(4), keras.layers.Dense(1)
+        self.build((None, 5))
+        self.slow, self.fast = keras.optimizers.Adam(0.001), keras.optimizers.Adam(0.01)
+        self.slow.build(self.one.trainable_variables)
+        self.fast.build(self.two.trainable_variables)
+
+    def build(self, shape: Any) -> None:
+        self.one.build(shape)
+        self.two.build((None, 4))
+        self.built = True
+
+    def call(self, x: Any) -> Any:
+        return self.two(self.one(x))
+
+    def train_step(self, batch: Any) -> Any:
+        import tensorflow as tf
+
+        x, y = batch
+        with tf.GradientTape() as tape:
+            loss = self.compute_loss(x, y, self(x))
+        first, second = self.one.trainable_variables, self.two.trainable_variables
+        gradients = tape.gradient(loss, [*first, *second])
+        self.slow.apply_gradients(zip(gradients[: len(first)], first, strict=True))
+        self.fast.apply_gradients(zip(gradients[len(first) :], second, strict=True))
+        return {"loss": loss}
+
+
+def halves_model(settings: Small) -> keras.Model:
+    model = Halves()
+    model.compile(optimizer=None, loss="mse")
+    return model
+
+
+halves = KerasModel(Small, data=table_data, build=halves_model)

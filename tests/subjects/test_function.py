@@ -450,7 +450,7 @@ def test_a_metric_that_it_does_not_return_stops_the_study_at_the_first_run(
     told = json.loads(capsys.readouterr().out)
     assert told["finished"] == 0
     assert all(one["crashed"] == 0 for one in told["arms"])
-    sys.modules.pop("own_misnamed")
+    sys.modules.pop("own_misnamed", None)
     write(root / "own_misnamed.py", GOOD)  # put right, it goes on
     assert call("run", "small", "--workers", "1", "--root", root) == 0
     assert "better: with depth = 8 (deep) test error falls by 0.1250" in capsys.readouterr().out

@@ -15,7 +15,7 @@ from stn_bench.report.judging import Judged, Request, judge
 from stn_bench.system.errors import DataError
 from stn_bench.tracking.columns import Columns, find_columns
 from stn_bench.tracking.reading import read_runs
-from stn_bench.tracking.table import Table, from_frame, read_file
+from stn_bench.tracking.table import Sheet, from_frame, read_file
 
 HEAD = "method,seed,acc\n"
 BASE = "baseline,1,0.50\nbaseline,2,0.52\nbaseline,3,0.51\n"
@@ -23,13 +23,13 @@ MIXUP = "mixup,1,0.60\nmixup,2,0.63\nmixup,3,0.61\n"
 SOUND = HEAD + BASE + MIXUP
 
 
-def table(folder: Path, text: str | bytes) -> Table:
+def table(folder: Path, text: str | bytes) -> Sheet:
     path = folder / "results.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_file(path)
 
 
-def judged(found: Table, asked: Columns = Columns(), **request: Any) -> Judged:  # noqa: B008
+def judged(found: Sheet, asked: Columns = Columns(), **request: Any) -> Judged:  # noqa: B008
     return judge(found, asked, Request(**request))
 
 
@@ -37,7 +37,7 @@ def arms(found: Judged, question: int = 0) -> dict[str, Any]:
     return {arm.name: arm for arm in found.summary.ablations[question].arms}
 
 
-def runs_of(found: Table, asked: Columns = Columns()) -> set[tuple[str, int, float]]:  # noqa: B008
+def runs_of(found: Sheet, asked: Columns = Columns()) -> set[tuple[str, int, float]]:  # noqa: B008
     return {(run.arm, run.seed, run.metrics["acc"]) for run in read_runs(found, asked)[0]}
 
 
@@ -247,7 +247,7 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
         (
             SOUND.replace("\n", ",1\n").replace("acc,1", "acc,acc"),
             {"metrics": ("acc",)},
-            "--metric: no column `acc`. Did you mean `acc (1)`?",
+            "--metric: no column `acc`. Did you mean `acc (",
         ),
         (b"method,seed,acc\nb\xe4se,1,0.5\n", {}, "expected a table as text in UTF-8, got another byte at 17"),
         (SOUND, {"arm": "metod"}, "--arm: no column `metod`. Did you mean `method`?"),
