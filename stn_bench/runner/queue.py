@@ -104,7 +104,7 @@ class Queue:
             with self._lock:  # two processes that create the tables at once can break a new store for good
                 if path := sqlite_file(url):
                     refuse_foreign(f"job queue {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
-                with warnings.catch_warnings():  # whatever filters are in force: Optuna calls heartbeats experimental
+                with warnings.catch_warnings():  # Optuna calls heartbeats experimental
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     self._storage = _Store(
                         self._lock,
