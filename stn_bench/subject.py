@@ -439,7 +439,7 @@ def find_subject(name: str) -> Subject:
         if name not in known:
             raise ConfigError(
                 f"`subject`: no subject `{shorten(name)}`.{did_you_mean(name, known)} Known: {', '.join(known)}; "
-                f"one of your own is named by its import path, `module:attribute`"
+                f"name your own by its import path, `module:attribute`"
             )
         address = f"stn_bench.subjects.{name}:subject"
     found = import_attribute(address, where)

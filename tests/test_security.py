@@ -372,7 +372,7 @@ def archive_with(**changes: Any) -> bytes:
 TOML = "Study and ablation files are TOML"
 FACTORY = "`model.factory` is taken from the study, its ablations and `--set` alone"
 FOLDER = "Nothing that lies in the current folder or under the root is imported"
-MODELS = "Of a model file only numbers are read"
+MODELS = "stn-bench reads only numbers from a model file"
 EXECUTING = {"eval", "exec", "compile", "__import__", "execfile"}
 UNPICKLING = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "code", "runpy"}
 

@@ -72,7 +72,8 @@ def _with_reason(judgement: Judgement, question: PlannedQuestion, name: str, res
 def unfair_reason(arm: ArmResults, base: ArmResults, max_failed: int = 0, seeds: Sequence[int] | None = None) -> str:
     """Return why two arms cannot be compared on some seeds, on all of them unless told, or ""."""
     for results in (arm, base):
-        among = results.arm.seeds if seeds is None else [seed for seed in seeds if seed in results.arm.seeds]
+        planned = set(results.arm.seeds)
+        among = results.arm.seeds if seeds is None else [seed for seed in seeds if seed in planned]
         failed = failed_seeds(results).keys() & set(among)
         if len(failed) > max_failed:
             return f"{len(failed)} of {len(among)} seeds of `{results.arm.name}` failed"

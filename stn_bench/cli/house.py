@@ -37,7 +37,7 @@ def doctor(
     as_json: AsJson = False,
     subject: SubjectName = DEFAULT,
     determinism: Annotated[
-        bool, typer.Option("--determinism", help="Train a small cell twice instead, and compare them bit by bit.")
+        bool, typer.Option("--determinism", help="Train a small job twice instead, and compare the two bit by bit.")
     ] = False,
 ) -> None:
     """Check what the machine has, and say what to install; exit 1 if something is missing or differs."""
@@ -64,7 +64,9 @@ def doctor(
 def gc(
     root: Root = None,
     tracking_uri: TrackingUri = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove it. Without this, it is only shown.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Remove the leftovers instead of only showing them.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Show what nobody needs any more, checkpoints and orphans, and remove it with --yes; finished runs are kept."""
@@ -82,7 +84,7 @@ def gc(
     if as_json:
         print_json({"removed": yes, "leftovers": _leftover_rows(found)})
     elif found and not yes:
-        console.print("\nnothing was removed; the same with --yes removes it")
+        console.print("\nnothing was removed; add --yes to remove it")
     elif found:
         console.print("\nremoved")
 

@@ -25,15 +25,19 @@ FILES = {"{name}.py": "py.txt", "ablations/{name}.toml": "ablation.toml", "studi
 
 def new(
     name: Annotated[str, typer.Argument(help="Name of the module, the ablation and the study.")],
-    function: Annotated[bool, typer.Option("--function", help="Of a function: any model, any library.")] = False,
+    function: Annotated[
+        bool, typer.Option("--function", help="Start from a function: any model, any library.")
+    ] = False,
+    keras: Annotated[bool, typer.Option("--keras", help="Start from a Keras model and its data.")] = False,
     root: Root = None,
 ) -> None:
     """Write a subject with an ablation and a study that run as they are; comments say what to change."""
-    if not function:
-        raise ConfigError(f"new {shorten(name)}: expected --function")
+    if function == keras:
+        raise ConfigError(f"new {shorten(name)}: expected one of --function and --keras")
+    kind = "function" if function else "keras"
     folder = Workspace.at(root).root
     _check_name(name, folder)
-    _write({folder / file.format(name=name): _filled(f"function.{end}", name) for file, end in FILES.items()})
+    _write({folder / file.format(name=name): _filled(f"{kind}.{end}", name) for file, end in FILES.items()})
     console.print(f"wrote {', '.join(file.format(name=name) for file in FILES)}", soft_wrap=True, markup=False)
     at_root = f" --root {root}" if root else ""
     console.print(f"train and judge it: stn-bench run {name}{at_root}", soft_wrap=True, markup=False)
@@ -46,7 +50,7 @@ def _check_name(name: str, root: Path) -> None:
         ConfigError: if not.
     """
     if not is_name(name) or not name.isidentifier() or keyword.iskeyword(name) or name == BASE:
-        raise ConfigError(f"new: expected {EXPECTED}, and that Python takes for a module's; got `{shorten(name)}`")
+        raise ConfigError(f"new: expected {EXPECTED}, and that Python accepts as a module name; got `{shorten(name)}`")
     for file in FILES:
         if (path := root / file.format(name=name)).exists():
             raise ConfigError(f"{path}: is there already; nothing was written, choose another name")

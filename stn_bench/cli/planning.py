@@ -58,7 +58,7 @@ def plan(
     workers: Workers = None,
     threads: Threads = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Train some arms for a short while: hours as the machine is today.")
+        bool, typer.Option("--probe", help="Train some arms for a short while, for a cost estimate at today's speed.")
     ] = False,
     freezing: Annotated[
         bool, typer.Option("--freeze", help="Fix the plan: `run` then refuses another until the change is declared.")
@@ -111,7 +111,7 @@ def _probe(workspace: Workspace) -> Probe:
         messages.print(f"probing {counted(len(arms), 'arm')} with {_shared_out(resources)}", markup=False)
         if busy > BUSY:
             messages.print(
-                f"this machine is busy with other work (load {busy:.1f} a core): on a quiet one it is faster"
+                f"this machine is busy with other work (load {busy:.1f} per core); a quiet machine is faster"
             )
         return probe(arms, workspace, resources)
 
@@ -168,6 +168,8 @@ def _foreign_code(question: PlannedQuestion) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for name, arm in question.arms.items():
         for address in arm.subject.foreign_code(arm.config):
+            if address == arm.subject.name:  # told once, above
+                continue
             found.setdefault(address, []).append(name)
     return found
 
@@ -208,7 +210,7 @@ def _power_lines(power: Power, unit: Unit, example: str) -> Iterator[str]:
     if power.design.seeds < FEWEST_SEEDS:
         yield f"can show nothing: a verdict needs {FEWEST_SEEDS} seeds"
     elif power.sd is None:
-        yield f"what it can show is not known before {FEWEST_SEEDS} seeds of the base are trained"
+        yield f"its power is unknown until {FEWEST_SEEDS} seeds of the base are trained"
     else:
         design = f"80 % power, {counted(power.design.seeds, 'seed')}, {counted(power.design.arms, 'arm')}"
         spread = f"sd over seeds {unit.value(power.sd.value)}{unit.points}, {power.sd.source}"
@@ -227,7 +229,7 @@ def _print_total(found: Preview) -> None:
     planned, estimate = found.plan, found.estimate
     console.print()
     if any(power.sd == ASSUMED_SD for power in found.powers):
-        console.print("assumed: no runs of the base tell yet, and arm and base are uncorrelated over the seeds")
+        console.print("assumed, for lack of runs of the base: the sd over seeds, and no correlation of arm and base")
     shared = sum(len(question.arms) for question in planned.questions) - len(planned.arms)
     if shared:
         console.print(f"{counted(shared, 'arm')} shared between questions and trained once")
@@ -240,7 +242,7 @@ def _print_total(found: Preview) -> None:
         )
     console.print(_total(estimate) + (f" with {_shared_out(found.resources)}" if estimate.jobs else ""))
     if estimate.jobs and not estimate.is_probed and not estimate.unknown:
-        console.print("if this machine is as fast as when the runs were trained that tell; --probe looks")
+        console.print("this assumes that the machine is as fast as in its finished runs; --probe measures it")
 
 
 def _total(estimate: CostEstimate) -> str:

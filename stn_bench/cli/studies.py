@@ -283,7 +283,7 @@ def why(
     console.print(f"run {record.run_id}: {record.study}, {record.label}, seed {record.seed}", soft_wrap=True)
     console.print(f"run key {record.run_key}", soft_wrap=True)
     if record.identity.start:
-        console.print(f"trained on from the run with key {record.identity.start}", soft_wrap=True)
+        console.print(f"continues the run with key {record.identity.start}", soft_wrap=True)
     for note in today.notes:
         console.print(note, soft_wrap=True, markup=False)
     again = "would be trained again, since:" if today.changed else "is reused: nothing that it depends on has changed"

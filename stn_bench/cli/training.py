@@ -41,7 +41,7 @@ OUTSIDE = "train"  # the MLflow experiment of runs outside a study
 Trust = Annotated[bool, typer.Option("--trust", help="Let the run call code that its settings name.")]
 From = Annotated[
     str | None,
-    typer.Option("--from", metavar="RUN", help="Train the model of this run on, with its settings but for --set."),
+    typer.Option("--from", metavar="RUN", help="Continue training this run's model; --set changes its settings."),
 ]
 
 
@@ -104,7 +104,7 @@ def _find_start(name: str, subject: Subject, tracking: Tracking, trust: bool) ->
         tracking.file(record.run_id, subject.start)
     except StoreError:
         raise StoreError(
-            f"run {record.run_id}: keeps no model to train on; trials of tuning and diverged or imported runs do not"
+            f"run {record.run_id}: keeps no model to continue from; tuning trials, diverged or imported runs have none"
         ) from None
     foreign = subject.foreign_code(subject.read(record.settings, where=f"run {record.run_id}"))
     if foreign and not trust:

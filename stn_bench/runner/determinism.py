@@ -77,7 +77,7 @@ def train_fresh(subject: Subject, seed: int, folder: Path) -> Trained:
             return process.submit(_train, subject.name, seed, folder).result()
         except BrokenProcessPool:
             raise MachineError(
-                "the process that trains died: see what it lacks with `stn-bench doctor`, and whether memory is short"
+                "the training process died: see what it lacks with `stn-bench doctor`, and whether memory is short"
             ) from None
 
 

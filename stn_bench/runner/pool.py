@@ -168,7 +168,7 @@ class Pool:
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
             raise StnBenchError(
-                f"{self._deaths} workers died before they came to a run (the last by {cause}): see what they lack by "
+                f"{self._deaths} workers died before they leased a job (the last by {cause}): see what they lack with "
                 f"`stn-bench doctor`, and {self._assignment.workspace.logs}; finished runs are kept"
             )
 

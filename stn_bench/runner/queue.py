@@ -334,7 +334,7 @@ def _refusal(error: Exception, url: str) -> str:
         return f"was written by an older Optuna than {optuna.__version__}; make a copy of it, then run: {command}"
     if "no longer compatible with the table schema" in reason:
         return f"was written by a newer Optuna than {optuna.__version__}; run: pip install --upgrade optuna"
-    return f"cannot be opened ({reason}); is it there, and Optuna's?"
+    return f"cannot be opened ({reason}); check that it exists and is Optuna's"
 
 
 def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
@@ -382,7 +382,7 @@ class _OnlyEnqueued(optuna.samplers.BaseSampler):
         return {}
 
     def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        raise StoreError(f"job queue: nobody planned a value for `{param_name}`")
+        raise StoreError(f"job queue: the plan has no value for `{param_name}`")
 
 
 def owner() -> str:

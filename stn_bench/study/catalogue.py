@@ -153,9 +153,7 @@ class Catalogue:
                 f"{self.root / kind}: expected {EXPECTED}, got `{shorten(name)}`.{did_you_mean(name, known)}"
             )
         if kind == "ablations" and name == BASE:
-            raise CatalogueError(
-                f"{self.root / kind}: `{BASE}` is the arm of every ablation, and none may be named so"
-            )
+            raise CatalogueError(f"{self.root / kind}: `{BASE}` names the base of every ablation; choose another name")
 
     def _check_reference(self, ablation: str, path: Path) -> None:
         try:
@@ -165,7 +163,7 @@ class Catalogue:
 
     def _extended(self, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         if path in seen:
-            raise CatalogueError(f"{path}: `extends` comes back to itself through {seen[-1].name}")
+            raise CatalogueError(f"{path}: `extends` forms a cycle through {seen[-1].name}")
         tree = _without_name(read_toml(path), path)
         parent = tree.pop("extends", None)
         if parent is None:

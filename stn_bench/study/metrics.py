@@ -24,7 +24,7 @@ def primary_metric(study: Study, subject: Subject) -> Metric:
         metric = known[name]
         if study.direction not in (None, metric.direction):
             raise CatalogueError(
-                f"{where}: `direction`: of `{name}` it is {metric.direction}, got {study.direction}; leave it out"
+                f"{where}: `direction`: expected {metric.direction} for `{name}`, got {study.direction}; leave it out"
             )
         return metric
     if subject.metrics:
@@ -45,9 +45,7 @@ def check_claims(ablation: Ablation, metric: Metric, subject: Subject) -> None:
     for name in filter(None, (claim.metric for claim in ablation.claims)):
         if name not in (metric.name, *subject.known_metrics):
             where = f"ablations/{ablation.name}.toml: [[claims]]: `metric`"
-            raise CatalogueError(
-                f"{where}: expected one that the subject declares, or the study's, got `{shorten(name)}`"
-            )
+            raise CatalogueError(f"{where}: expected a metric of the subject or the study, got `{shorten(name)}`")
 
 
 def tuning_metrics(study: Study, subject: Subject) -> tuple[Metric, ...]:
@@ -64,7 +62,7 @@ def tuning_metrics(study: Study, subject: Subject) -> tuple[Metric, ...]:
             )
         return subject.tuning if tuning.trials else ()
     if tuning.metric == study.metric or tuning.metric.startswith("test."):
-        raise CatalogueError(f"{where}: `metric`: expected none of the verdict's, got `{shorten(tuning.metric)}`")
+        raise CatalogueError(f"{where}: `metric`: expected no metric of the verdict, got `{shorten(tuning.metric)}`")
     known = subject.known_metrics
     if subject.metrics and tuning.metric not in known:
         raise CatalogueError(

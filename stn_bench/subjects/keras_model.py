@@ -10,8 +10,10 @@ Importing this module loads no Keras. The subject `stn` keeps a training of its 
 from __future__ import annotations
 
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +84,8 @@ def KerasModel(
             "KerasModel: `optimizer`: expected a function of the settings that returns an optimizer, got "
             f"{type(optimizer).__name__}; one object would go from one training to the next"
         )
-    declared = declare((metrics, weighted_metrics), has_loss=loss is not None or best.endswith(".loss"))
+    has_loss = loss is not None or best.endswith(".loss") or not (metrics or weighted_metrics)
+    declared = declare((metrics, weighted_metrics), has_loss=has_loss)
     chosen = part_of(best, declared)
     recipe = Recipe(
         settings=settings,
@@ -119,6 +122,11 @@ def KerasModel(
     def addresses() -> tuple[str, ...]:
         return _addresses(train, build, data)
 
+    known = [one.name for one in fields_of(Subject)]
+    for name in more:
+        if name not in known:
+            arguments = [*inspect.signature(KerasModel).parameters, *known]
+            raise ConfigError(f"KerasModel: no argument `{shorten(name)}`.{did_you_mean(name, arguments)}")
     fields: dict[str, Any] = {
         "name": "keras_model",
         "curve": _curve(declared, best, recipe.best),
@@ -173,7 +181,7 @@ def _addresses(train: Callable[..., Any], build: Callable[..., Any], data: Calla
     """
     near = [name for name in (build.__module__, data.__module__) if name in sys.modules]
     for name, module in (*((name, sys.modules[name]) for name in near), *list(sys.modules.items())):
-        for attribute, value in list(vars(module).items()):
+        for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if isinstance(value, Subject) and value.train is train:
                 return (f"{name}:{attribute}",)
     return tuple(f"{one.__module__}:{one.__qualname__.partition('.')[0]}" for one in (data, build))

@@ -143,7 +143,7 @@ def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundR
     """
     _check_base(runs, source)
     groups, notes = _over_datasets(_by_question(runs, terms.metric.name))
-    groups, left_out = _for_looks(groups, terms)
+    groups, left_out = _for_looks(groups, terms, source)
     for group in groups:
         if source.base not in group.runs:
             raise DataError(f"{source.name}: {group.title}: no run of the base `{source.base}`")
@@ -273,25 +273,31 @@ def _mean_run(runs: Sequence[FoundRun]) -> FoundRun:
     return first._replace(dataset=ALL_DATASETS, metrics=metrics, broken=broken, source=source)
 
 
-def _for_looks(groups: list[_Group], terms: Terms) -> tuple[list[_Group], list[str]]:
-    """Return the groups on the seeds that a look can be held at: those that every arm has.
+def _for_looks(groups: list[_Group], terms: Terms, source: Source) -> tuple[list[_Group], list[str]]:
+    """Return the groups without the seeds that an arm skipped, as it has later ones: no look was ever held at those.
 
-    A study trains what a look still lacks; here nothing will come any more.
+    A study trains what a look still lacks; here nothing will come any more. An arm that ends early has stopped.
     """
     if not terms.looks:
         return groups, []
-    every = [set(runs) for group in groups for runs in group.runs.values()]
-    whole = set.intersection(*every)
-    lacking = sorted(set.union(*every) - whole)
-    if not lacking:
+    every = {seed for group in groups for seed in group.seeds}
+    found = [set(runs) for group in groups for runs in group.runs.values()]
+    skipped = sorted({seed for seeds in found for seed in every - seeds if seed < max(seeds)})
+    if not skipped:
         return groups, []
+    if len(skipped) == len(every):
+        raise DataError(f"{source.name}: --looks: every seed is one that some arm lacks")
     kept = [
         replace(
-            group, runs={arm: {s: run for s, run in runs.items() if s in whole} for arm, runs in group.runs.items()}
+            group,
+            runs={
+                arm: {seed: run for seed, run in runs.items() if seed not in skipped}
+                for arm, runs in group.runs.items()
+            },
         )
         for group in groups
     ]
-    return kept, [f"{_seeds(lacking)} not there for every arm: left out, since looks need all arms"]
+    return kept, [f"{_seeds(skipped)} not there for every arm: left out, since looks need all arms"]
 
 
 # What is to be said --------------------------------------------------------------------------------------------------
@@ -371,9 +377,7 @@ def _planned(
 ) -> tuple[PlannedQuestion, list[ArmResults]]:
     """Return a question with its runs; these are still called as they were found."""
     names = {source.base: BASE}
-    for arm in group.runs:
-        if arm != source.base:
-            names[arm] = arm if arm != BASE else f"{BASE} (arm)"
+    names |= {arm: arm if arm != BASE else f"{BASE} (arm)" for arm in group.runs if arm != source.base}
     seeds = tuple(group.seeds)
     planned = {
         name: PlannedArm(

@@ -405,11 +405,9 @@ def foreign_runs(uri: str, experiment: str) -> list[dict[str, str]]:
     Raises:
         StoreError: if the store cannot be read, or has no such experiment.
     """
-    file = sqlite_file(uri)
-    if file is not None and not file.is_file():
-        raise StoreError(f"tracking store {uri}: no such file")
     _check_address(uri)
     try:
+        _check_foreign(uri)
         client = MlflowClient(tracking_uri=uri)
         found = client.get_experiment_by_name(experiment)
         if found is None:
@@ -428,6 +426,24 @@ def foreign_runs(uri: str, experiment: str) -> list[dict[str, str]]:
     except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
         raise StoreError(f"tracking store {uri}: {_refusal(error, uri)}") from None
     return list(map(_as_text, runs))
+
+
+def _check_foreign(uri: str) -> None:
+    """See that a store is there and MLflow's: left to itself, MLflow would make one. Its old folders are read too.
+
+    Raises:
+        StoreError: if it is not.
+    """
+    file = sqlite_file(uri)
+    folder = Path(uri.removeprefix("file://").removeprefix("file:"))
+    if file is not None:
+        if not file.is_file():
+            raise StoreError(f"tracking store {uri}: no such file")
+        refuse_foreign(f"tracking store {uri}", file, OURS, "--mlflow")
+    elif uri.startswith("file:") or "://" not in uri:
+        if not folder.is_dir():
+            raise StoreError(f"tracking store {uri}: no such folder, and no address")
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
 def _as_text(run: Run) -> dict[str, str]:

@@ -36,7 +36,7 @@ def compare_with_today(record: RunRecord, workspace: Workspace) -> Today:
         if record.subject not in Catalogue(workspace.root).named_subjects():
             raise ConfigError(
                 f"run {record.run_id}: is one of subject `{record.subject}`, which no study here names; "
-                f"its code is not imported for a run alone"
+                f"`why` imports only code that a study names"
             )
         workspace.find_code()
     subject, old = find_subject(record.subject), record.identity
@@ -46,13 +46,13 @@ def compare_with_today(record: RunRecord, workspace: Workspace) -> Today:
         workspace.find_code()  # to be read; nothing of it is run
     fingerprint, notes = fingerprint_of(settings, subject, workspace.datasets), []
     if fingerprint is None:
-        notes.append(f"its {noun}s are not made here; taken to be the same")
+        notes.append(f"its {noun}s are not made here; assumed to be the same")
     new = identify(subject, settings, record.seed, old.dataset if fingerprint is None else fingerprint, old.start)
     former = former_identity(subject, old, new)
     if former:
-        added = ", ".join(sorted(new.libraries.keys() - old.libraries.keys())) or "no other library"
+        added = ", ".join(sorted(new.libraries.keys() - old.libraries.keys()))
         notes.append(
-            f"its run key is of an older form: {len(new.code) - len(old.code)} definitions that count today were in "
-            f"no key then, nor was the version of {added}; they are taken to be the same"
+            f"its run key has an older form, which lacks {len(new.code) - len(old.code)} of today's definitions"
+            f"{added and f' and the version of {added}'}; they are assumed to be the same"
         )
     return Today(differences(old, former or new), notes)

@@ -302,7 +302,7 @@ def test_the_same_again_trains_nothing(cli: Cli, first: Any, trained_on: Any, cl
 def test_why_knows_the_start(cli: Cli, first: Any, trained_on: Any) -> None:
     code, out, _ = cli("why", trained_on.info.run_id)
     assert (code, out.splitlines()[-1]) == (0, "is reused: nothing that it depends on has changed")
-    assert f"trained on from the run with key {first.data.tags['run_key']}" in out
+    assert f"continues the run with key {first.data.tags['run_key']}" in out
 
 
 @pytest.mark.parametrize(("settings", "finished"), [(SETTINGS, 1), (SETTINGS | ON, 0)], ids=["afresh", "on"])
@@ -345,7 +345,7 @@ def test_a_start_without_a_model_is_refused(
     trial = finish(question().arms[0].tuning_specs()[0], store)
     code = command("train", "--from", trial.run_id, "--root", tmp_path)
     captured = capsys.readouterr()
-    assert "keeps no model to train on" in refuse((code, captured.out, captured.err))
+    assert "keeps no model to continue from" in refuse((code, captured.out, captured.err))
 
 
 def test_a_factory_of_the_start_needs_trust(

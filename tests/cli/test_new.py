@@ -58,8 +58,8 @@ def test_it_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     [
         ("My-Model", "expected a name of small letters"),
         ("../up", "expected a name of small letters"),
-        ("3d", "Python takes for a module's; got `3d`"),
-        ("class", "Python takes for a module's; got `class`"),
+        ("3d", "Python accepts as a module name; got `3d`"),
+        ("class", "Python accepts as a module name; got `class`"),
         ("base", "got `base`"),
         ("numpy", "a module `numpy` is installed and would be found first"),
         ("slim", "an ablation or a study `slim` comes with stn-bench"),

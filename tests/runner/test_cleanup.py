@@ -410,7 +410,7 @@ def test_gc_shows_first_and_removes_only_when_asked(workspace: Workspace, gc: Cl
     shown = gc()
     assert FINISHED in shown
     assert "0.5" in shown
-    assert shown.rstrip().endswith("nothing was removed; the same with --yes removes it")
+    assert shown.rstrip().endswith("nothing was removed; add --yes to remove it")
     told = json.loads(gc("--json"))
     assert told == {
         "removed": False,

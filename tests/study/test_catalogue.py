@@ -196,7 +196,7 @@ def test_extends_merges_tables_and_replaces_values(tmp_path: Path) -> None:
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "studies/one.toml", 'extends = "two"')
     write(tmp_path / "studies/two.toml", 'extends = "one"')
-    with pytest.raises(CatalogueError, match=r"one\.toml: `extends` comes back to itself through two\.toml"):
+    with pytest.raises(CatalogueError, match=r"one\.toml: `extends` forms a cycle through two\.toml"):
         Catalogue(tmp_path).study("one")
 
 

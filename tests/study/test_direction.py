@@ -54,7 +54,7 @@ def test_a_study_may_say_what_the_metric_says(metric: str, direction: str) -> No
     ("metric", "direction"), [("test.loss", "maximize"), ("test.score", "minimize"), ("cost.flops", "maximize")]
 )
 def test_a_study_that_contradicts_the_metric_is_refused(metric: str, direction: str) -> None:
-    with pytest.raises(CatalogueError, match=rf"small.toml: `direction`: of `{metric}` it is .*, got {direction}"):
+    with pytest.raises(CatalogueError, match=rf"small.toml: `direction`: expected .* for `{metric}`, got {direction}"):
         toy(metric=metric, direction=direction)
 
 
@@ -63,7 +63,7 @@ def test_a_metric_of_stn_has_its_direction_too() -> None:
 
     asked = ablation(arm("wide", {"model.width": 2.0}))
     assert plan(asked, metric="test.loss").metric.direction == "minimize"
-    with pytest.raises(CatalogueError, match=r"of `test.loss` it is minimize, got maximize; leave it out"):
+    with pytest.raises(CatalogueError, match=r"expected minimize for `test.loss`, got maximize; leave it out"):
         plan(asked, metric="test.loss", direction="maximize")
 
 

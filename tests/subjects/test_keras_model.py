@@ -256,6 +256,14 @@ def test_the_run_key_holds_the_users_code_and_ours() -> None:
     assert {"keras", "numpy", "tensorflow"} <= identity.libraries.keys()
 
 
+def test_without_metrics_the_loss_decides() -> None:
+    """Also where the model brings its own, and another metric chooses the epoch."""
+    subject = KerasModel(Small, data=kinds.table_data, build=kinds.table_model, best="validation.mae")
+    assert [one.name for one in subject.metrics[:2]] == ["test.loss", "best.validation.loss"]
+    assert subject.curve is not None
+    assert subject.curve.name == "validation.loss"
+
+
 def test_importing_it_loads_no_keras() -> None:
     code = "import sys, stn_bench.subjects.keras_model; print(sorted({'keras', 'tensorflow'} & sys.modules.keys()))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
@@ -278,6 +286,7 @@ def pinball(y_true: Any, y_pred: Any) -> Any:
         ({"best": "val_loss"}, "`best`: expected `validation.METRIC`, `train.METRIC` or `last`, got val_loss"),
         ({"best": "validation.foo"}, "nothing tells which way `foo` is better"),
         ({"epochs": "epoch"}, "`epochs`: no setting `epoch`. Did you mean `epochs`?"),
+        ({"callback": 3}, "no argument `callback`. Did you mean `callbacks`?"),
         ({"build": 3}, "`build`: expected a function of the settings, got int"),
         ({"optimizer": keras.optimizers.SGD}, "`optimizer`: expected a function of the settings"),
     ],

@@ -107,8 +107,9 @@ def encode(value: Any, arrays: dict[str, Numbers]) -> Any:
         return {"dict": [[encode(key, arrays), encode(one, arrays)] for key, one in value.items()]}
     if isinstance(value, list | tuple | set | frozenset):
         return {type(value).__name__: [encode(one, arrays) for one in value]}
-    if value is getattr(keras.ops, getattr(value, "__name__", ""), None):
-        return {"operation": value.__name__}  # such as the comparison that a callback chose
+    name = getattr(value, "__name__", "")
+    if name and value is getattr(keras.ops, name, None):
+        return {"operation": name}  # such as the comparison that a callback chose
     raise NotPlain(type(value).__name__)
 
 

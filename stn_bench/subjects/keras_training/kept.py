@@ -51,19 +51,19 @@ def served(model: keras.Model, x: Any, predicted: Any) -> TrainedModel | None:
     return TrainedModel(
         flavour="tensorflow",
         value=model,
-        inputs=_signature(x, [one.name for one in getattr(model, "inputs", None) or ()]),
-        outputs=_signature(predicted, list(getattr(model, "output_names", None) or ())),
+        inputs=_signature(x, [one.name for one in getattr(model, "inputs", None) or ()], "input"),
+        outputs=_signature(predicted, list(getattr(model, "output_names", None) or ()), "output"),
         requirements=tuple(f"{name}=={version}" for name, version in versions.items() if version),
         options={"custom_objects": _own_classes(model)},
     )
 
 
-def _signature(tree: Any, names: list[str]) -> Signature:
+def _signature(tree: Any, names: list[str], noun: str) -> Signature:
     """Return name, type and shape of each array; one alone needs no name."""
     if isinstance(tree, Mapping):
         named = [(str(name), tree[name]) for name in tree]
     elif isinstance(tree, tuple | list):
-        names = names if len(names) == len(tree) else [f"input_{index}" for index in range(len(tree))]
+        names = names if len(names) == len(tree) else [f"{noun}_{index}" for index in range(len(tree))]
         named = list(zip(names, tree, strict=True))
     else:
         named = [("", tree)]

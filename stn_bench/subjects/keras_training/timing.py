@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,10 +38,12 @@ def measure_run(recipe: Recipe, settings: Any, lent: Lent, scratch: Path) -> flo
     """Return how many seconds a run takes; one that stops early takes less."""
     epochs = recipe.num_epochs(settings)
     is_short = epochs > MEASURED and recipe.epochs in settings.flat()
-    run = _Trial(lent.data, scratch, scratch)
-    began = time.perf_counter()
-    train_model(recipe, override(settings, {recipe.epochs: MEASURED}) if is_short else settings, 0, run)
-    seconds = time.perf_counter() - began
+    short = override(settings, {recipe.epochs: MEASURED}) if is_short else settings
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        run = _Trial(lent.data, Path(folder), Path(folder))
+        began = time.perf_counter()
+        train_model(recipe, short, 0, run)
+        seconds = time.perf_counter() - began
     if not is_short or len(run.ends) < MEASURED:
         return seconds
     return seconds + (epochs - MEASURED) * (run.ends[1] - run.ends[0])

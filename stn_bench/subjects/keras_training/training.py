@@ -125,8 +125,8 @@ def _fitting(model: keras.Model, train: Part, conductor: Conductor) -> Iterator[
     except ConfigError as error:
         if error.__cause__ is None:
             raise
-        if error.__cause__ is conductor.refused:
-            raise error.__cause__ from None
+        if conductor.refused is not None:
+            raise conductor.refused from None
         asked = getattr(model, "input_shape", None)
         given = map_tree(lambda one: (None, *one.shape[1:]), first_batch(train)[0])
         shapes = f"; x has {given}" + (f", the model takes {asked}" if asked else "")
