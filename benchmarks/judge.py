@@ -2,7 +2,7 @@
 
     python benchmarks/judge.py [--rounds 7] [--rows 1000]
 
-Both are processes that read the same CSV and print; they take turns, so that a slow minute of the machine falls on both.
+Both are processes that read the same CSV and print; they take turns: a slow minute of the machine falls on both.
 The promise is three seconds for a table that a person made; the ratio says how much of that is reading and loading.
 """
 

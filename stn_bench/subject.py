@@ -81,7 +81,7 @@ COSTS = (
     Metric("cost.step_ms", "milliseconds per training step, median over epochs", "minimize", "number"),
     Metric("cost.peak_memory_mb", "largest resident memory of the training process in MiB", "minimize", "mebibytes"),
 )
-"""What a run costs. A subject may measure these itself; seconds and memory are measured for one that does not."""
+"""The costs of a run. A subject may measure them itself; otherwise the harness measures seconds and memory."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs, as far as it is known.
+    """The cost of a model, as far as it is known.
 
     Args:
         parameters: number of weights, moving statistics included.
@@ -135,7 +135,7 @@ class TrainedModel:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training that came to its end leaves.
+    """The outcome of a training that came to its end.
 
     Args:
         metrics: final metrics by name.
@@ -159,7 +159,7 @@ class Outcome:
 
 
 class Run(Protocol):
-    """What the harness lends to a training."""
+    """The resources that the harness lends to a training."""
 
     @property
     def key(self) -> str:
@@ -227,7 +227,7 @@ class DataNote:
 
 @dataclass(frozen=True)
 class Lent:
-    """What `prepare` and `probe` are lent.
+    """The resources that the harness lends to `prepare` and `probe`.
 
     Args:
         data: folder for data, shared by all runs.
@@ -423,7 +423,7 @@ def shipped_subjects() -> tuple[str, ...]:
 
 
 def is_shipped(name: str) -> bool:
-    """Return whether a subject comes with stn-bench: finding another runs code of the user's."""
+    """Return whether a subject comes with stn-bench; finding any other subject runs the user's code."""
     return ":" not in name
 
 

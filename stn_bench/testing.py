@@ -146,7 +146,7 @@ class SubjectContract:
         assert settings.resolved().resolved() == settings.resolved()
 
     def test_it_names_settings_that_there_are(self) -> None:
-        """Whatever the subject says about a setting is about one of its own."""
+        """The subject names only settings of its own."""
         one, paths = self.subject, set(self.subject.paths)
         named = {*one.budget, *one.small, *one.parts, *one.settings.unkeyed, *filter(None, (one.epochs, one.timeout))}
         assert named <= paths

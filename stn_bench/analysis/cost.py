@@ -59,7 +59,8 @@ def measured_costs(question: PlannedQuestion, results: Results) -> dict[str, Cos
 
 
 def _measured(arm: ArmResults, timed: Collection[int]) -> Costs:
-    runs = [run for seed, run in arm.runs.items() if not timed or seed in timed]
+    seeds = set(timed)
+    runs = [run for seed, run in arm.runs.items() if not seeds or seed in seeds]
     values = {
         one.name: [run.metrics[f"cost.{one.name}"] for run in runs if f"cost.{one.name}" in run.metrics]
         for one in dataclasses.fields(Costs)

@@ -69,7 +69,7 @@ def gc(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show what nobody needs any more, checkpoints and orphans, and remove it with --yes; finished runs are kept."""
+    """Show leftovers, such as old checkpoints, and remove them with --yes; finished runs are kept."""
     from stn_bench.runner.cleanup import find_leftovers, looking, remove
     from stn_bench.study.catalogue import Catalogue
 

@@ -44,7 +44,7 @@ def new(
 
 
 def _check_name(name: str, root: Path) -> None:
-    """See that a module, an ablation and a study can have a name, and that none has it yet.
+    """Check that a module, an ablation and a study can have a name, and that none has it yet.
 
     Raises:
         ConfigError: if not.

@@ -61,7 +61,7 @@ def print_json(value: Any) -> None:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Send to nowhere what C++ libraries write to standard error; what Python writes there still shows."""
+    """Discard what C++ libraries write to standard error; Python's own output there still shows."""
     sys.stderr.flush()
     python, terminal, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
     if python is sys.__stderr__:

@@ -86,7 +86,7 @@ class Progress:
         self.say(f"{self._plan.study.name}, {phase}: {len(jobs)} runs to train{finished}")
 
     def event(self, event: JobEvent) -> None:
-        """Take note of what a worker tells; of a job that another `run` of the study wants, nothing is shown."""
+        """Take note of a worker's event; events of jobs that another `run` of the study added are not shown."""
         tracked = self._jobs.get(event.run_key)
         if tracked is None:
             return

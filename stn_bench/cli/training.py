@@ -135,7 +135,7 @@ def _plan_run(
 
 
 def _note(subject: Subject, earlier: RunRecord, changes: list[str]) -> str:
-    """Return what the page of a run says of the one that it was trained on from, as Markdown."""
+    """Return the Markdown that a run's page shows about the run that it continues."""
     metric = subject.metrics[0] if subject.metrics else None
     value = earlier.metrics.get(metric.name) if metric else None
     told = (

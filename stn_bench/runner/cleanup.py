@@ -1,8 +1,8 @@
-"""What the stores hold that nobody needs any more: found first, shown, and only then removed.
+"""Cleanup: leftovers in the stores are found first, then shown, and only then removed.
 
-A finished run's record, model and files are out of reach by two rules that do not rest on each other: MLflow
-says that it is finished, and what lies beside a `record.json` is never a leftover, whatever MLflow says. What somebody
-may be using is none either: its job is leased in Optuna's store, or somebody wrote to it during the last day.
+Two independent rules protect a finished run's record, model and files: MLflow says that it is finished, and a folder
+with a `record.json` is never a leftover, whatever MLflow says. Files in use are no leftovers either: their job is
+leased in Optuna's store, or somebody wrote to them during the last day.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class LentRun:
-    """What a training is lent; `stn_bench.subject.Run` says what each part is for.
+    """What the harness lends to a training; `stn_bench.subject.Run` explains each part.
 
     Args:
         key: identity of the run.
@@ -356,7 +356,7 @@ def _number(subject: Subject, name: Any, value: Any) -> float:
 
 
 def _check_metric(job: Job, outcome: Outcome) -> None:
-    """See that a finished training returned the metric that its study asks for."""
+    """Check that a finished training returned the metric that its study asks for."""
     if job.metric and outcome.status == "finished" and job.metric not in outcome.metrics:
         returned = [name for name in outcome.metrics if not name.startswith("cost.")]
         raise SubjectError(

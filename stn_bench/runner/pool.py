@@ -22,7 +22,7 @@ POLL_SECONDS = 0.5
 
 
 class Listener(Protocol):
-    """What is told of the progress."""
+    """Receives the progress."""
 
     def event(self, event: JobEvent) -> None:
         """A worker tells of a job."""
@@ -32,7 +32,7 @@ class Listener(Protocol):
 
 
 class Registrar(Protocol):
-    """What enters the end of a job whose worker cannot do so itself."""
+    """Records the end of a job whose worker cannot do so itself."""
 
     def died(self, run_key: str, cause: str) -> bool:
         """Take note that a job's process died; return whether that was the job's last try."""

@@ -146,7 +146,7 @@ class Queue:
         done: Mapping[str, Finished],
         tried: Collection[str] = (),
     ) -> None:
-        """See that each job has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
+        """Check that each job has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
 
         Args:
             name: name of the Optuna study.

@@ -27,7 +27,7 @@ from stn_bench.tracking.results import ArmResults, Results, gather, identity_of
 
 
 class Watcher(Listener, Protocol):
-    """What is told of a run's progress; the terminal's display is one."""
+    """Receives the progress of a run, as the terminal's display does."""
 
     def preparing(self, data: str, done: int, count: int) -> None:
         """Some examples of the data are made."""

@@ -25,7 +25,7 @@ from stn_bench.system.workspace import Workspace
 
 @dataclass(frozen=True)
 class _Sample:
-    """What is probed: the label of an arm, the name of its subject, and its settings by dotted path."""
+    """A sample to probe: the label of an arm, the name of its subject, and its settings by dotted path."""
 
     label: str
     subject: str

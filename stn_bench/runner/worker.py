@@ -34,12 +34,12 @@ if TYPE_CHECKING:
 
 STOP = "stop"
 NOBODYS_FAULT = (DataError, MachineError, StoreError, SubjectError)
-"""No arm can help these: the study stops, nothing is recorded."""
+"""Errors that no arm causes: the study stops, nothing is recorded."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is to do.
+    """The assignment of a worker.
 
     Args:
         workspace: where the stores are.

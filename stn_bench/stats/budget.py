@@ -1,4 +1,4 @@
-"""What tuning longer would have brought."""
+"""The gain from longer tuning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the test examples, and not the seeds, leave uncertain: other examples would have given other numbers."""
+"""The uncertainty from the test examples, not from the seeds: other examples give other numbers."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def _standard_error(values: NDArray[np.float64]) -> float:
 
 
 def binomial_error(fraction: float, examples: int) -> float:
-    """Return the standard error that a test set's size alone gives a fraction that one model reaches."""
+    """Return the standard error of one model's fraction that comes from the size of the test set alone."""
     return math.sqrt(fraction * (1 - fraction) / examples) if examples else math.nan
 
 
 def published_p(right: int, base_right: int, examples: int) -> float:
     """Return Fisher's exact two-sided p that two counts of right answers differ by the luck of the examples.
 
-    Published single runs leave no more than this to test. It leaves out that both saw the same examples, and what
-    another seed would change.
+    Published single runs allow no other test. It ignores that both runs saw the same examples, and it ignores the
+    effect of another seed.
     """
     from scipy import stats
 

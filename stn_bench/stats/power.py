@@ -1,4 +1,4 @@
-"""What a number of seeds can show, before they are trained and after."""
+"""The power of a number of seeds, before and after training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_SEEDS = 1000
 
 @dataclass(frozen=True)
 class Design:
-    """How a question will be asked.
+    """The design of a question.
 
     Args:
         seeds: number of seeds that all arms are trained on.

@@ -1,4 +1,4 @@
-"""Verdicts: what a comparison allows to say, over several arms and several looks at the growing data.
+"""Verdicts: the conclusion from a comparison, over several arms and several interim looks.
 
 Looks are fixed in the plan and each p is multiplied by their number (Bonferroni over looks); the running minimum over
 the looks is then a valid p at every one of them, so that arms may stop at different times and Holm's correction over
@@ -21,7 +21,7 @@ Verdict = Literal["better", "worse", "equivalent", "undecided", "unreplicated", 
 
 @dataclass(frozen=True)
 class Rules:
-    """What was fixed before the first run.
+    """The rules that were fixed before the first run.
 
     Args:
         seeds: the seeds in the order in which they are trained.
@@ -45,7 +45,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What an arm's seeds ended with: the metric of those that finished, and the seeds that failed."""
+    """The outcomes of an arm's seeds: the metric of the finished ones, and the seeds that failed."""
 
     values: Values
     failed: frozenset[int] = frozenset()
@@ -180,8 +180,8 @@ def _at_each_look(p: float, rules: Rules) -> float:
 def _correct(group: Sequence[dict[str, Judgement]]) -> None:
     """Set the corrected p of every arm of a family.
 
-    An arm whose seeds tell nothing yet is counted as one that shows nothing: so what an early look decided stands,
-    whatever that arm turns out to be.
+    An arm without results yet counts as an arm without effect. So an early decision stands, whatever the result of
+    that arm.
     """
     places = [(judged, name) for judged in group for name in judged]
     known = [judged[name].p for judged, name in places]

@@ -1,1 +1,1 @@
-"""What people write, read and resolved: files, studies, ablations, the plan and what was fixed of it."""
+"""Studies and ablations as people write them, read and resolved; the plan and its preregistration."""

@@ -146,7 +146,7 @@ class Catalogue:
         return find_subject(DEFAULT)
 
     def _check_name(self, kind: Kind, name: str) -> None:
-        """See that a name leads to no other folder, whether a person, a file or a file's own name says it."""
+        """Check that a name leads to no other folder, whether a person, a file or a file's own name says it."""
         if not is_name(name):
             known = filter(is_name, self.names(kind))
             raise CatalogueError(
@@ -193,7 +193,7 @@ def _is_range(value: Any) -> bool:
 
 
 def _ranges(table: Any, schema: type[Settings], where: str) -> dict[str, Any]:
-    """Return what is to be searched by dotted path; a misspelt key of a range is told with what was meant."""
+    """Return the search space by dotted path; the error for a misspelt key of a range suggests the right key."""
     found = _settings(table, schema, where, leaf=_is_range)
     for path, values in found.items():
         if not isinstance(values, dict):
@@ -239,7 +239,7 @@ def _arm(name: str, table: dict[str, Any], schema: type[Settings], path: Path) -
 
 
 def _without_name(table: Mapping[str, Any], where: object) -> dict[str, Any]:
-    """Return what a file or a table says; that it names itself otherwise than it is called must not go unseen."""
+    """Return the content of a file or a table; a key `name` in it is refused, since the name comes from outside."""
     if "name" in table:
         raise CatalogueError(f"{where}: unknown key `name`; the name is that of the file, or of the table [arms.NAME]")
     return dict(table)
@@ -355,7 +355,7 @@ def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) 
 
 
 def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Return what a study file says over its parent; what the parent says of ablations that the child drops goes."""
+    """Return a study file merged over its parent, without the parent's entries for ablations that the child drops."""
     told = ("scope", "remarks")  # what is said of the parent's own runs
     merged = _merge({key: value for key, value in parent.items() if key not in told}, child)
     wanted = merged.get("ablations", [])
@@ -371,7 +371,7 @@ def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
 
 
 def _has_tables(*trees: dict[str, Any]) -> bool:
-    """Return whether what is to be inherited has the form that it needs; what has not is refused later, by name."""
+    """Return whether the inherited parts have the right form; a wrong form is refused later, by name."""
     tables = [tree.get(name, {}) for tree in trees for name in ("arms", "tuning")]
     return all(isinstance(one, dict) and isinstance(one.get("ablations", []), list) for one in tables)
 

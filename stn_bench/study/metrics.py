@@ -1,4 +1,4 @@
-"""The metrics of a study: what it is judged by, what tuning looks at, and what claims may be about."""
+"""The metrics of a study: the primary one, those of tuning, and those of claims."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def primary_metric(study: Study, subject: Subject) -> Metric:
 
 
 def check_claims(ablation: Ablation, metric: Metric, subject: Subject) -> None:
-    """See that each claim is on a metric of which it is known which way it is better.
+    """Check that each claim is on a metric with a known direction.
 
     Raises:
-        CatalogueError: if nobody says which way one is better.
+        CatalogueError: if a metric has no declared direction.
     """
     for name in filter(None, (claim.metric for claim in ablation.claims)):
         if name not in (metric.name, *subject.known_metrics):

@@ -1,6 +1,6 @@
 """The preregistration: what was fixed before the first run, and every change since, with its date and its reason.
 
-`studies/STUDY.plan.json` holds it. What is fixed are the terms that a verdict rests on: the questions and claims,
+`studies/STUDY.plan.json` holds it. It fixes the terms that a verdict rests on: the questions and claims,
 every arm's settings, the metric, the margin, the seeds, the looks, the correction and the tuning budget.
 """
 
@@ -63,7 +63,7 @@ def preregister(plan: Plan, because: str = "") -> Preregistration:
 
 
 def check_preregistration(plan: Plan) -> None:
-    """See that a plan is the one that was frozen, if one was.
+    """Check that a plan is the one that was frozen, if one was.
 
     Raises:
         PlanError: if it is not; the message names what changed.

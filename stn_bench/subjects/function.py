@@ -292,7 +292,7 @@ class _Data:
 
     @contextlib.contextmanager
     def _telling(self, name: str) -> Iterator[None]:
-        """Tell what a function of the user's raises in a line, and by its own lines; what it prints is no result."""
+        """Turn an error of the user's function into one line and its source lines; print its output to stderr."""
         try:
             with contextlib.redirect_stdout(sys.stderr):
                 yield
@@ -303,7 +303,7 @@ class _Data:
 
 
 def _digest_of_code(function: Function) -> str:
-    """Return 8 hexadecimal digits that tell a function from the same one changed; a comment changes none."""
+    """Return 8 hexadecimal digits that change with the function's code, but not with its comments."""
     try:
         code = ast.dump(ast.parse(textwrap.dedent(inspect.getsource(function))))
     except (OSError, TypeError, SyntaxError):  # it was not written down as a function of its own
@@ -321,6 +321,6 @@ def _digests(path: Path) -> list[str]:
 
 @functools.cache
 def _digest(path: Path, changed: int, size: int) -> str:
-    """Return the SHA-256 of a file, read once while neither its size nor the time of its last change is another."""
+    """Return the SHA-256 of a file, which is read again only if its size or the time of its last change differs."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""Text that others wrote: what may be a name, what may reach a terminal, and what of it is a secret."""
+"""Text that others wrote: which names are valid, which characters may reach a terminal, which parts are secret."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def sqlite_file(address: str) -> Path | None:
 
 
 def refuse_foreign(store: str, path: Path, ours: set[str], option: str) -> None:
-    """See that a SQLite file is new, or holds a library's tables: the library would write its own into anybody's.
+    """Check that a SQLite file is new, or holds a library's tables: the library would write its own into anybody's.
 
     Args:
         store: which store it is, and its address.

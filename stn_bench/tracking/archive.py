@@ -267,7 +267,7 @@ def _records(content: bytes) -> Iterator[RunRecord]:
 
 
 def _complaints(record: RunRecord) -> Iterator[str]:
-    """Yield what MLflow would refuse, when half of the archive is written."""
+    """Yield the faults that MLflow would refuse, after half of the archive is written."""
     for digest in (record.run_key, *filter(None, [record.identity.dataset])):
         if not DIGEST.fullmatch(digest):
             yield f"{digest!a} is no SHA-256"
@@ -298,7 +298,7 @@ def _files(members: Mapping[str, bytes], keys: set[str]) -> dict[str, dict[str, 
 
 
 def _check_arrays(member: str, content: bytes) -> None:
-    """See that a file holds plain arrays: whoever opens it later, in whatever way, must run no pickle."""
+    """Check that a file holds plain arrays: whoever opens it later, in whatever way, must run no pickle."""
     try:
         for array in _unzip(content).values():
             _check_array(array)

@@ -1,4 +1,4 @@
-"""What a store of runs holds, and what is read of it, whichever library keeps it."""
+"""The content of a store of runs, and the ways to read it, independent of the library that keeps it."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class ImportedRun:
 
 
 class RunStore(Protocol):
-    """What is read of a store of runs."""
+    """The reading side of a store of runs."""
 
     def finished(self) -> Iterable[FinishedRun]:
         """Return every finished run, the latest first."""

@@ -1,4 +1,4 @@
-"""Why a run would be trained again today: what it depends on, as it was and as it is."""
+"""Why a run would be trained again today: the parts of its identity, then and now."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,22 +12,55 @@ import pytest
 from commands import call
 from makers import write
 
+from stn_bench.study.catalogue import bundled_root
+
 FILES = ("{}.py", "ablations/{}.toml", "studies/{}.toml")
+
+
+def stn_bench(root: Path, *arguments: str) -> str:
+    """Run the command line in a process of its own, and return what it prints; it complains of nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "stn_bench", *arguments, "--root", str(root)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+        timeout=280,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_keras_model_that_it_writes_trains_and_gets_its_verdict(tmp_path: Path) -> None:
+    for arguments in (["new", "glyphs", "--keras"], ["check"], ["run", "glyphs"]):
+        told = stn_bench(tmp_path, *arguments)
+    assert "better: with width = 64 (wide) the model gains" in told
+
+
+@pytest.mark.slow
+def test_the_readme_s_keras_model_runs_as_it_is_printed(tmp_path: Path) -> None:
+    readme = (bundled_root() / "README.md").read_text(encoding="utf-8")
+    part = readme.partition("**… ask about my own Keras model.**")[2].partition("\n**…")[0]
+    files = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", part, re.DOTALL)
+    assert [name for name, _ in files] == ["digits.py", "studies/digits.toml", "ablations/width.toml"]
+    for name, text in files:
+        write(tmp_path / name, text)
+    (command,) = re.findall(r"```\nstn-bench (.*)\n```", part)
+    assert "better: with width = 64 (wide) the model gains" in stn_bench(tmp_path, *command.split())
+
+
+def test_the_files_of_a_keras_model_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("new", "glyphs", "--keras", "--root", tmp_path) == 0
+    assert call("check", "--root", tmp_path) == 0
+    assert "studies are sound" in capsys.readouterr().out
 
 
 def test_what_it_writes_trains_and_gets_its_verdict(tmp_path: Path) -> None:
     for arguments in (["new", "waves", "--function"], ["check"], ["run", "waves", "--workers", "1"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "stn_bench", *arguments, "--root", str(tmp_path)],
-            capture_output=True,
-            text=True,
-            env={**os.environ, "COLUMNS": "200"},
-            timeout=250,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-    assert "better: with degree = 3 (cubic) test error falls by 0.1" in done.stdout
-    assert "on 5 of 5 seeds" in done.stdout
+        told = stn_bench(tmp_path, *arguments)
+    assert "better: with degree = 3 (cubic) test error falls by 0.1" in told
+    assert "on 5 of 5 seeds" in told
     assert (tmp_path / "reports/waves/report.md").exists()
     assert (tmp_path / "reports/waves/figures/waves_curves.png").exists()
 
@@ -75,7 +109,7 @@ def test_a_name_that_cannot_be_used_is_refused(
 
 def test_it_must_be_told_what_to_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("new", "waves", "--root", tmp_path) == 2
-    assert "new waves: expected --function" in capsys.readouterr().err
+    assert "new waves: expected one of --function and --keras" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_whole_is_not_written_at_all(

@@ -291,7 +291,7 @@ def _write_files(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def _check_endings(output: Path | None, check: Path | None) -> None:
-    """See that both files can be written as what their names say, before anything slow begins."""
+    """Check that both files can be written as what their names say, before anything slow begins."""
     from stn_bench.subjects.stn.data.pictures import check_ending
 
     if output:

@@ -1,4 +1,4 @@
-"""What a transformer does to letters, in numbers: the article says that they become larger and move to the middle.
+"""A transformer's effect on letters, in numbers: the article says that they become larger and move to the middle.
 
 Pure. The unit is the picture: the intervals say how well these pictures tell of one model, not of its kind.
 """

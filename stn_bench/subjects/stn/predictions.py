@@ -1,4 +1,4 @@
-"""What a model read in pictures: accuracy, mistakes and confusion, as far as the pictures' names tell. Pure."""
+"""The predictions of a model: accuracy, mistakes and confusion, as far as the pictures' names tell. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model read in one picture.
+    """The prediction of a model for one picture.
 
     Args:
         picture: the file.
@@ -31,7 +31,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model read in some pictures.
+    """The predictions of a model for some pictures.
 
     A picture whose name says a character that the model does not know is in none of the numbers: the model cannot be
     right about it. It is listed in `unknown`.

@@ -1,6 +1,6 @@
 """The timing: how long a run would take here, from a short training.
 
-Timed are single steps, predictions and checkpoints; a whole run is counted up from them.
+It times single steps, predictions and checkpoints, and adds them up to a whole run.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Sample:
-    """What is timed.
+    """The settings and the pictures to time.
 
     Args:
         config: the settings.
@@ -127,9 +127,9 @@ def _needed(config: Config) -> int:
 
 
 def _each(all_of_them: float, one: float, count: int) -> float:
-    """Return what each of some parts adds to a call, from the seconds of a call with all and of one with one of them.
+    """Return the seconds that each part adds to a call, from the seconds of a call with all parts and with one part.
 
-    Where a busy machine made the call with one no shorter, the whole call is theirs.
+    If a busy machine made the call with one part no shorter, the parts share the whole call.
     """
     return (all_of_them - one) / (count - 1) if all_of_them > one else all_of_them / count
 

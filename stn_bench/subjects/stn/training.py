@@ -170,7 +170,7 @@ def _shown(training: Training, config: Config, dataset: Dataset) -> _Shown | Non
 
 
 def _write_files(training: Training, config: Config, shown: _Shown | None, folder: Path) -> None:
-    """Write what all but trials keep beside their numbers: predictions, model file, pictures before and after."""
+    """Write the files that every run except a trial keeps: predictions, model file, pictures before and after."""
     if training.predictions is not None:
         _write_predictions(training.predictions, folder / PREDICTIONS)
     save_model(training.model, folder / MODEL, config)
@@ -179,7 +179,7 @@ def _write_files(training: Training, config: Config, shown: _Shown | None, folde
 
 
 def _write_predictions(predictions: Predictions, file: Path) -> None:
-    """Write what was said of each test picture, small enough to be committed for every run of a study."""
+    """Write the prediction for each test picture, small enough to be committed for every run of a study."""
     np.savez_compressed(
         file,
         allow_pickle=False,

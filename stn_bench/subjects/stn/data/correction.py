@@ -1,7 +1,7 @@
 """Classical correction of a picture: find the letter by a threshold, then centre, straighten and scale it (Ques5).
 
-What a spatial transformer learns per picture is written down here by hand, with thresholds that hold for all pictures.
-Its code is part of a run's identity, as that of the network is.
+A spatial transformer learns this correction per picture. Here it is written by hand, with the same thresholds for all
+pictures. Its code is part of the run key, like that of the network.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ def write_picture(path: Path, picture: Picture) -> None:
 
 
 def check_ending(path: Path, endings: frozenset[str] = SUFFIXES) -> None:
-    """See that a file name's ending is one of these.
+    """Check that a file name's ending is one of these.
 
     Raises:
         DataError: if it is not.

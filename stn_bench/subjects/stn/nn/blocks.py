@@ -66,7 +66,7 @@ def classifier_head(x: Tensor, config: ModelConfig, num_classes: int) -> Tensor:
 # How a block shrinks its picture. Each returns ceil(height / factor) rows and ceil(width / factor) columns. Maximum
 # and mean follow their convolution at once, so that the rest of the block, activation and normalisation, sees the
 # same shape as with a stride and only the shrinking differs. (For the maximum and a rising activation the order makes
-# difference anyway.) Blurring stands behind the activation, whose edges are what it is there to smooth.
+# no difference anyway.) Blurring stands behind the activation, since it is there to smooth the activation's edges.
 
 Rest = Callable[[Tensor], Tensor]
 """Activation and normalisation, in the order that the configuration asks for."""
@@ -112,7 +112,7 @@ DOWNSAMPLINGS: dict[str, Callable[[Tensor, Block, str, Rest], Tensor]] = {
 }
 
 
-# Where the normalisation stands (Ques2).
+# The position of the normalisation (Ques2).
 
 
 def normalisation_before(x: Tensor, config: ModelConfig, name: str) -> Tensor:
@@ -135,7 +135,7 @@ POSITIONS: dict[str, Callable[[Tensor, ModelConfig, str], Tensor]] = {
 }
 
 
-# What normalises.
+# The kind of normalisation.
 
 
 def batch_renormalisation(x: Tensor, config: NormConfig, name: str) -> Tensor:

@@ -17,7 +17,7 @@ Weights = list[np.ndarray]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a training needs to go on as if it had never stopped.
+    """The state that a training needs to go on as if it had never stopped.
 
     Args:
         run_key: identity of the run; another run's checkpoint is never read.

@@ -1,4 +1,4 @@
-"""What a model costs: its floating point operations, counted layer by layer, and its parameters."""
+"""The cost of a model: its floating point operations, counted layer by layer, and its parameters."""
 
 from __future__ import annotations
 

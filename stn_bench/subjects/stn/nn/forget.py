@@ -1,4 +1,4 @@
-"""What TensorFlow keeps of a training that has ended, and how a worker lets go of it before the next."""
+"""Free the memory that TensorFlow keeps after a training has ended, before the next training."""
 
 from __future__ import annotations
 

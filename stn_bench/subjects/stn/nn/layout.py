@@ -1,4 +1,4 @@
-"""The article's network on paper: its blocks, and the FLOPs of a configuration in closed form. Imports no Keras.
+"""The article's network without Keras: its blocks, and the FLOPs of a configuration in closed form.
 
 The plan needs both before anything is built: to give an arm as much arithmetic as the base, and to say what a study
 will cost. `nn.cost` counts the same on the built network; a test holds the two together.

@@ -1,4 +1,4 @@
-"""What a trained spatial transformer makes of pictures."""
+"""The output of a trained spatial transformer for pictures."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ Outcome = Literal["finished", "diverged"]
 
 @dataclass(frozen=True)
 class Job:
-    """What to train, and on what.
+    """A training to do: the configuration, the seed and the pictures.
 
     Args:
         config: the resolved configuration.
@@ -61,7 +61,7 @@ class EpochEnd:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What the model said of each test picture.
+    """The predictions of the model for the test pictures.
 
     Args:
         labels: the true classes, shape (count,).
@@ -92,7 +92,7 @@ class Training:
 
 @dataclass
 class Progress:
-    """What grows while training; it is JSON in the checkpoint."""
+    """The progress of a training; it is JSON in the checkpoint."""
 
     epoch: int = 0
     best_epoch: int = 0
@@ -314,7 +314,7 @@ def _at_best(progress: Progress) -> dict[str, float]:
 
 
 def _on_the_way(progress: Progress) -> dict[str, float]:
-    """Return what the learning curve says of the start and of the end, without choosing an epoch."""
+    """Return the metrics of the learning curve's start and end, without choosing an epoch."""
     early = max(1, round(len(progress.history["train.loss"]) / 10))
     return {
         "early.train.loss": float(np.mean(progress.history["train.loss"][:early])),
