@@ -58,13 +58,13 @@ def summary(study: str, *, root: Path | str | None = None, tracking_uri: str | N
     return summarise(analysis, tracking.file)
 
 
-def judge(frame: pd.DataFrame, **options: Any) -> Judged:
+def judge(frame: pd.DataFrame | Path | str, **options: Any) -> Judged:
     """Return what may be said of results that exist: the verdicts on a table of anybody's runs; nothing is trained.
 
     The result has `verdicts` and `runs` (DataFrames), `summary`, `figures()`, `write(folder)`; a notebook shows it.
 
     Args:
-        frame: the runs, one a row, or with a column for each arm and a row for each seed.
+        frame: the runs, one a row, or with a column for each arm and a row for each seed; or a CSV file of them.
         options: `arm`, `seed`, `metric`, `base`, `question` and `dataset` name columns, or the base; those left out
             are guessed where that is plain. `wide`, `direction`, `margin`, `looks`, `resolution`, `max_failed` and
             `family` are as on the command line; `metric`, `direction` and `margin` may be lists.

@@ -1,7 +1,7 @@
 """Settings: frozen values by dotted path, over any schema.
 
 A dotted path such as `model.norm.position` is the TOML key, the Optuna parameter, the MLflow parameter and the column
-title. What a subject's settings are called, and what they mean, is the subject's affair.
+title. The subject decides the names of its settings and their meaning.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Settings(Group):
         return self
 
     def unresolved(self) -> Self:
-        """Return the same settings with what merely followed from others unset again; the inverse of `resolved`."""
+        """Return the same settings with the derived defaults unset again; the inverse of `resolved`."""
         return self
 
     def flat(self) -> dict[str, Any]:

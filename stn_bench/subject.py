@@ -58,7 +58,7 @@ class Metric:
 
     @property
     def unit(self) -> Unit:
-        """How its values and differences are written."""
+        """The format of its values and differences."""
         return Unit.of(self.name, is_fraction=self.scale == "fraction")
 
     @property
@@ -183,7 +183,7 @@ class Run(Protocol):
 
     @property
     def is_trial(self) -> bool:
-        """Whether this is a tuning trial, of which numbers alone are kept: no files, no model."""
+        """Whether this is a tuning trial, which keeps only numbers: no files, no model."""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Tell of a finished epoch, counted from 1, once its checkpoint is written.

@@ -138,6 +138,14 @@ def test_a_wide_frame_and_one_from_groupby_are_understood() -> None:
     assert row(stn_bench.judge(grouped), "mixup").p == expected
 
 
+def test_a_csv_says_what_its_frame_says(tmp_path: Path) -> None:
+    frame().to_csv(tmp_path / "results.csv", index=False)
+    expected = stn_bench.judge(frame()).verdicts
+    found = stn_bench.judge(tmp_path / "results.csv").verdicts
+    same = [name for name in expected.columns if name not in ("study", "run_ids")]
+    pd.testing.assert_frame_equal(found[same], expected[same])
+
+
 def test_several_metrics_are_judged_one_by_one(tmp_path: Path) -> None:
     both = frame().assign(loss=lambda one: 1 - one.acc)
     found = stn_bench.judge(both, metric=["acc", "loss"], direction=["maximize", "minimize"], margin=[0.005, 0.01])

@@ -231,7 +231,7 @@ def _error_ratio(
     """Return the ratio of the arms' error rates; None unless the metric is a fraction."""
     if metric.scale != "fraction":
         return None
-    ours, theirs = ({seed: one.values(metric.name)[seed] for seed in seeds} for one in (arm, base))
+    ours, theirs = ({seed: one.runs[seed].metrics[metric.name] for seed in seeds} for one in (arm, base))
     if metric.direction == "minimize":  # it is the error rate already
         ours, theirs = ({seed: 1 - value for seed, value in values.items()} for values in (ours, theirs))
     return error_ratios([ours], theirs, alpha)[0]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 def judge(
     file: Annotated[
-        Path | None, typer.Argument(metavar="[RESULTS.CSV]", help="A table with a row for each run.")
+        Path | None, typer.Argument(metavar="RESULTS.CSV", help="A table with a row for each run.")
     ] = None,
     arm: Annotated[str, typer.Option(metavar="COLUMN", help="What is compared: method, model, variant.")] = "",
     seed: Annotated[str, typer.Option(metavar="COLUMN", help="What pairs the arms: seed, fold, run.")] = "",
@@ -39,7 +39,10 @@ def judge(
     ] = None,
     margin: Annotated[
         list[float] | None,
-        typer.Option(help="Differences that count as equivalent [default: 0.005 for fractions, none for others]."),
+        typer.Option(
+            metavar="NUMBER",
+            help="Differences that count as equivalent; for fractions 0.005 unless given, for others none.",
+        ),
     ] = None,
     looks: Annotated[
         str, typer.Option(metavar="COUNTS", help="After how many seeds the results were looked at, such as 3,5,8.")
@@ -73,6 +76,7 @@ def judge(
     messages.print(f"{judged.columns.in_words()}; {_terms(judged)}", markup=False)
     for note in judged.notes:
         messages.print(f"{note[:1].upper()}{note[1:]}.".replace("`", ""), markup=False)
+    written: list[Path] = []
     if output:
         from stn_bench.report.build import FORMATS, read_formats
 
@@ -84,8 +88,10 @@ def judge(
         return
     for summary in judged.summaries:
         _print(summary)
-    for path in written if output else ():
-        console.print(f"\nreport: {path}", soft_wrap=True, markup=False)
+    if written:
+        console.print()
+    for path in written:
+        console.print(f"report: {path}", soft_wrap=True, markup=False)
 
 
 def _counts(looks: str) -> tuple[int, ...]:

@@ -318,7 +318,7 @@ def _analyse(planned: Plan, workspace: Workspace) -> tuple[Analysis, Tracking]:
 def _write_report(
     analysis: Analysis, workspace: Workspace, tracking: Tracking, formats: tuple[str, ...] | None = None
 ) -> Path:
-    """Write the report in these formats, else in Markdown and those that lie there, so that none becomes stale."""
+    """Write the report in these formats, else in Markdown and the formats that exist, so that all stay current."""
     from stn_bench.analysis.summarise import summarise
     from stn_bench.report.build import build_report, kept_formats, write_report
     from stn_bench.report.page import opening

@@ -74,7 +74,8 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
     if "md" in formats:
         files |= drawn
         files["report.md"] = page.encode()
-        files["report.json"] = (summary.model_dump_json(indent=1) + "\n").encode()
+        untold = set() if summary.source else {"source", "notes"}  # a study's file is what it always was
+        files["report.json"] = (summary.model_dump_json(indent=1, exclude=untold) + "\n").encode()
         files["runs.csv"] = to_csv(runs_table(analysis.results)).encode()
     if "html" in formats:
         files["report.html"] = render_html(summary.title, page, drawn).encode()

@@ -17,7 +17,7 @@ from stn_bench.system.errors import DataError, ReportError, StoreError
 from stn_bench.tracking.columns import Columns, metric_of
 from stn_bench.tracking.found import FoundRun, Source, Terms, results_of
 from stn_bench.tracking.reading import read_runs
-from stn_bench.tracking.table import Sheet, from_frame
+from stn_bench.tracking.table import Sheet, from_frame, read_file
 
 if TYPE_CHECKING:  # drawing takes as long to load as judging does
     import pandas as pd
@@ -151,7 +151,7 @@ def judge(table: Sheet, asked: Columns, request: Request) -> Judged:
 
 
 def judge_frame(
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | Path | str,
     *,
     arm: str = "",
     seed: str = "",
@@ -167,11 +167,11 @@ def judge_frame(
     max_failed: int = 0,
     family: str = "question",
 ) -> Judged:
-    """Return what may be said of the runs in a DataFrame; what stands behind `stn_bench.judge`."""
+    """Return what may be said of the runs in a DataFrame, or in a CSV file; what stands behind `stn_bench.judge`."""
     columns = Columns(str(arm), str(seed), _several(metric), str(base), str(question), str(dataset), wide)
     margins = () if margin is None else (margin,) if isinstance(margin, int | float) else tuple(margin)
     asked = Request(_several(direction), margins, tuple(looks), resolution, max_failed, family)
-    return judge(from_frame(frame), columns, asked)
+    return judge(read_file(Path(frame)) if isinstance(frame, Path | str) else from_frame(frame), columns, asked)
 
 
 def _several(names: str | Sequence[str]) -> tuple[str, ...]:

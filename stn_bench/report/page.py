@@ -122,9 +122,8 @@ def found(summary: Summary) -> str:
     """Return what must be known of runs that others made, in sentences; "" for those of a study of ours."""
     if not summary.source:
         return ""
-    runs = {run_id for ablation in summary.ablations for arm in ablation.arms for run_id in arm.run_ids}
     return (
-        f"Judged from {plain(summary.source)}: {counted(len(runs), 'value')}. Nothing shows how these runs were made: "
+        f"Judged from {plain(summary.source)}. Nothing shows how these runs were made: "
         "whether the arms differ by one thing alone, had the same data and the same budget, whether runs were left "
         "out, and whether metric, margin and seeds were chosen before the first run."
     )

@@ -34,7 +34,7 @@ PROCESS = re.compile(r"[.-](\d{1,9})\.(?:partial|log)$")
 
 @dataclass(frozen=True)
 class Holdings:
-    """What is known of the stores at the moment of looking.
+    """The state of the stores at the moment of looking.
 
     Args:
         workspace: where things are.

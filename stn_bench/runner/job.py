@@ -124,7 +124,7 @@ class Job:
 
     @property
     def is_trial(self) -> bool:
-        """Whether it is a tuning trial, of which numbers alone are kept."""
+        """Whether it is a tuning trial, which keeps only numbers."""
         return self.spec.phase == "tune"
 
     @property

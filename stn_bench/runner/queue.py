@@ -59,7 +59,7 @@ class QueuedJob:
 
 @dataclass(frozen=True)
 class Finished:
-    """What a job ended with: the value of the study's metric and the run that holds the rest."""
+    """The result of a job: the value of the study's metric and the run that holds the rest."""
 
     value: float
     run_id: str
@@ -285,8 +285,8 @@ class Queue:
         """Lease one waiting job and work on it.
 
         The lock is held from the look at what waits until a trial is ours: Optuna makes a new, empty trial for a
-        worker that finds nothing waiting, and no later look could take it back. Of a job that was lost to another
-        worker nothing is told: Optuna refuses a second end of a trial.
+        worker that finds nothing waiting, and no later look could take it back. A job that was
+        lost to another worker is not reported: Optuna refuses a second end of a trial.
         """
         leasing, leased = ExitStack(), list[Lease]()
 

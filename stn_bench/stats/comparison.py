@@ -30,7 +30,7 @@ FEWEST_FLIPS = 6
 """Pairs from which on the sign-flip test can reach 5 %: its smallest p is 2^(1 - n)."""
 
 NEARLY = 1e-9
-"""What rounding may add to a spread: exactly twice as much is not over twice, in whatever order the arms come."""
+"""Tolerance for rounding in a spread: exactly twice as much is not over twice, in any order of the arms."""
 
 MOST_EXACT = 20
 """Pairs up to which all 2^n flips are counted; beyond, some are drawn."""
@@ -147,8 +147,8 @@ def compare_arms(
 ) -> list[Comparison]:
     """Return the comparison of each arm with the base: by the pooled layout where it holds, else by the paired t-test.
 
-    Pooled are the arms that have all the base's seeds. The model is metric ~ arm + seed, least squares; its residual
-    variance has (arms - 1)(seeds - 1) degrees of freedom.
+    The pooled layout holds the arms that have all the base's seeds. The model is metric ~ arm + seed, least squares;
+    its residual variance has (arms - 1)(seeds - 1) degrees of freedom.
     """
     paired = [compare(arm, base, direction, alpha) for arm in arms]
     pooled = [index for index, arm in enumerate(arms) if base.keys() <= arm.keys()]

@@ -73,14 +73,15 @@ def power(effect: float, df: float, alpha: float = ALPHA) -> float:
 def more_seeds(comparison: Comparison, margin: float, alpha: float = ALPHA, share: float = 1.0) -> int | None:
     """Return about how many more seeds would decide a comparison with 80 % power, if it goes on as it began.
 
-    Decided is a difference found, or shown to lie within the margin, whichever needs fewer. The observed difference
-    and spread stand for the true ones, so that this is a guess, a rough one below five seeds. None: over a thousand.
+    An arm is decided if a difference is found, or shown to lie within the margin, whichever needs fewer seeds. The
+    observed difference and spread stand for the true ones, so this is a guess, a rough one below five seeds. None:
+    over a thousand.
 
     Args:
         comparison: what was seen so far.
         margin: smaller differences count as equivalent.
         alpha: 1 minus the level of the interval.
-        share: of `alpha`, what the correction over the arms leaves to a difference.
+        share: the part of `alpha` that the correction over the arms leaves to a difference.
     """
     from scipy import special, stats
 

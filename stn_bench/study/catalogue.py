@@ -46,7 +46,7 @@ class Catalogue:
         """Return the file of an ablation or study.
 
         Raises:
-            CatalogueError: if there is none of that name, or it is none.
+            CatalogueError: if the name is no valid name, or no such file exists.
         """
         self._check_name(kind, name)
         for folder in self._folders(kind):
@@ -85,7 +85,7 @@ class Catalogue:
         return ablation
 
     def study(self, name: str) -> Study:
-        """Return a study, what it extends merged in.
+        """Return a study, merged over the one it extends.
 
         Raises:
             CatalogueError: if a file is missing or cannot be used.
@@ -126,7 +126,7 @@ class Catalogue:
 
     @functools.cached_property
     def _trees(self) -> dict[str, dict[str, Any]]:
-        """Name of a study -> its file, what it extends merged in; whoever reads a broken one is told."""
+        """Name of a study -> its file, merged over the one it extends; reading a broken one raises."""
         found = {}
         for name in filter(is_name, self.names("studies")):
             with contextlib.suppress(CatalogueError):

@@ -52,7 +52,7 @@ def tuning_metrics(study: Study, subject: Subject) -> tuple[Metric, ...]:
     """Return the metrics that tuning looks at: the study's own, or those that its subject names.
 
     Raises:
-        CatalogueError: if there is none, or it is one of the verdict's.
+        CatalogueError: if no metric is named, or the verdict uses it.
     """
     tuning, where = study.tuning, f"studies/{study.name}.toml: [tuning]"
     if not tuning.metric:

@@ -29,12 +29,12 @@ def ablation_schema(subject: Subject) -> Schema:
     arm = _file_schema(Arm)
     arm["properties"] |= {"set": overrides_schema(subject), "search": _search_schema(subject)}
     claim = _file_schema(Claim)
-    claim["properties"] |= {"needs": overrides_schema(subject, "Settings without which the claim is not asked.")}
+    claim["properties"] |= {"needs": overrides_schema(subject, "Settings that the study must have to ask the claim.")}
     if subject.metrics:
         claim["properties"]["metric"]["enum"] = ["", *subject.known_metrics]
     schema = _file_schema(Ablation)
     schema["properties"] |= {
-        "claims": {"type": "array", "description": "What others claim about the question.", "items": claim},
+        "claims": {"type": "array", "description": "Published claims about the question.", "items": claim},
         "base": overrides_schema(subject, "Overrides that the question needs in every arm, the base included."),
         "arms": {"type": "object", "description": "The arms by name.", "additionalProperties": arm},
         "factors": _factors_schema(subject),

@@ -69,19 +69,19 @@ class Claim(Group):
     says: str = Field(min_length=1)
     """The claim, in a sentence."""
     asked: str = Field(min_length=1)
-    """What is asked here instead; where nothing is, why not."""
+    """The question that the study asks instead; without one, the reason."""
     arm: str = ""
-    """The arm that it is about; "" where the claim is not asked."""
+    """The arm that the claim is about; "" if the study does not ask it."""
     against: str = BASE
     """The arm that it is compared with."""
     metric: str = ""
-    """What is compared; unset, the study's primary metric."""
+    """The metric of the comparison; unset, the study's primary metric."""
     expect: Literal["better", "worse"] = "better"
-    """How `arm` does beside `against` if the claim holds."""
+    """The result of `arm` against `against` if the claim holds."""
     above: Finite | None = None
-    """Instead of a comparison: the value that the arm's own metric lies above if the claim holds."""
+    """Instead of a comparison: the arm's own metric lies above this value if the claim holds."""
     needs: dict[str, Any] = Field({})
-    """Settings without which the claim is not asked, by dotted path."""
+    """Settings that the study must have to ask the claim, by dotted path."""
 
 
 class Ablation(Group):
@@ -93,18 +93,18 @@ class Ablation(Group):
     question: str = Field(min_length=1)
     """The question in one sentence."""
     source: str = ""
-    """Where the question comes from."""
+    """The origin of the question."""
     base: dict[str, Any] = Field({})
     """Overrides that the question needs in every arm, the base included."""
     published: dict[str, Finite] = Field({})
     """Numbers published elsewhere for the base."""
     published_pictures: int = Field(0, ge=0)
-    """Number of test pictures behind published accuracies, to say what they can carry; 0 if nobody tells."""
+    """Number of test pictures behind published accuracies, to test their difference; 0 if unknown."""
     arms: tuple[Arm, ...] = ()
     factors: dict[str, tuple[Any, ...]] = Field({})
     """Settings and their values, whose product makes the arms."""
     claims: tuple[Claim, ...] = ()
-    """What others claim about the question; the report opens with what came of it."""
+    """Published claims about the question; the report opens with their results."""
 
 
 class Tuning(Group):
@@ -115,13 +115,13 @@ class Tuning(Group):
     seed: int = Field(1000, ge=0, lt=2**31)
     """Seed that the trials train on; never one of the verdict's seeds."""
     metric: str = ""
-    """What the trials are compared by, in no case a test metric; unset, what the subject names."""
+    """The metric that compares the trials, never a test metric; unset, the metrics that the subject names."""
     direction: Literal["maximize", "minimize"] = "maximize"
-    """Which way it is better, where the subject does not declare it."""
+    """The direction of `metric`, if the subject does not declare it."""
     search: dict[str, Range] = Field({})
     """Settings to search, by dotted path."""
     ablations: tuple[str, ...] = ()
-    """Names of the ablations whose arms are tuned, the base among them; none named, all are."""
+    """Names of the ablations to tune, the base included; unset, all."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -138,9 +138,9 @@ class Study(Group):
     title: str = Field(min_length=1)
     """Heading of the report."""
     subject: str = Field(DEFAULT, min_length=1)
-    """What is studied: the name of a subject, or the import path `module:attribute` of one of your own."""
+    """The name of a subject, or the import path `module:attribute` of your own."""
     scope: str = ""
-    """What the study can speak of and what not; stands on top of its report."""
+    """The scope and the limits of the study; shown at the top of its report."""
     ablations: tuple[str, ...] = Field(min_length=1)
     """Names of the ablations, in the order of the report."""
     arms: dict[str, tuple[str, ...]] = Field({})
@@ -148,7 +148,7 @@ class Study(Group):
     seeds: tuple[int, ...] = Field(min_length=1)
     """Seeds of the verdict, in the order in which they are trained; each arm is trained at most once on each."""
     looks: tuple[int, ...] = ()
-    """Numbers of seeds after which arms that are decided stop, such as [3, 5, 8]; none, all arms get all seeds."""
+    """Interim looks: numbers of seeds after which decided arms stop, such as [3, 5, 8]; unset, no arm stops early."""
     confirm: tuple[int, ...] = ()
     """Fresh seeds on which `run --confirm` trains the best arm of each question and its base again."""
     family: Literal["question", "study"] = "question"
@@ -156,7 +156,7 @@ class Study(Group):
     max_failed: int = Field(0, ge=0)
     """Seeds of an arm that may diverge or crash before its verdict is invalid."""
     remarks: dict[str, str] = Field({})
-    """What was found out about a question's runs, by ablation: the report shows it, no verdict depends on it."""
+    """Remarks on a question's runs, by ablation: the report shows them, no verdict depends on them."""
     metric: str = ""
     """The primary metric; unset, the first that the subject declares."""
     direction: Literal["maximize", "minimize"] | None = None

@@ -7,7 +7,7 @@ A study names it by its import path, `subject = "wine:train"`, with a `metric` a
 `seed` and `run` is a setting and needs a default: int, float, str or bool, a list of these, or `X | None`; its type is
 that of its annotation, else that of its default. A parameter `run` gets the harness's `stn_bench.subject.Run`:
 `run.log(epoch, metrics)` for learning curves, progress and Ctrl-C, `run.folder` for checkpoints, `run.files` for what
-is kept. The function returns numbers by name, or an `Outcome`. What else it may tell stands on the function itself:
+is kept. The function returns numbers by name, or an `Outcome`. Attributes of the function set more:
 
     train.data = "wine.csv"          # files or folders that it reads: their bytes are in the run key
     train.prepare = prepare          # folder -> None: makes data there, once; then `run.data` is that folder
@@ -119,7 +119,7 @@ def _training(address: str, function: Function, data: _Data | None) -> Callable[
 
 
 class _WithData:
-    """What a training is lent, but for the folder of data, which is the function's own."""
+    """The run that the harness lends, with the function's own folder of data."""
 
     def __init__(self, run: Run, data: Path) -> None:
         self._run, self.data = run, data

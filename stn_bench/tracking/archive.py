@@ -79,7 +79,7 @@ class Manifest(BaseModel):
 
 @dataclass(frozen=True)
 class Merged:
-    """What came of an import: the number of runs that were written, and of those that the store had already."""
+    """The result of an import: the number of written runs, and of runs that the store had already."""
 
     written: int
     present: int

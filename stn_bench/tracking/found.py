@@ -282,7 +282,8 @@ def _for_looks(groups: list[_Group], terms: Terms, source: Source) -> tuple[list
         return groups, []
     every = {seed for group in groups for seed in group.seeds}
     found = [set(runs) for group in groups for runs in group.runs.values()]
-    skipped = sorted({seed for seeds in found for seed in every - seeds if seed < max(seeds)})
+    ends = [(seeds, max(seeds)) for seeds in found if seeds]
+    skipped = {seed for seeds, last in ends for seed in every - seeds if seed < last}
     if not skipped:
         return groups, []
     if len(skipped) == len(every):
@@ -297,7 +298,7 @@ def _for_looks(groups: list[_Group], terms: Terms, source: Source) -> tuple[list
         )
         for group in groups
     ]
-    return kept, [f"{_seeds(skipped)} not there for every arm: left out, since looks need all arms"]
+    return kept, [f"{_seeds(sorted(skipped))} not there for every arm: left out, since looks need all arms"]
 
 
 # What is to be said --------------------------------------------------------------------------------------------------

@@ -51,7 +51,8 @@ def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Col
     if table.frame.empty:
         raise DataError(f"{table.name}: no run is left; {'; '.join(table.notes)}")
     rows = _wide(table, columns) if columns.wide else _long(table, columns)
-    columns = replace(columns, base=columns.base or find_base(table, list(dict.fromkeys(rows.arms))))
+    base = table.clean(columns.base, "--base") or find_base(table, list(dict.fromkeys(rows.arms)))
+    columns = replace(columns, base=base)
 
     def told(column: str, what: str = "") -> Sequence[str]:
         return table.labels(column, what)[rows.places].tolist() if column else [""] * len(rows.arms)

@@ -182,7 +182,7 @@ def read_file(path: Path) -> Sheet:
     frame = frame.loc[~(frame == "").all(axis=1), [UNNAMED.fullmatch(name) is None for name in names]]
     if frame.empty:
         raise DataError(f"{path}: has a header and no row; expected one for each run")
-    return Sheet(path.name, frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
+    return Sheet(shorten(path.name), frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
 
 
 def _head(text: str) -> tuple[list[str], str]:
@@ -251,7 +251,7 @@ def read_mlflow(uri: str, experiment: str) -> Sheet:
     if not runs:
         raise DataError(f"experiment `{shorten(experiment)}`: has no run")
     frame = pd.DataFrame(runs, dtype=object).set_index("run_id")
-    return Sheet(f"experiment {experiment}", frame.fillna(""), row="run ")
+    return Sheet(f"experiment {shorten(experiment)}", frame.fillna(""), row="run ")
 
 
 __all__ = ["Sheet", "from_frame", "read_file", "read_mlflow"]

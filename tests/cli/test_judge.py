@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def test_the_whole_report_is_written(cli: Cli, results: Path, tmp_path: Path) ->
         *("figures/verdicts.png", "figures/method_differences.png"),
     }
     page = (folder / "report.md").read_text()
-    assert "Judged from results.csv: 15 values. Nothing shows how these runs were made" in page
+    assert "Judged from results.csv. Nothing shows how these runs were made" in page
     assert "Base: `method` = baseline." in page
     for said in ("preregistered", "what it changes", "Cost", "Every arm alike", "tuning", "MLflow", "Plan `"):
         assert said not in page, said
@@ -220,7 +222,7 @@ def test_a_foreign_store_is_judged_and_what_is_left_out_is_said(cli: Cli, store:
         "1 run left out, failed, and made again: ",
     ):
         assert said in err
-    assert "Judged from experiment digits: 10 values" in (tmp_path / "out/report.md").read_text()
+    assert "Judged from experiment digits. Nothing shows" in (tmp_path / "out/report.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -236,11 +238,25 @@ def test_what_a_foreign_store_has_not_is_said(cli: Cli, store: str, experiment: 
     assert said in err
 
 
-def test_a_store_that_is_not_there_is_not_made(cli: Cli, tmp_path: Path) -> None:
-    code, _, err = cli("judge", "--mlflow", f"sqlite:///{tmp_path / 'none.db'}", "--experiment", "x")
+@pytest.mark.parametrize(
+    ("address", "said"), [("sqlite:///{}/none.db", "no such file"), ("{}/mlruns", "no such folder")]
+)
+def test_a_store_that_is_not_there_is_not_made(cli: Cli, tmp_path: Path, address: str, said: str) -> None:
+    code, _, err = cli("judge", "--mlflow", address.format(tmp_path), "--experiment", "x")
     assert code == 2
-    assert "no such file" in err
+    assert said in err
     assert not list(tmp_path.iterdir())
+
+
+def test_into_another_programs_database_nothing_is_written(cli: Cli, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / "other.db")) as other:
+        other.execute("CREATE TABLE recipes (name)")
+        other.commit()
+    before = (tmp_path / "other.db").read_bytes()
+    code, _, err = cli("judge", "--mlflow", f"sqlite:///{tmp_path / 'other.db'}", "--experiment", "x")
+    assert code == 2
+    assert "is another program's database" in err
+    assert (tmp_path / "other.db").read_bytes() == before
 
 
 def test_a_run_that_only_failed_is_a_seed_that_failed(cli: Cli, store: str) -> None:

@@ -6,7 +6,7 @@ MODEL = "model.keras"
 """The model with the weights of its best epoch; another training can go on from it."""
 
 PREDICTIONS = "predictions.npz"
-"""What the model said of each test picture."""
+"""The model's prediction for each test picture."""
 
 GALLERY = "rectified.npz"
 """Some test pictures before and after the transformer."""

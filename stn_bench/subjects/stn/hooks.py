@@ -30,7 +30,7 @@ BACKWARD = 2
 """A step's backward pass costs this many forward passes: the gradients of the weights and those of the values."""
 
 TRANSFORMER = "model.transformer."
-"""What the path of a setting of the transformer begins with."""
+"""The prefix of the transformer's settings."""
 
 READ_CORRECTLY = "test.accuracy"
 """The metric that is known for each test picture."""

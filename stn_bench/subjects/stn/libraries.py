@@ -19,7 +19,7 @@ OPENCV = ("opencv-python", "opencv-python-headless", "opencv-contrib-python", "o
 """The distributions of OpenCV, of which one is enough."""
 
 PACKAGES = ("keras", "captcha", OPENCV[0], "pillow")
-"""What training imports; the harness looks for its own."""
+"""The libraries that training imports; the harness looks for its own."""
 
 
 def backend() -> str:

@@ -18,7 +18,7 @@ from stn_bench.system.errors import DataError
 from stn_bench.system.text import LONGEST, is_portable
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]*"
-"""What an imported data set may be called: what `data.source` accepts."""
+"""Valid names of an imported data set, as `data.source` accepts them."""
 
 SHOWN_FAILURES = 10
 """How many unusable files an error names; the rest are counted."""
@@ -26,7 +26,7 @@ SHOWN_FAILURES = 10
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What came of an import.
+    """The result of an import.
 
     Args:
         dataset: the new data set.

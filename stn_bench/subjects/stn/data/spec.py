@@ -1,4 +1,4 @@
-"""What a data set is made of: everything that its bytes are a function of."""
+"""The spec of a data set: every setting that decides its bytes."""
 
 from __future__ import annotations
 

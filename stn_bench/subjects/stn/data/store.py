@@ -46,7 +46,7 @@ class StoredFile:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a data set was made of, and how to tell that it is still whole.
+    """The spec of a stored data set, and the checksums that show whether it is still whole.
 
     Args:
         spec: the settings.
@@ -206,7 +206,7 @@ def _sync(file: BinaryIO) -> None:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold the lock of the data set at `target`; whoever else wants to make it waits here."""
+    """Hold the lock of the data set at `target`; other makers wait here."""
     with explain_disk(target.parent):
         target.parent.mkdir(parents=True, exist_ok=True)
     with Lock(target.with_name(f".{target.name}.lock")):

@@ -28,9 +28,9 @@ class LayerFlops:
 class FlopCount:
     """The operations of one picture through a model, in inference; a multiply-add counts as 2.
 
-    Counted are convolutions and dense layers with their bias, normalisation (one multiply-add per value), activations
+    It counts convolutions and dense layers with their bias, normalisation (one multiply-add per value), activations
     (one operation per value, whichever the function), pooling (one per value read), rescaling and the sampler; copying
-    and reshaping cost nothing. What a layer outside this list costs is not guessed: its name is in `uncounted`.
+    and reshaping cost nothing. It does not guess the cost of other layers: their names are in `uncounted`.
     """
 
     layers: tuple[LayerFlops, ...]

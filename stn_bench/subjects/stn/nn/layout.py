@@ -40,10 +40,10 @@ TRUNK = (Block(512, 5, 3), Block(256, 3, 2), Block(64, 3, 2))
 """The article's trunk: 60x60 becomes 20x20, 10x10 and 5x5."""
 
 NARROWEST, WIDEST = 0.001, 8.0
-"""Where a matching width is looked for."""
+"""The range of the search for a matching width."""
 
 TOLERANCE = 0.03
-"""Largest relative difference between matched FLOPs; channels are whole numbers, so that none is exact."""
+"""Largest relative difference between matched FLOPs; channels are whole numbers, so no match is exact."""
 
 
 def scaled_channels(channels: int, width: float) -> int:

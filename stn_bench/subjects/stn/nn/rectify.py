@@ -112,7 +112,7 @@ def _transformer(model: keras.Model) -> SpatialTransformer:
 
 @dataclass(frozen=True)
 class LetterMeasure:
-    """What a transformer did to each letter: the article says that it enlarges it and moves it to the middle."""
+    """The effect of a transformer on each letter: the article says that letters grow and move to the middle."""
 
     magnification: NDArray[np.float64]
     """How many times longer lengths became, in pixels, `(n,)`: the root of the ratio of areas."""
