@@ -129,6 +129,7 @@ SPOKEN = {
     ("system/text.py", "letters"): "of which names are made",
     ("testing.py", "pictures"): "figures, as a test's name calls them",
     ("cli/studies.py", "letters"): "of a run's id",
+    ("cli/new.py", "keras"): "the kind of subject that `new --keras` writes",
     ("study/spec.py", "pictures"): "`published_pictures`, a key of files that people wrote",
     ("analysis/summary.py", "pictures"): "`published_pictures`, a key of report.json",
     ("analysis/summarise.py", "pictures"): "the same",
