@@ -7,6 +7,7 @@ share one estimate of the error, which has more degrees of freedom than two arms
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -36,6 +37,9 @@ MOST_EXACT = 20
 """Pairs up to which all 2^n flips are counted; beyond, some are drawn."""
 
 DRAWN_FLIPS = 9_999
+
+MOST_DRAWN = 2_000
+"""Pairs up to which flips are drawn: of more, Student's p needs no second opinion, and the draws would fill memory."""
 
 
 @dataclass(frozen=True)
@@ -213,20 +217,28 @@ def _correlation(arm: Values, base: Values, seeds: Sequence[int]) -> float:
 
 
 def sign_flip_p(differences: NDArray[np.float64], rounding: float = 0.0) -> float:
-    """Return the two-sided p that the differences' signs are chance (Fisher's randomisation test); NaN below six.
+    """Return the two-sided p that the differences' signs are chance (Fisher's randomisation test).
+
+    NaN below six pairs, and above 2,000.
 
     Args:
         differences: of the pairs.
         rounding: sums that differ by no more are the same. Accuracies are whole numbers of examples, so that many
             flips have the observed sum, but for rounding.
     """
-    if len(differences) < FEWEST_FLIPS:
+    if not FEWEST_FLIPS <= len(differences) <= MOST_DRAWN:
         return math.nan
     reach = abs(math.fsum(differences)) - rounding
     if len(differences) <= MOST_EXACT:
         return float(np.mean(np.abs(_flipped_sums(differences)) >= reach))
-    signs = np.random.default_rng(0).choice((-1.0, 1.0), size=(DRAWN_FLIPS, len(differences)))
-    return float((1 + np.sum(np.abs(signs @ differences) >= reach)) / (1 + DRAWN_FLIPS))
+    flipped = np.abs(_drawn_signs(len(differences)) @ differences)
+    return float((1 + np.sum(flipped >= reach)) / (1 + DRAWN_FLIPS))
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn_signs(pairs: int) -> NDArray[np.float64]:
+    """Return the flips that are drawn, `(flips, pairs)`: the same for every comparison of so many pairs."""
+    return np.random.default_rng(0).choice((-1.0, 1.0), size=(DRAWN_FLIPS, pairs))
 
 
 def _flipped_sums(differences: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -186,7 +187,7 @@ class Study(Group):
     @field_validator("seeds", "confirm")
     @classmethod
     def _seeds(cls, seeds: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
-        repeated = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        repeated = sorted(seed for seed, count in Counter(seeds).items() if count > 1)
         if repeated:
             raise ValueError(f"`{info.field_name}` must differ from one another, got {repeated[0]} more than once")
         if any(not 0 <= seed < 2**31 for seed in seeds):
