@@ -170,7 +170,7 @@ def test_a_finished_run_has_a_record_of_all_that_the_training_told(fit: Fit, sto
 
 def test_a_finished_run_keeps_its_files_and_its_examples(fit: Fit, store: Memory, tmp_path: Path) -> None:
     record = fit()
-    assert set(store.files) == {"model.json", EXAMPLES}
+    assert set(store.files) == {"model.json", "skill.npz", EXAMPLES}
     (tmp_path / EXAMPLES).write_bytes(store.files[EXAMPLES])
     found = read_examples("test.loss", lambda name: tmp_path / name)
     assert found is not None

@@ -23,7 +23,7 @@ from stn_bench.runner.worker import Event
 from stn_bench.study.plan import Phase, Plan, RunSpec, make_plan
 from stn_bench.study.spec import Ablation, Range, Tuning
 from stn_bench.subject import FormerKey, Subject, find_subject
-from stn_bench.system.errors import Interrupted, PlanError
+from stn_bench.system.errors import CatalogueError, Interrupted
 from stn_bench.system.machine import Resources
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord, settings_digest
@@ -472,7 +472,16 @@ def test_the_verdict_trains_with_what_tuning_found_best(quick_root: Root) -> Non
     assert used == {min(tried, key=lambda rate: abs(rate - 0.1))}
 
 
-def test_a_subject_that_names_nothing_to_tune_on_cannot_be_tuned(quick_root: Root) -> None:
-    planned = small(subject=dataclasses.replace(TOY, tune_on=()), tuning=SEARCH)
-    with pytest.raises(PlanError, match=r"studies/small\.toml: \[tuning\]: subject `toy` names no metric .*`tune_on`"):
-        rehearse(quick_root, planned).run()
+def test_a_subject_that_names_nothing_to_tune_on_cannot_be_tuned() -> None:
+    with pytest.raises(CatalogueError, match=r"small\.toml: \[tuning\]: expected `metric`, since subject `toy` names"):
+        small(subject=dataclasses.replace(TOY, tune_on=()), tuning=SEARCH)
+
+
+def test_a_study_says_what_such_a_subject_is_tuned_on() -> None:
+    by_loss = SEARCH.model_copy(update={"metric": "last.train.loss"})
+    planned = small(subject=dataclasses.replace(TOY, tune_on=()), tuning=by_loss)
+    assert [metric.name for metric in planned.tuning] == ["last.train.loss"]
+    assert planned.digest != small(tuning=SEARCH).digest
+    verdicts_own = SEARCH.model_copy(update={"metric": "test.score"})
+    with pytest.raises(CatalogueError, match=r"expected no metric of the verdict, got `test\.score`"):
+        small(tuning=verdicts_own)

@@ -108,7 +108,9 @@ subject = Subject("dice:subject", Dice, train)
 
 def test_four_fields_are_a_subject_of_the_users_own(tmp_path: Path) -> None:
     """Its code lies under the root, its result is a mapping, and its metric is the study's alone."""
-    study = TOYS.replace('"toy"', '"dice:subject"\nmetric = "eyes"').replace('"epochs" = 3', '"sides" = 6')
+    study = TOYS.replace('"toy"', '"dice:subject"\nmetric = "eyes"\ndirection = "maximize"').replace(
+        '"epochs" = 3', '"sides" = 6'
+    )
     root = make_toy_root(tmp_path, study, 'title = "D"\nquestion = "More?"\n[arms.more]\nset = { "sides" = 8 }\n')
     (root / "dice.py").write_text(MINE)
     assert call("run", "tiny", "--workers", 1, "--root", root) == 0

@@ -16,15 +16,14 @@ from stn_bench.subjects.stn.data.dataset import Dataset, open_dataset
 from stn_bench.subjects.stn.data.pictures import enlarge, side_by_side, write_picture
 from stn_bench.subjects.stn.data.spec import DatasetSpec
 from stn_bench.subjects.stn.files import GALLERY, MODEL, PREDICTIONS
-from stn_bench.subjects.stn.nn.checkpoint import Weights
 from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
 from stn_bench.subjects.stn.nn.forget import forget_gradients
-from stn_bench.subjects.stn.nn.model_file import read_note, save_model
+from stn_bench.subjects.stn.nn.model_file import save_model
 from stn_bench.subjects.stn.nn.rectify import Rectified, measure_letters, rectify
 from stn_bench.subjects.stn.nn.start import starting_weights
 from stn_bench.subjects.stn.nn.train import EpochEnd, Job, Predictions, Training, train, values
 from stn_bench.subjects.stn.nn.transformer import SpatialTransformer, find_transformer
-from stn_bench.system.errors import ConfigError, Interrupted
+from stn_bench.system.errors import Interrupted
 from stn_bench.system.machine import package_version
 
 MEASURED = 1000
@@ -55,7 +54,7 @@ def train_network(config: Config, seed: int, run: Run) -> Outcome:
     """
     config = config.resolved()
     dataset = open_dataset(DatasetSpec.of(config), run.data)
-    weights = None if run.start is None else _starting_weights(run.start, config, seed)
+    weights = None if run.start is None else starting_weights(run.start, config, seed)
     checkpoint = run.folder / "checkpoint.npz"
     if checkpoint.exists() and not checkpoint.stat().st_size:  # as a machine that lost its power leaves it
         checkpoint.unlink()
@@ -68,18 +67,6 @@ def train_network(config: Config, seed: int, run: Run) -> Outcome:
         return _outcome(training, shown, is_kept=not run.is_trial)
     finally:
         forget_gradients()  # a worker trains many runs
-
-
-def _starting_weights(file: Path, config: Config, seed: int) -> Weights:
-    """Return the weights to go on from; a model file calls no factory but the one that the settings name.
-
-    Raises:
-        ConfigError: if it names another, or has other shapes.
-    """
-    factory = read_note(file).get("model.factory")
-    if factory and factory != config.model.factory:
-        raise ConfigError(f"the start's model names the factory `{factory}`, these settings {config.model.factory}")
-    return starting_weights(file, config, seed)
 
 
 def _tell(run: Run) -> Callable[[EpochEnd], None]:

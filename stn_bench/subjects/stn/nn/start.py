@@ -9,7 +9,7 @@ import keras
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.subjects.stn.nn.checkpoint import Weights
-from stn_bench.subjects.stn.nn.model_file import load_model
+from stn_bench.subjects.stn.nn.model_file import load_model, read_note
 from stn_bench.subjects.stn.nn.train import values
 from stn_bench.system.errors import ConfigError
 
@@ -24,8 +24,7 @@ def starting_weights(path: Path, config: Config, seed: int) -> Weights:
     start, settings and seed train the same model, bit for bit.
 
     Args:
-        path: a file that `save_model` wrote. A model factory that it names is called if `config` names one too, which
-            is then trusted.
+        path: a file that `save_model` wrote. A model factory that it names is called if `config` names the same one.
         config: the new training's configuration; its network must have the shapes of the one in the file.
         seed: the new training's seed.
 
@@ -33,7 +32,7 @@ def starting_weights(path: Path, config: Config, seed: int) -> Weights:
         ConfigError: if the shapes differ.
         ModelFileError: if the file cannot be used.
     """
-    start, settings = load_model(path, trust=config.model.factory is not None)
+    start, settings = load_model(path, trust=read_note(path).get("model.factory") == config.model.factory)
     keras.utils.clear_session()  # from here on as `prepare_model` does it
     keras.utils.set_random_seed(seed)
     fresh = build_model(config)
