@@ -240,7 +240,7 @@ def test_metrics_know_their_direction_and_their_step() -> None:
         ("sparse_top_k_categorical_accuracy", "sparse_top_k_categorical_accuracy", "maximize"),
         (Metric("test.own", "a metric of its own", "maximize"), "own", "maximize"),
     ],
-    ids=str,
+    ids=lambda one: one if isinstance(one, str) else "",
 )
 def test_a_metric_is_known(metric: Any, name: str, direction: str) -> None:
     first = KerasModel(Small, **TABLE, metrics=[metric]).metrics[0]
@@ -290,7 +290,7 @@ def pinball(y_true: Any, y_pred: Any) -> Any:
         ({"build": 3}, "`build`: expected a function of the settings, got int"),
         ({"optimizer": keras.optimizers.SGD}, "`optimizer`: expected a function of the settings"),
     ],
-    ids=str,
+    ids=lambda one: one if isinstance(one, str) else "",
 )
 def test_what_does_not_fit_together_is_refused_at_once(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError) as caught:
