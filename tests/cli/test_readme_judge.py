@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from commands import call
 
+from stn_bench.cli.options import console
 from stn_bench.study.catalogue import bundled_root
 
 README = (bundled_root() / "README.md").read_text(encoding="utf-8")
@@ -19,7 +20,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (table,) = re.findall(r"```csv\n(.*?)```", README, re.DOTALL)
     (tmp_path / "results.csv").write_text(table, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "_width", 120)  # COLUMNS counts only where it was set before the console was made
     return tmp_path
 
 

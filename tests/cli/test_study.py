@@ -199,7 +199,8 @@ def test_another_study_reuses_the_same_runs(cli: Cli, root: Path, client: Mlflow
 def test_python_sees_the_same_runs_and_summary(root: Path, summary: dict[str, Any]) -> None:
     table = stn_bench_package.runs("tiny", root=root)
     assert list(table["run_id"]) == [row["run_id"] for row in csv.DictReader(StringIO(runs_csv(root)))]
-    assert stn_bench_package.summary("tiny", root=root).model_dump(mode="json") == summary
+    told = stn_bench_package.summary("tiny", root=root).model_dump(mode="json")
+    assert told == summary | {"source": "", "notes": []}  # report.json leaves these two to `judge`
 
 
 def test_status_counts_the_finished_runs(cli: Cli, root: Path) -> None:
