@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stn_bench.cli import main
+from stn_bench.cli.options import console
 
 
 def call(*arguments: object) -> int:
@@ -31,3 +32,11 @@ def call(*arguments: object) -> int:
                 if file and added & {*Path(file).parents}:
                     del sys.modules[name]
     return 0
+
+
+def widen(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    """Let the command line print `columns` wide for one test.
+
+    `console.width` can't be put back: setting it to what it was would fix it there for every later test.
+    """
+    monkeypatch.setattr(console, "_width", columns)

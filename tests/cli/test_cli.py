@@ -11,11 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import call
+from commands import call, widen
 from makers import ABLATION, STUDY, make_root, write
 
 from stn_bench.cli.app import app
-from stn_bench.cli.options import console
 from stn_bench.study.catalogue import Catalogue, bundled_root
 from stn_bench.subjects.stn.commands import _read
 from stn_bench.subjects.stn.config import Config
@@ -39,7 +38,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    monkeypatch.setattr(console, "width", 300)  # tables unbroken; --help asks the environment
+    widen(monkeypatch, 300)  # tables unbroken; --help asks the environment
     monkeypatch.setenv("COLUMNS", "300")
     return run
 
@@ -143,7 +142,7 @@ def test_plan_says_what_the_study_can_show(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_plan_fits_a_terminal_of_80_columns(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(console, "width", 80)
+    widen(monkeypatch, 80)
     for study in Catalogue(bundled_root()).names("studies"):
         _, out, _ = cli("plan", study, "--root", tmp_path)
         assert max(map(len, out.splitlines())) <= 80

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import call
+from commands import call, widen
 from tiny import make_toy_root
-
-from stn_bench.cli.options import console
 
 RESULTS = """method,seed,acc
 baseline,1,0.912
@@ -53,7 +51,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    monkeypatch.setattr(console, "width", 200)
+    widen(monkeypatch, 200)
     monkeypatch.setenv("COLUMNS", "200")
     return run
 

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import call
+from commands import call, widen
 from makers import write
-
-from stn_bench.cli.options import console
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
@@ -60,7 +58,7 @@ def stn_bench(*arguments: object, root: Path) -> Ran:
     """Run the command line in this process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(console, "width", 200)
+        widen(patch, 200)
         code = call(*arguments, "--root", root)
     return Ran(code, out.getvalue(), err.getvalue())
 

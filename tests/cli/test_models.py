@@ -10,13 +10,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import call
+from commands import call, widen
 from makers import STN, ablation, arm, plan, record
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from stores import finish, open_store, question
 
-from stn_bench.cli.options import console
 from stn_bench.cli.training import _plan_run
 from stn_bench.settings import override
 from stn_bench.study.plan import RunSpec
@@ -52,7 +51,7 @@ def command() -> Callable[..., int]:
 
     def run(*arguments: object) -> int:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(console, "width", 300)
+            widen(patch, 300)
             return call(*arguments)
 
     return run

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import call
+from commands import call, widen
 from makers import make_root, write
 
 MINE = '''
@@ -46,7 +46,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
-    monkeypatch.setattr("stn_bench.cli.options.console.width", 200)
+    widen(monkeypatch, 200)
     return run
 
 

@@ -6,9 +6,8 @@ import re
 from pathlib import Path
 
 import pytest
-from commands import call
+from commands import call, widen
 
-from stn_bench.cli.options import console
 from stn_bench.study.catalogue import bundled_root
 
 README = (bundled_root() / "README.md").read_text(encoding="utf-8")
@@ -20,7 +19,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (table,) = re.findall(r"```csv\n(.*?)```", README, re.DOTALL)
     (tmp_path / "results.csv").write_text(table, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(console, "_width", 120)  # COLUMNS counts only where it was set before the console was made
+    widen(monkeypatch, 120)
     return tmp_path
 
 

@@ -17,13 +17,12 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from commands import call
+from commands import call, widen
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from tiny import make_root
 
 import stn_bench as stn_bench_package
-from stn_bench.cli.options import console
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.server import serve
@@ -51,7 +50,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> C
         captured = capfd.readouterr()
         return code, captured.out, captured.err
 
-    monkeypatch.setattr(console, "width", 200)
+    widen(monkeypatch, 200)
     return run
 
 
