@@ -20,6 +20,7 @@ def call(*arguments: object) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
         patch.setattr(sys, "path", list(sys.path))
+        patch.setattr(sys, "unraisablehook", sys.unraisablehook)  # pytest's own makes what is dropped an error
         path = list(sys.path)
         try:
             main()

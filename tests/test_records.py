@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny import stn_bench
+from commands import call
 
 ROOT = Path(__file__).parent.parent
 RECORDED = sorted(path.parent.name for path in (ROOT / "reports").glob("*/runs.zip"))
@@ -18,8 +18,7 @@ def rebuilt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """Return the committed report's folder, and that of the one made anew from the committed runs."""
     name, root = request.param, tmp_path_factory.mktemp("clone")
     for command in (("import", ROOT / "reports" / name / "runs.zip"), ("report", name)):
-        done = stn_bench(*command, root=root)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert call(*command, "--root", root) == 0
     return ROOT / "reports" / name, root / "reports" / name
 
 
@@ -44,9 +43,10 @@ def test_every_figure_is_drawn(rebuilt: tuple[Path, Path]) -> None:
     assert made == committed
 
 
-def test_nothing_is_left_to_train(rebuilt: tuple[Path, Path]) -> None:
+def test_nothing_is_left_to_train(rebuilt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     _, made = rebuilt
-    status = json.loads(stn_bench("status", made.name, "--json", root=made.parent.parent).stdout)
+    assert call("status", made.name, "--json", "--root", made.parent.parent) == 0
+    status = json.loads(capsys.readouterr().out)
     assert status["finished"] == status["planned"] > 0
 
 

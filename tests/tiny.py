@@ -22,6 +22,7 @@ margin = 0.05
 "data.size" = 20
 "data.alphabet" = "AB"
 "model.width" = 0.03125
+"train.batch_size" = 19
 "train.epochs" = 2
 
 [tuning]

@@ -36,7 +36,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
 from mlflow.tracking import MlflowClient
 from mlflow.types.schema import Schema, TensorSpec
+from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+from mlflow.utils.uri import is_local_uri
 from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.subject import DataNote, TrainedModel
@@ -343,6 +345,11 @@ class Tracking:
 
     def _download(self, run_id: str, path: str) -> Path:
         try:
+            home = self._client.get_run(run_id).info.artifact_uri
+            if is_local_uri(home, is_tracking_or_registry_uri=False):
+                local = Path(local_file_uri_to_path(home)) / path
+                if local.is_file():  # read in place: MLflow would ask the store thrice, and make a folder for it
+                    return local
             return Path(self._client.download_artifacts(run_id, path))
         except (MlflowException, OSError) as error:
             imported = "the run was imported, and models stay where they were trained"

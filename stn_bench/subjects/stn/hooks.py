@@ -254,6 +254,7 @@ subject = Subject(
         "data.test": 40,
         "data.size": 20,
         "model.width": 1 / 32,
+        "train.batch_size": 40,  # of 120: a smaller last batch would be traced on its own
         "train.epochs": 2,
     },
     commands=f"{HOME}.commands",

@@ -43,7 +43,8 @@ OTHER = {
     "optimizer.schedule": "cosine",
     "optimizer.warmup_epochs": 0.5,
     "train.validation": "shuffled_cut",
-    "data.validation": 17,
+    "data.count": 59,
+    "data.validation": 20,
 }
 """Another value than the default for what names a part of the network or of its training."""
 

@@ -24,7 +24,7 @@ TINY = override(
         "model.width": 1 / 64,
         "model.transformer.kind": "none",
         "optimizer.learning_rate": 0.01,
-        "train.batch_size": 16,
+        "train.batch_size": 14,
         "train.epochs": 2,
     },
 )
