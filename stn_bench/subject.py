@@ -446,5 +446,6 @@ def find_subject(name: str) -> Subject:
     if isinstance(found, FunctionType):
         found = importlib.import_module("stn_bench.subjects.function").subject_of(name, found)
     if not isinstance(found, Subject):
-        raise ConfigError(f"{where}: expected a Subject or a function, got {type(found).__name__}")
+        hint = "; write a function `train(*, seed, …)` that calls it" if callable(found) else ""
+        raise ConfigError(f"{where}: expected a Subject or a function, got {type(found).__name__}{hint}")
     return found if is_shipped(name) else replace(found, name=name)

@@ -337,10 +337,11 @@ STEERING = ["\x1b[2J", "\x9b2J", "\x07", "\u202e", "\u2066", "\x7f"]
 def test_a_study_file_that_steers_a_terminal_is_refused(text: str, tmp_path: Path, command: Command) -> None:
     escaped = "".join(f"\\u{ord(character):04X}" for character in text)
     root = make_root(tmp_path, study=f'title = "x{escaped}"\nablations = ["depth"]\nseeds = [1, 2, 3]\n')
-    code, out, error = command("list", "--root", root)
+    code, out, error = command("show", "small", "--root", root)
     assert (code, out) == (2, "")
-    assert f"U+{ord(text[0]):04X}" in error
-    assert text[0] not in error
+    for told in (error, command("list", "--root", root)[2]):
+        assert f"U+{ord(text[0]):04X}" in told
+        assert text[0] not in told
 
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
@@ -22,14 +23,14 @@ from stn_bench.cli.options import (
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.study.catalogue import Catalogue
+from stn_bench.study.catalogue import Catalogue, Kind
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan
 from stn_bench.study.preregistration import check_preregistration
 from stn_bench.study.spec import Ablation, Study
-from stn_bench.system.errors import CatalogueError, Interrupted
+from stn_bench.system.errors import CatalogueError, Interrupted, StnBenchError
 from stn_bench.system.machine import Resources
-from stn_bench.system.text import without_secrets
+from stn_bench.system.text import printable, shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -37,23 +38,75 @@ if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
 
 
+KINDS: tuple[Kind, ...] = ("ablations", "studies")
+
+
 def list_all(root: Root = None, as_json: AsJson = False) -> None:
-    """List the ablations and studies, with their questions."""
+    """List the ablations and studies, with their questions: the root's own, then those that come with stn-bench."""
     catalogue = Catalogue(Workspace.at(root).root)
-    ablations = [catalogue.ablation(name) for name in catalogue.names("ablations")]
-    studies = [catalogue.study(name) for name in catalogue.names("studies")]
+    ablations, unsound = _sound(catalogue.names("ablations"), catalogue.ablation)
+    studies, more = _sound(catalogue.names("studies"), catalogue.study)
     if as_json:
-        print_json({"ablations": [_about(a) for a in ablations], "studies": [_about_study(s) for s in studies]})
-        return
-    console.print("[dim]ablations[/]")
-    for ablation in ablations:
-        arms = ", ".join(arm.name for arm in ablation.arms)
-        lines = (escape(ablation.question), f"[dim]{escape(ablation.source)}[/]", f"arms: {arms}")
-        _print_entry(ablation.name, lines)
-    console.print("\n[dim]studies[/]")
-    for study in studies:
-        asks = f"{len(study.seeds)} seeds, {', '.join(study.ablations)}"
-        _print_entry(study.name, (escape(study.title), asks))
+        own = {"ablations": [_about(a) for a in ablations], "studies": [_about_study(s) for s in studies]}
+        found = {
+            kind: [{**one, "bundled": catalogue.is_bundled(kind, one["name"])} for one in own[kind]] for kind in KINDS
+        }
+        print_json({**found, "unsound": [*unsound, *more]})
+    else:
+        _print_list(catalogue, ablations, studies)
+    _complain([*unsound, *more])
+
+
+Found = TypeVar("Found")
+
+
+def _sound(names: Iterable[str], read: Callable[[str], Found]) -> tuple[list[Found], list[str]]:
+    """Return what can be read, and why the others cannot, each reason once."""
+    found, unsound = list[Found](), dict[str, None]()
+    for name in names:
+        try:
+            found.append(read(name))
+        except Interrupted:
+            raise
+        except StnBenchError as error:
+            unsound[str(error)] = None
+    return found, list(unsound)
+
+
+def _complain(reasons: Iterable[str]) -> None:
+    for line in dict.fromkeys(reasons):
+        print(f"stn-bench: {printable(line)}", file=sys.stderr)
+
+
+def _print_list(catalogue: Catalogue, ablations: Sequence[Ablation], studies: Sequence[Study]) -> None:
+    for is_bundled in (False, True):
+        asked = [one for one in ablations if catalogue.is_bundled("ablations", one.name) == is_bundled]
+        planned = [one for one in studies if catalogue.is_bundled("studies", one.name) == is_bundled]
+        if not asked and not planned:
+            if not is_bundled:
+                folder = escape(str(catalogue.root))
+                console.print(f"{folder} has none of its own; `stn-bench new NAME` writes one\n", soft_wrap=True)
+            continue
+        whose = ", which come with stn-bench" if is_bundled else ""
+        _print_kind(f"ablations{whose}", [(one.name, _ablation_lines(one)) for one in asked])
+        _print_kind(f"studies{whose}", [(one.name, _study_lines(one)) for one in planned])
+
+
+def _print_kind(title: str, entries: Sequence[tuple[str, Iterable[str]]]) -> None:
+    if entries:
+        console.print(f"[dim]{title}[/]")
+        for name, lines in entries:
+            _print_entry(name, lines)
+        console.print()
+
+
+def _ablation_lines(ablation: Ablation) -> tuple[str, ...]:
+    arms = ", ".join(arm.name for arm in ablation.arms)
+    return (escape(ablation.question), f"[dim]{escape(ablation.source)}[/]", f"arms: {arms}")
+
+
+def _study_lines(study: Study) -> tuple[str, ...]:
+    return (escape(study.title), f"{len(study.seeds)} seeds, {', '.join(study.ablations)}")
 
 
 def _print_entry(name: str, lines: Iterable[str]) -> None:
@@ -85,16 +138,16 @@ def show(
 
 
 def check(root: Root = None) -> None:
-    """Check every ablation and study file, and that each study can be planned."""
+    """Check every ablation and study file, and that each study can be planned; tell of all that cannot."""
     workspace = Workspace.at(root)
     catalogue = Catalogue(workspace.root)
-    for name in catalogue.names("ablations"):
-        catalogue.ablation(name)
-    for name in catalogue.names("studies"):
-        load_plan(name, workspace)
-    console.print(
-        f"{len(catalogue.names('ablations'))} ablations and {len(catalogue.names('studies'))} studies are sound"
-    )
+    names = {kind: catalogue.names(kind) for kind in KINDS}
+    _, unsound = _sound(names["ablations"], catalogue.ablation)
+    _, more = _sound(names["studies"], lambda name: load_plan(name, workspace))
+    if reasons := list(dict.fromkeys([*unsound, *more])):
+        _complain(reasons)
+        raise typer.Exit(2)
+    console.print(f"{len(names['ablations'])} ablations and {len(names['studies'])} studies are sound")
 
 
 def run(
@@ -167,8 +220,20 @@ def status(
         table.add_row(*map(str, row.values()))
     console.print(table)
     console.print(f"\n{finished} of {analysis.planned_runs} runs finished")
+    for line in _crashes(analysis):
+        console.print(line, soft_wrap=True, markup=False)
     if stops := _stops(analysis):
         console.print(stops, soft_wrap=True)
+
+
+def _crashes(analysis: Analysis) -> Iterator[str]:
+    """Yield why runs crashed, a line for each reason."""
+    runs: dict[str, list[str]] = {}
+    for run in analysis.results.crashed:
+        runs.setdefault(shorten(run.reason.partition("\n")[0]), []).append(f"{run.label}, seed {run.seed}")
+    for why, named in runs.items():
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        yield f"crashed: {named[0]}{more}: {why}"
 
 
 def _status_rows(analysis: Analysis) -> list[dict[str, Any]]:

@@ -39,7 +39,7 @@ def read_outcome(
     metrics = read_metrics(subject.name, told.metrics)
     cost = told.cost or Cost()
     on_paper = {"cost.parameters": cost.parameters, "cost.flops": cost.flops}
-    known = {name: float(value) for name, value in (measured | on_paper).items() if value is not None}
+    known = {name: float(value) for name, value in {**measured, **on_paper}.items() if value is not None}
     status, why = _status(subject, told), told.reason
     vital = [metric.name for metric in subject.metrics[:1]] if isinstance(returned, Outcome) else list(metrics)
     broken = [name for name in vital if not math.isfinite(metrics.get(name, 0.0))]

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
+from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.job import Job
 from stn_bench.runner.pool import Listener, Pool, counting_interrupts
 from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
@@ -181,8 +182,9 @@ class Runner:
         assignment = Assignment(self.workspace, threads, found.names, found.known, metric.name, metric.direction)
         count = min(self.resources.workers, len(found.jobs))
         registrar = _Registrar(self.stores, found, self.plan.subject.timeout)
+        crashes = Crashes(found.jobs, found.reused, self.workspace.logs)
         with counting_interrupts() as interrupts:
-            Pool(assignment, count, self.watcher, registrar, interrupts).run()
+            Pool(assignment, count, self.watcher, registrar, interrupts, crashes).run()
         if interrupts.count:
             raise Interrupted(f"stopped; `stn-bench run {self.plan.study.name}` goes on from here")
 

@@ -58,6 +58,21 @@ def reason(error: BaseException) -> str:
     return shorten(f"{type(error).__name__}: {error}".splitlines()[0])
 
 
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that an error was raised from, and that one from, to the first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def origin(error: BaseException) -> str:
+    """Return where an error came from: the same text for errors of one kind that the same line raised."""
+    error = root_cause(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)] or frames
+    return " ".join([type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in own[-1:])])
+
+
 def own_lines(error: BaseException) -> str:
     """Return where in the user's own code an error came from, a line for each frame, or ""."""
     frames = [(one.filename, one.lineno, one.line) for one in traceback.extract_tb(error.__traceback__)]
