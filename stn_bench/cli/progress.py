@@ -57,6 +57,7 @@ class Progress:
         self._started = self._told = time.monotonic()
         self._trained = 0  # epochs since this phase began, and jobs whose epochs nobody knows
         self._preparing = ""
+        self.crashed = 0
         self._curve = plan.subject.curve
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -111,6 +112,7 @@ class Progress:
 
     def _tell_end(self, tracked: _Tracked, event: JobEnded) -> None:
         tracked.outcome = event.outcome
+        self.crashed += event.outcome == "crashed"
         self._trained += not tracked.job.epochs
         told = ", ".join(filter(None, (tracked.value, f"{tracked.seconds:.0f} s")))
         detail = f" ({event.detail})" if event.detail else f", {told}"

@@ -1,11 +1,10 @@
-"""Commands about studies: list, show, check, run, status, report, ui, why."""
+"""Commands about one study or run: run, status, report, ui, why."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -23,131 +22,18 @@ from stn_bench.cli.options import (
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.study.catalogue import Catalogue, Kind
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan
 from stn_bench.study.preregistration import check_preregistration
-from stn_bench.study.spec import Ablation, Study
-from stn_bench.system.errors import CatalogueError, Interrupted, StnBenchError
+from stn_bench.system.errors import CatalogueError, Interrupted
+from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources
-from stn_bench.system.text import printable, shorten, without_secrets
+from stn_bench.system.text import shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.analysis.analyse import Analysis
     from stn_bench.tracking.mlflow import Tracking
-
-
-KINDS: tuple[Kind, ...] = ("ablations", "studies")
-
-
-def list_all(root: Root = None, as_json: AsJson = False) -> None:
-    """List the ablations and studies, with their questions: the root's own, then those that come with stn-bench."""
-    catalogue = Catalogue(Workspace.at(root).root)
-    ablations, unsound = _sound(catalogue.names("ablations"), catalogue.ablation)
-    studies, more = _sound(catalogue.names("studies"), catalogue.study)
-    if as_json:
-        own = {"ablations": [_about(a) for a in ablations], "studies": [_about_study(s) for s in studies]}
-        found = {
-            kind: [{**one, "bundled": catalogue.is_bundled(kind, one["name"])} for one in own[kind]] for kind in KINDS
-        }
-        print_json({**found, "unsound": [*unsound, *more]})
-    else:
-        _print_list(catalogue, ablations, studies)
-    _complain([*unsound, *more])
-
-
-Found = TypeVar("Found")
-
-
-def _sound(names: Iterable[str], read: Callable[[str], Found]) -> tuple[list[Found], list[str]]:
-    """Return what can be read, and why the others cannot, each reason once."""
-    found, unsound = list[Found](), dict[str, None]()
-    for name in names:
-        try:
-            found.append(read(name))
-        except Interrupted:
-            raise
-        except StnBenchError as error:
-            unsound[str(error)] = None
-    return found, list(unsound)
-
-
-def _complain(reasons: Iterable[str]) -> None:
-    for line in dict.fromkeys(reasons):
-        print(f"stn-bench: {printable(line)}", file=sys.stderr)
-
-
-def _print_list(catalogue: Catalogue, ablations: Sequence[Ablation], studies: Sequence[Study]) -> None:
-    for is_bundled in (False, True):
-        asked = [one for one in ablations if catalogue.is_bundled("ablations", one.name) == is_bundled]
-        planned = [one for one in studies if catalogue.is_bundled("studies", one.name) == is_bundled]
-        if not asked and not planned:
-            if not is_bundled:
-                folder = escape(str(catalogue.root))
-                console.print(f"{folder} has none of its own; `stn-bench new NAME` writes one\n", soft_wrap=True)
-            continue
-        whose = ", which come with stn-bench" if is_bundled else ""
-        _print_kind(f"ablations{whose}", [(one.name, _ablation_lines(one)) for one in asked])
-        _print_kind(f"studies{whose}", [(one.name, _study_lines(one)) for one in planned])
-
-
-def _print_kind(title: str, entries: Sequence[tuple[str, Iterable[str]]]) -> None:
-    if entries:
-        console.print(f"[dim]{title}[/]")
-        for name, lines in entries:
-            _print_entry(name, lines)
-        console.print()
-
-
-def _ablation_lines(ablation: Ablation) -> tuple[str, ...]:
-    arms = ", ".join(arm.name for arm in ablation.arms)
-    return (escape(ablation.question), f"[dim]{escape(ablation.source)}[/]", f"arms: {arms}")
-
-
-def _study_lines(study: Study) -> tuple[str, ...]:
-    return (escape(study.title), f"{len(study.seeds)} seeds, {', '.join(study.ablations)}")
-
-
-def _print_entry(name: str, lines: Iterable[str]) -> None:
-    console.print(f"[bold]{name}[/]")
-    for line in lines:
-        console.print(f"  {line}", soft_wrap=True)
-
-
-def show(
-    name: Annotated[str, typer.Argument(help="Name of an ablation or of a study.")],
-    root: Root = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show one ablation or study: its question, its arms, its settings."""
-    catalogue = Catalogue(Workspace.at(root).root)
-    is_study = name in catalogue.names("studies") and name not in catalogue.names("ablations")
-    found: Study | Ablation = catalogue.study(name) if is_study else catalogue.ablation(name)
-    about = _about_study(found) if isinstance(found, Study) else _about(found)
-    if as_json:
-        print_json(about)
-        return
-    arms = about.pop("arms", [])
-    for key, value in about.items():
-        if value not in ("", {}, []):
-            console.print(f"[bold]{key}[/]: {escape(_plain(value))}")
-    for arm in arms:
-        console.print(f"  [bold]{arm['name']}[/]: {escape(_plain(arm['set']))}", end="")
-        console.print(f"  (published: {_plain(arm['published'])})" if arm["published"] else "")
-
-
-def check(root: Root = None) -> None:
-    """Check every ablation and study file, and that each study can be planned; tell of all that cannot."""
-    workspace = Workspace.at(root)
-    catalogue = Catalogue(workspace.root)
-    names = {kind: catalogue.names(kind) for kind in KINDS}
-    _, unsound = _sound(names["ablations"], catalogue.ablation)
-    _, more = _sound(names["studies"], lambda name: load_plan(name, workspace))
-    if reasons := list(dict.fromkeys([*unsound, *more])):
-        _complain(reasons)
-        raise typer.Exit(2)
-    console.print(f"{len(names['ablations'])} ablations and {len(names['studies'])} studies are sound")
 
 
 def run(
@@ -196,6 +82,13 @@ def run(
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
             f"`stn-bench run {study}` tries them again.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
+    if progress.crashed:
+        console.print(
+            f"{counted(progress.crashed, 'run')} crashed, and runs of other code or libraries stand in for them; "
+            f"{workspace.logs} says why. `stn-bench run {study}` tries them again.",
             soft_wrap=True,
         )
         raise typer.Exit(1)
@@ -357,20 +250,6 @@ def why(
         console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _about(ablation: Ablation) -> dict[str, Any]:
-    return ablation.model_dump(mode="json", exclude={"factors"} if not ablation.factors else set())
-
-
-def _about_study(study: Study) -> dict[str, Any]:
-    return study.model_dump(mode="json")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_plain(item)}" for key, item in value.items())
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
-
-
 def _analyse(planned: Plan, workspace: Workspace) -> tuple[Analysis, Tracking]:
     from stn_bench.analysis.analyse import analyse
     from stn_bench.runner.stores import open_tracking
@@ -428,4 +307,4 @@ def _check_confirm(planned: Plan) -> None:
         )
 
 
-__all__ = ["check", "list_all", "report", "run", "show", "status", "ui", "why"]
+__all__ = ["report", "run", "status", "ui", "why"]

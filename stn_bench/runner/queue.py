@@ -198,7 +198,15 @@ class Queue:
             is_doubtful: asked before each lease: whether two studies are to be served in turn before the others, so
                 that few jobs tell whether any can be done.
         """
-        tried = Counter[str]()
+        failed = Counter[str]()
+
+        def attempt(lease: Lease) -> Finished:
+            try:
+                return objective(lease)
+            except Exception:
+                failed[study.study_name] += 1
+                raise
+
         with self._reachable():
             studies = [self._study(name) for name in names]
             while not should_stop():
@@ -206,9 +214,8 @@ class Queue:
                 waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
                 if waiting:
                     among = waiting[:2] if is_doubtful() else waiting
-                    study = min(among, key=lambda one: max(_leased(one), tried[one.study_name]))
-                    tried[study.study_name] += 1
-                    self._lease(study, objective)
+                    study = min(among, key=lambda one: _leased(one) + failed[one.study_name])
+                    self._lease(study, attempt)
                 elif any(open_trials.values()):
                     time.sleep(POLL_SECONDS)
                 else:

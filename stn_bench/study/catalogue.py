@@ -118,6 +118,10 @@ class Catalogue:
         """Return the names of the subjects that studies name, as far as their files can be read."""
         return frozenset(self._subject_names.values())
 
+    def subject_name(self, study: str) -> str:
+        """Return the name of what a study studies, or "" where its file cannot be read; nothing is imported."""
+        return self._subject_names.get(study, "")
+
     def _subject(self, name: Any, path: Path) -> Subject:
         if not isinstance(name, str) or not name:
             raise CatalogueError(f"{path}: `subject`: expected the name of a subject, got {quote(name)}")

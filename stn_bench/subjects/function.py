@@ -174,7 +174,10 @@ def _seedless(function: Function, parameters: Mapping[str, inspect.Parameter]) -
     hint = ""
     if "seed" in parameters:
         hint = "; what stands before `/` cannot be given by name"
-    elif [one.kind for one in parameters.values()][-2:] == [inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD]:
+    elif [one.kind for one in parameters.values()][-2:] == [
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    ]:
         hint = "; if a decorator made it, give it `@functools.wraps(function)`"
     return f"expected a parameter `seed`, as in `train(*, seed, depth=4)`; got `{signature}`{hint}"
 

@@ -118,6 +118,23 @@ def train(settings: Config, seed: int, run: Run) -> Outcome:
     return train_network(settings, seed, run)
 
 
+def checked_train(settings: Config, seed: int, run: Run) -> Outcome:
+    """Train a network, unless the factory that its settings name says how to train it, which nobody would heed.
+
+    Raises:
+        ConfigError: if the factory's model is compiled.
+    """
+    if settings.model.factory:
+        from stn_bench.subjects.stn.nn.compiled import refuse_compiled
+
+        refuse_compiled(settings)
+    return train(settings, seed, run)
+
+
+# Code is followed from `train`: a check that changes no result is in no run key.
+checked_train.__module__, checked_train.__qualname__ = train.__module__, train.__qualname__
+
+
 def probe(settings: Config, lent: Lent, scratch: Path) -> float:
     """Return how many seconds one run takes here, from a short training."""
     from stn_bench.subjects.stn.timing import measure, take_sample
@@ -236,7 +253,7 @@ def _keeps_gallery(settings: Mapping[str, Any]) -> bool:
 subject = Subject(
     name="stn",
     settings=Config,
-    train=train,
+    train=checked_train,
     metrics=METRICS,
     curve=Metric("validation.accuracy", "fraction of validation pictures read correctly", scale="fraction"),
     tune_on=("best.validation.accuracy", "best.validation.loss"),
