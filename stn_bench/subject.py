@@ -3,8 +3,7 @@
 A *subject* is something that can be trained: its settings, and a function from settings and a seed to metrics. Four
 fields are enough, `Subject("toy", Toy, train, (Metric("test.loss", "…", "minimize"),))`; the others say more, and each
 has a sensible absence. A subject is found by its name (`stn_bench/subjects/NAME`) or by an import path
-(`package.module:attribute`), never imported by the harness. `stn_bench.testing` checks that
-a subject keeps the contract.
+(`package.module:attribute`), never imported by the harness. `stn_bench.testing` checks the contract.
 """
 
 from __future__ import annotations

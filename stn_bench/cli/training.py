@@ -18,13 +18,13 @@ from stn_bench.cli.options import (
     TrackingUri,
     assignments,
     console,
+    is_trusted,
     messages,
     print_json,
     quietly,
 )
 from stn_bench.settings import Settings as AnySettings
 from stn_bench.settings import override
-from stn_bench.study.load import named_code
 from stn_bench.study.plan import RunSpec
 from stn_bench.study.spec import BASE
 from stn_bench.subject import DEFAULT, Lent, Subject, find_subject, is_shipped
@@ -109,7 +109,7 @@ def _find_start(name: str, subject: Subject, tracking: Tracking, trust: bool, wo
             f"run {record.run_id}: keeps no model to continue from; tuning trials, diverged or imported runs have none"
         ) from None
     foreign = subject.foreign_code(subject.read(record.settings, where=f"run {record.run_id}"))
-    if foreign and not trust and foreign[0] not in named_code(workspace):
+    if foreign and not trust and not is_trusted(foreign[0], workspace):
         raise ConfigError(
             f"run {record.run_id}: was built by `{foreign[0]}`, code that the store names but does not hold; "
             f"add --trust if you trust it"

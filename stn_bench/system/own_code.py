@@ -66,11 +66,9 @@ def _telling_of_a_slow_import(module: str) -> Iterator[None]:
     """Say on standard error what is happening, where an import takes long: nobody expects a training there."""
 
     def say() -> None:
-        print(
+        sys.stderr.write(
             f"stn-bench: still importing `{shorten(module)}`; what it does outside of its functions it does in every "
-            f'command and worker: put a training behind `if __name__ == "__main__":`',
-            file=sys.stderr,
-            flush=True,
+            f'command and worker: put a training behind `if __name__ == "__main__":`\n'
         )
 
     timer = threading.Timer(SLOW_SECONDS, say)

@@ -16,12 +16,12 @@ from stn_bench.cli.options import (
     TrackingUri,
     assignments,
     console,
+    is_trusted,
     messages,
     print_json,
     quietly,
 )
 from stn_bench.settings import override
-from stn_bench.study.load import named_code
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.files import MODEL
 from stn_bench.system.errors import DataError, MachineError, ModelFileError
@@ -235,7 +235,7 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
     from stn_bench.subjects.stn.nn.model_file import load_model, read_note
 
     factory = read_note(path).get("model.factory")
-    if factory and not trust and factory not in named_code(workspace):
+    if factory and not trust and not is_trusted(factory, workspace):
         raise ModelFileError(
             f"{where}: was built by `{shorten(str(factory))}`, code that it names but does not hold; add --trust if "
             f"you trust it (no study of {workspace.root} names it)"
