@@ -275,15 +275,19 @@ def _write_report(
 
 
 def _print_answers(analysis: Analysis, confirm: bool) -> None:
+    from stn_bench.analysis.caveats import suspicions
     from stn_bench.analysis.summarise import summarise
     from stn_bench.report.sentences import confirmed, ranked, sentence
 
     summary, unit = summarise(analysis), analysis.plan.metric.unit
-    for ablation in summary.ablations:
+    for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True):
         console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
         for arm in ranked(ablation):
             line = f"  {arm.verdict}: {sentence(arm, ablation, unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)
+        for name in question.arms:
+            for doubt in suspicions(question, name, analysis):
+                console.print(f"  ! {name} {doubt}", markup=False, soft_wrap=True)
         if ablation.confirmation:
             line = f"  {confirmed(ablation.confirmation, unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)

@@ -96,7 +96,7 @@ def _name(subject: str, name: Any, value: Any) -> str:
     if METRIC_NAME.fullmatch(name) and posixpath.normpath(name) == name and name[0] not in "./":
         return str(name)
     raise SubjectError(
-        f"subject `{subject}`: a metric's name is made of A–Z, a–z, 0–9, spaces and `_.:/-`, 250 at most; got {quote(name)}"
+        f"subject `{subject}`: a metric's name is made of a–z, A–Z, 0–9, `_.:/-` and spaces; got {quote(name)}"
     )
 
 
