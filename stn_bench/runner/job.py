@@ -20,6 +20,7 @@ from stn_bench.study.plan import RunSpec
 from stn_bench.subject import EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.errors import (
     ConfigError,
+    DataError,
     Interrupted,
     LeaseLostError,
     MachineError,
@@ -231,6 +232,7 @@ def train_job(
         ConfigError: if it cannot go on from the run that it should; nothing is recorded of it.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         LeaseLostError: if another worker has the job by now; the MLflow run is closed as KILLED.
+        DataError: if the data cannot be used, or changed while it trained; the run is closed as KILLED.
         MachineError: if the disk is full; the MLflow run is closed as KILLED, since that says nothing of the arm.
         StoreError: if the store cannot be written; the next try closes the run.
         SubjectError: if the training returned no numbers, or not the study's metric; the run is closed as KILLED.
@@ -253,6 +255,7 @@ def train_job(
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
             outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
             check_metric(job.subject, job.spec.study, job.metric, outcome)
+            _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
         record = _record(job, run_id, started, outcome)
         with ending():
@@ -324,6 +327,14 @@ def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: 
     return read_outcome(subject, returned, measured, logged)
 
 
+def _check_data(job: Job, subject: Subject, settings: Any) -> None:
+    """Check that a training saw the data that its run key names: they may change while a study runs."""
+    if subject.fingerprint and subject.fingerprint(settings, job.data) != job.identity.dataset:
+        raise DataError(
+            f"subject `{job.subject}`: its data changed after it was planned; run again to train on them"
+        )
+
+
 # At its end ----------------------------------------------------------------------------------------------------------
 
 
@@ -368,7 +379,7 @@ def _close(
         MachineError: if the error means that the disk is full.
     """
     full = disk_full(error)
-    if full or isinstance(error, MachineError | StoreError | SubjectError):
+    if full or isinstance(error, DataError | MachineError | StoreError | SubjectError):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             tracking.kill_run(run_id)
         if full:
