@@ -330,9 +330,7 @@ def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: 
 def _check_data(job: Job, subject: Subject, settings: Any) -> None:
     """Check that a training saw the data that its run key names: they may change while a study runs."""
     if subject.fingerprint and subject.fingerprint(settings, job.data) != job.identity.dataset:
-        raise DataError(
-            f"subject `{job.subject}`: its data changed after it was planned; run again to train on them"
-        )
+        raise DataError(f"subject `{job.subject}`: its data changed after it was planned; run again to train on them")
 
 
 # At its end ----------------------------------------------------------------------------------------------------------
