@@ -90,7 +90,9 @@ def train(
     console.print(f"run {record.run_id}: {record.outcome}", soft_wrap=True)
 
 
-def _find_start(name: str, subject: Subject, tracking: Tracking, trust: bool, workspace: Workspace) -> RunRecord:
+def _find_start(
+    name: str, subject: Subject, tracking: Tracking, trust: bool, workspace: Workspace | None = None
+) -> RunRecord:
     """Return the record of the finished run that is to be trained on.
 
     Raises:
@@ -109,7 +111,7 @@ def _find_start(name: str, subject: Subject, tracking: Tracking, trust: bool, wo
             f"run {record.run_id}: keeps no model to continue from; tuning trials, diverged or imported runs have none"
         ) from None
     foreign = subject.foreign_code(subject.read(record.settings, where=f"run {record.run_id}"))
-    if foreign and not trust and not is_trusted(foreign[0], workspace):
+    if foreign and not (trust or (workspace and is_trusted(foreign[0], workspace))):
         raise ConfigError(
             f"run {record.run_id}: was built by `{foreign[0]}`, code that the store names but does not hold; "
             f"add --trust if you trust it"
