@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,19 +120,21 @@ def train(settings: Config, seed: int, run: Run) -> Outcome:
 
 
 def checked_train(settings: Config, seed: int, run: Run) -> Outcome:
-    """Train a network, unless the factory that its settings name says how to train it, which nobody would heed.
+    """Train a network, also one of a factory, whose model says neither how it is trained nor what its input is called.
 
     Raises:
-        ConfigError: if the factory's model is compiled.
+        ConfigError: if the factory's model is compiled: nobody would heed what it says of its training.
     """
-    if settings.model.factory:
-        from stn_bench.subjects.stn.nn.compiled import refuse_compiled
+    if not settings.model.factory:
+        return train(settings, seed, run)
+    from stn_bench.subjects.stn.nn.factory import refuse_compiled, without_input_name
 
-        refuse_compiled(settings)
-    return train(settings, seed, run)
+    refuse_compiled(settings)
+    outcome = train(settings, seed, run)
+    return replace(outcome, model=without_input_name(outcome.model)) if outcome.model else outcome
 
 
-# Code is followed from `train`: a check that changes no result is in no run key.
+# Code is followed from `train`: what changes no result is in no run key.
 checked_train.__module__, checked_train.__qualname__ = train.__module__, train.__qualname__
 
 
