@@ -329,6 +329,7 @@ class Subject:
         given: settings -> what a run has to learn from: a noun in the singular -> its number.
         steps: settings -> training steps of a whole run.
         extensions: settings -> import paths `module:attribute` of code outside the subject that they name.
+        vet: settings -> nothing, in a worker before each training, in no run key; raises ConfigError.
         probe: settings, what is lent, a scratch folder -> seconds of one run, from a short training.
         figures: paths that a question's arms set, arm -> its finished runs -> figures of its own.
         read_examples: metric, name of a kept file -> path -> the metric's value for each test example, or None.
@@ -362,6 +363,7 @@ class Subject:
     given: Callable[[Any], Mapping[str, int]] | None = None
     steps: Callable[[Any], int] | None = None
     extensions: Callable[[Any], tuple[str, ...]] | None = None
+    vet: Callable[[Any], None] | None = None
     probe: Callable[[Any, Lent, Path], float] | None = None
     figures: Callable[[frozenset[str], Mapping[str, Sequence[KeptRun]]], Iterable[Figure]] | None = None
     read_examples: Callable[[str, Callable[[str], Path]], Numbers | None] = read_examples
@@ -409,10 +411,7 @@ DEFINITION = re.compile(r'^(subject(: Subject)? = |__all__ = \["subject"\])', re
 
 
 def shipped_subjects() -> tuple[str, ...]:
-    """Return the names of the subjects that come with stn-bench: the modules there that define a `subject`.
-
-    They are read and not imported. Others there make subjects of something else, such as of a function.
-    """
+    """Return the names of the subjects that come with stn-bench: modules that define a `subject`, read alone."""
     import stn_bench.subjects
 
     places = (Path(folder) for folder in stn_bench.subjects.__path__)

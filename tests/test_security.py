@@ -618,6 +618,26 @@ def test_a_subject_is_imported_where_its_study_is_read_and_nowhere_else(tmp_path
 
 
 @keeps(SUBJECT)
+def test_a_subject_is_trained_by_run_alone(tmp_path: Path, command: Command) -> None:
+    """Neither its training nor what prepares its data runs where a study is only looked at."""
+    told = "from pathlib import Path\ndef train(*, seed, depth=4):\n    Path(__file__).with_name('sprung').touch()\n"
+    told += "def prepare(folder):\n    Path(__file__).with_name('sprung').touch()\ntrain.prepare = prepare\n"
+    study = 'title = "x"\nsubject = "subject_looked_at:train"\nablations = ["depth"]\nseeds = [1, 2, 3]\n'
+    root = make_root(
+        tmp_path,
+        study=study + 'metric = "test.error"\ndirection = "minimize"\n',
+        ablation='title = "x"\nquestion = "x?"\n[arms.deep]\nset = { depth = 8 }\n',
+    )
+    write(root / "subject_looked_at.py", told)
+    for line in (["check"], ["list"], ["show", "small"], ["plan", "small"], ["status", "small"], ["gc"]):
+        code, out, error = command(*line, "--root", root)
+        assert code == 0, error
+        if line[0] == "plan":
+            assert "its `train` is called by `run`, in " in out
+    assert not (root / "sprung").exists()
+
+
+@keeps(SUBJECT)
 def test_a_run_makes_nobody_import_its_subject(tmp_path: Path, command: Command) -> None:
     root = make_root(tmp_path)
     trace = spring(root, "subject_of_a_run")

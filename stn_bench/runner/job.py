@@ -253,6 +253,8 @@ def train_job(
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder)
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
+            if subject.vet:
+                subject.vet(settings)
             outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
             check_metric(job.subject, job.spec.study, job.metric, outcome)
             _check_data(job, subject, settings)

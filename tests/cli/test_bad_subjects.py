@@ -146,15 +146,6 @@ def test_plan_says_which_code_runs_and_when(cli: Cli, tmp_path: Path) -> None:
     assert "`plan`, `status` and `report` call `fingerprint` too" in out
 
 
-def test_plan_calls_nothing_that_it_says_run_calls(cli: Cli, tmp_path: Path) -> None:
-    called = "from pathlib import Path\ndef train(*, seed, depth=4):\n    Path(__file__).with_name('called').touch()\n"
-    called += "def prepare(folder):\n    Path(__file__).with_name('called').touch()\ntrain.prepare = prepare\n"
-    root = own_root(tmp_path, "bad_called", called)
-    for command in (["check"], ["plan", "small"], ["status", "small"], ["show", "small"], ["list"]):
-        assert cli(*command, "--root", root)[0] == 0
-    assert not (root / "called").exists()
-
-
 # Errors that all runs share ------------------------------------------------------------------------------------------
 
 

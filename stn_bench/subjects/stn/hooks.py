@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -119,23 +118,16 @@ def train(settings: Config, seed: int, run: Run) -> Outcome:
     return train_network(settings, seed, run)
 
 
-def checked_train(settings: Config, seed: int, run: Run) -> Outcome:
-    """Train a network, also one of a factory, whose model says neither how it is trained nor what its input is called.
+def vet(settings: Config) -> None:
+    """Look at what a factory built before it is trained.
 
     Raises:
-        ConfigError: if the factory's model is compiled: nobody would heed what it says of its training.
+        ConfigError: if its model is compiled: nobody would heed what it says of its training.
     """
-    if not settings.model.factory:
-        return train(settings, seed, run)
-    from stn_bench.subjects.stn.nn.factory import refuse_compiled, without_input_name
+    if settings.model.factory:
+        from stn_bench.subjects.stn.nn.factory import refuse_compiled
 
-    refuse_compiled(settings)
-    outcome = train(settings, seed, run)
-    return replace(outcome, model=without_input_name(outcome.model)) if outcome.model else outcome
-
-
-# Code is followed from `train`: what changes no result is in no run key.
-checked_train.__module__, checked_train.__qualname__ = train.__module__, train.__qualname__
+        refuse_compiled(settings)
 
 
 def probe(settings: Config, lent: Lent, scratch: Path) -> float:
@@ -256,7 +248,7 @@ def _keeps_gallery(settings: Mapping[str, Any]) -> bool:
 subject = Subject(
     name="stn",
     settings=Config,
-    train=checked_train,
+    train=train,
     metrics=METRICS,
     curve=Metric("validation.accuracy", "fraction of validation pictures read correctly", scale="fraction"),
     tune_on=("best.validation.accuracy", "best.validation.loss"),
@@ -287,6 +279,7 @@ subject = Subject(
     steps=steps,
     extensions=extensions,
     probe=probe,
+    vet=vet,
     figures=figures,
     read_examples=read_examples,
     check=check,

@@ -1,4 +1,4 @@
-"""A factory's model around its training: it must not be compiled, and its input may have any name.
+"""A factory's model before its training: it must not be compiled.
 
 A training compiles each network with its own optimizer, loss and metrics, in silence. No training reaches this module,
 so that it is in no run key.
@@ -6,11 +6,8 @@ so that it is in no run key.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import keras
 
-from stn_bench.subject import TrainedModel
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
 from stn_bench.system.errors import ConfigError
@@ -31,14 +28,4 @@ def refuse_compiled(config: Config) -> None:
         )
 
 
-def without_input_name(model: TrainedModel) -> TrainedModel:
-    """Return a factory's model as it can be served: with a nameless input, unless it bears the name in the signature.
-
-    Keras refuses a picture under a name that its input has not, and takes one without a name.
-    """
-    ((name, dtype, shape),) = model.inputs
-    own = model.value.inputs[0].name
-    return replace(model, inputs=((name if own == name else "", dtype, shape),))
-
-
-__all__ = ["refuse_compiled", "without_input_name"]
+__all__ = ["refuse_compiled"]
