@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stn_bench.analysis.analyse import Analysis, analyse
@@ -205,11 +205,13 @@ class _Registrar:
     stores: Stores
     round: _Round
     timeout: str
+    lost: set[str] = field(default_factory=set)
 
     def died(self, run_key: str, cause: str) -> bool:
         """Take note that a job's process died; return whether that was the job's last try."""
         is_lost = self.stores.queue.bury(self.round.names, run_key)
-        if is_lost:
+        if is_lost and run_key not in self.lost:  # the workers of two tries may be found dead at once
+            self.lost.add(run_key)
             self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
         return is_lost
 
