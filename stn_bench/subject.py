@@ -3,8 +3,7 @@
 A *subject* is something that can be trained: its settings, and a function from settings and a seed to metrics. Four
 fields are enough, `Subject("toy", Toy, train, (Metric("test.loss", "…", "minimize"),))`; the others say more, and each
 has a sensible absence. A subject is found by its name (`stn_bench/subjects/NAME`) or by an import path
-(`package.module:attribute`), never imported by the harness. `stn_bench.testing` checks that
-a subject keeps the contract.
+(`package.module:attribute`), never imported by the harness. `stn_bench.testing` checks the contract.
 """
 
 from __future__ import annotations
@@ -330,6 +329,7 @@ class Subject:
         given: settings -> what a run has to learn from: a noun in the singular -> its number.
         steps: settings -> training steps of a whole run.
         extensions: settings -> import paths `module:attribute` of code outside the subject that they name.
+        vet: settings -> nothing, in a worker before each training, in no run key; raises ConfigError.
         probe: settings, what is lent, a scratch folder -> seconds of one run, from a short training.
         figures: paths that a question's arms set, arm -> its finished runs -> figures of its own.
         read_examples: metric, name of a kept file -> path -> the metric's value for each test example, or None.
@@ -363,6 +363,7 @@ class Subject:
     given: Callable[[Any], Mapping[str, int]] | None = None
     steps: Callable[[Any], int] | None = None
     extensions: Callable[[Any], tuple[str, ...]] | None = None
+    vet: Callable[[Any], None] | None = None
     probe: Callable[[Any, Lent, Path], float] | None = None
     figures: Callable[[frozenset[str], Mapping[str, Sequence[KeptRun]]], Iterable[Figure]] | None = None
     read_examples: Callable[[str, Callable[[str], Path]], Numbers | None] = read_examples
@@ -410,10 +411,7 @@ DEFINITION = re.compile(r'^(subject(: Subject)? = |__all__ = \["subject"\])', re
 
 
 def shipped_subjects() -> tuple[str, ...]:
-    """Return the names of the subjects that come with stn-bench: the modules there that define a `subject`.
-
-    They are read and not imported. Others there make subjects of something else, such as of a function.
-    """
+    """Return the names of the subjects that come with stn-bench: modules that define a `subject`, read alone."""
     import stn_bench.subjects
 
     places = (Path(folder) for folder in stn_bench.subjects.__path__)
@@ -446,5 +444,6 @@ def find_subject(name: str) -> Subject:
     if isinstance(found, FunctionType):
         found = importlib.import_module("stn_bench.subjects.function").subject_of(name, found)
     if not isinstance(found, Subject):
-        raise ConfigError(f"{where}: expected a Subject or a function, got {type(found).__name__}")
+        hint = "; write a function `train(*, seed, …)` that calls it" if callable(found) else ""
+        raise ConfigError(f"{where}: expected a Subject or a function, got {type(found).__name__}{hint}")
     return found if is_shipped(name) else replace(found, name=name)

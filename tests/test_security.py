@@ -337,10 +337,11 @@ STEERING = ["\x1b[2J", "\x9b2J", "\x07", "\u202e", "\u2066", "\x7f"]
 def test_a_study_file_that_steers_a_terminal_is_refused(text: str, tmp_path: Path, command: Command) -> None:
     escaped = "".join(f"\\u{ord(character):04X}" for character in text)
     root = make_root(tmp_path, study=f'title = "x{escaped}"\nablations = ["depth"]\nseeds = [1, 2, 3]\n')
-    code, out, error = command("list", "--root", root)
+    code, out, error = command("show", "small", "--root", root)
     assert (code, out) == (2, "")
-    assert f"U+{ord(text[0]):04X}" in error
-    assert text[0] not in error
+    for told in (error, command("list", "--root", root)[2]):
+        assert f"U+{ord(text[0]):04X}" in told
+        assert text[0] not in told
 
 
 @pytest.mark.parametrize("text", STEERING, ids=ascii)
@@ -614,6 +615,26 @@ def test_a_subject_is_imported_where_its_study_is_read_and_nowhere_else(tmp_path
     code, _, error = command("plan", "small", "--root", root)
     assert (code, "cannot be imported" in error) == (2, True)
     assert trace.exists()  # the trap was a trap
+
+
+@keeps(SUBJECT)
+def test_a_subject_is_trained_by_run_alone(tmp_path: Path, command: Command) -> None:
+    """Neither its training nor what prepares its data runs where a study is only looked at."""
+    told = "from pathlib import Path\ndef train(*, seed, depth=4):\n    Path(__file__).with_name('sprung').touch()\n"
+    told += "def prepare(folder):\n    Path(__file__).with_name('sprung').touch()\ntrain.prepare = prepare\n"
+    study = 'title = "x"\nsubject = "subject_looked_at:train"\nablations = ["depth"]\nseeds = [1, 2, 3]\n'
+    root = make_root(
+        tmp_path,
+        study=study + 'metric = "test.error"\ndirection = "minimize"\n',
+        ablation='title = "x"\nquestion = "x?"\n[arms.deep]\nset = { depth = 8 }\n',
+    )
+    write(root / "subject_looked_at.py", told)
+    for line in (["check"], ["list"], ["show", "small"], ["plan", "small"], ["status", "small"], ["gc"]):
+        code, out, error = command(*line, "--root", root)
+        assert code == 0, error
+        if line[0] == "plan":
+            assert "its `train` is called by `run`, in " in out
+    assert not (root / "sprung").exists()
 
 
 @keeps(SUBJECT)

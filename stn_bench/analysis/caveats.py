@@ -1,15 +1,19 @@
-"""Caveats: what sets an arm apart from its base besides its one factor, said before anything is trained. Pure."""
+"""Caveats: what sets an arm apart from its base besides its one factor, and what makes its values doubtful. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.cost import Costs
 from stn_bench.analysis.verdicts import budget_reason, factor_reason
+from stn_bench.stats import FEWEST_SEEDS, spread
 from stn_bench.study.plan import COSTLIER, PlannedQuestion
 from stn_bench.study.spec import BASE
+from stn_bench.subject import Metric
 from stn_bench.system.format import in_short, relative
+from stn_bench.tracking.results import ArmResults
 
 
 class Change(NamedTuple):
@@ -60,6 +64,43 @@ def _dearer(ours: Costs, theirs: Costs) -> Iterator[str]:
             yield f"{what} {relative(one / other)}: {text(one)} against {text(other)}"
 
 
+def suspicions(question: PlannedQuestion, name: str, analysis: Analysis) -> tuple[str, ...]:
+    """Return what in an arm's values looks as if nothing had been measured, each in a sentence without its full stop.
+
+    Args:
+        question: the question.
+        name: the arm's name in it; "base" for the base itself.
+        analysis: what the study's results say. Of an arm that is worse the verdict says it already.
+    """
+    verdict = analysis.verdicts[question.ablation.name].get(name)
+    if verdict and verdict.word == "worse":
+        return ()
+    results, metric = analysis.results, analysis.plan.metric
+    arm = results.of(question.arms[name])
+    ours, theirs = arm.values(metric.name), results.of(question.base).values(metric.name)
+    both = sorted(ours.keys() & theirs.keys())
+    told = []
+    if name != BASE and len(both) >= FEWEST_SEEDS and all(ours[seed] == theirs[seed] for seed in both):
+        told.append(f"equals the base on each of {len(both)} seeds; perhaps training does not use what it sets")
+    if len(ours) >= FEWEST_SEEDS and len(set(ours.values())) == 1:
+        value = f"{metric.unit.value(next(iter(ours.values())))}{metric.unit.suffix}"
+        told.append(f"has one value on all {len(ours)} seeds, {value}; perhaps training does not use the seed")
+    if chance := _chance(arm, metric):
+        mean = spread(list(ours.values())).mean
+        if ours and mean <= chance:
+            told.append(f"is right no more often than by chance, 1 in {round(1 / chance)}")
+    return tuple(told)
+
+
+def _chance(arm: ArmResults, metric: Metric) -> float | None:
+    """Return how often guessing is right, where the metric is a fraction of right answers and classes are known."""
+    describe = arm.arm.subject.describe
+    if not describe or metric.scale != "fraction" or not metric.name.endswith("accuracy"):
+        return None
+    note = describe(arm.arm.settings)
+    return 1 / note.classes if note and note.classes > 1 else None
+
+
 def step_time(milliseconds: float) -> str:
     """Return the time of a training step, such as "3.1 ms"."""
     return f"{milliseconds:.1f} ms"
@@ -78,4 +119,4 @@ def _plain(value: Any) -> str:
     return f"{value:g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
-__all__ = ["Change", "caveats", "difference", "in_words", "step_time"]
+__all__ = ["Change", "caveats", "difference", "in_words", "step_time", "suspicions"]

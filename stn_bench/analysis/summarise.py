@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from stn_bench.analysis.analyse import Analysis
-from stn_bench.analysis.caveats import caveats
+from stn_bench.analysis.caveats import caveats, suspicions
 from stn_bench.analysis.claims import claims_of
 from stn_bench.analysis.confirmation import confirmation_of
 from stn_bench.analysis.cost import Costs, known_costs, measured_costs, timed_seeds
@@ -138,7 +138,8 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
         if name != BASE:
             numbers = _comparison(found[name], arm, rows[BASE], analysis.plan, read)
             summary = _beside(summary.model_copy(update=numbers), arms[BASE], ablation.published_pictures)
-        arms[name] = summary.model_copy(update={"caveats": caveats(question, name, known)})
+        told = (*caveats(question, name, known), *suspicions(question, name, analysis))
+        arms[name] = summary.model_copy(update={"caveats": told})
     return AblationSummary(
         name=ablation.name,
         title=ablation.title,

@@ -62,7 +62,8 @@ class ArmSummary(Frozen):
         more_seeds: for an undecided arm, about how many more seeds would decide it; null if a thousand would not.
         together: why the settings that it changes are one factor, where there is more than one.
         match: "flops" if its model was scaled until it costs the base's FLOPs.
-        caveats: what differs from the base beyond its one factor, in sentences: costs, and settings that go together.
+        caveats: what differs from the base beyond its one factor, in sentences: costs, and settings that go together;
+            and what makes its values doubtful.
         parameters: number of weights, moving statistics included; like all costs but `cpu_step_ms`, the mean
             over the question's `timed` seeds.
         flops: floating-point operations to predict one example.

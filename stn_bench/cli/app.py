@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from stn_bench import __version__
-from stn_bench.cli import archive, house, judge, new, planning, studies, training
+from stn_bench.cli import archive, catalogue, house, judge, new, planning, studies, training
 from stn_bench.subject import find_subject, shipped_subjects
 
 app = typer.Typer(
@@ -37,8 +37,8 @@ def _main(
 
 
 COMMANDS: tuple[Callable[..., None], ...] = (
-    studies.show,
-    studies.check,
+    catalogue.show,
+    catalogue.check,
     planning.plan,
     studies.run,
     studies.status,
@@ -54,7 +54,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     house.gc,
 )
 
-app.command("list")(studies.list_all)
+app.command("list")(catalogue.list_all)
 for command in COMMANDS:
     app.command()(command)
 app.command("import")(archive.import_)

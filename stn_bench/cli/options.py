@@ -14,7 +14,9 @@ import typer
 from rich.console import Console
 
 from stn_bench.settings import Settings as Schema
+from stn_bench.study.load import named_code
 from stn_bench.study.toml import parse_assignment
+from stn_bench.system.workspace import Workspace
 
 Root = Annotated[
     Path | None,
@@ -52,6 +54,11 @@ messages = Console(highlight=False, soft_wrap=True, stderr=True)  # what is no r
 def assignments(settings: list[str] | None, schema: type[Schema]) -> dict[str, Any]:
     """Return `--set PATH=VALUE …` as overrides of a subject's settings."""
     return dict(parse_assignment(text, schema) for text in settings or ())
+
+
+def is_trusted(code: str, workspace: Workspace) -> bool:
+    """Return whether a study of the root's own names some code, which `run` calls without a further word."""
+    return code in named_code(workspace)
 
 
 def print_json(value: Any) -> None:

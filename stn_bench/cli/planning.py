@@ -129,16 +129,37 @@ def _print_preview(found: Preview) -> None:
     console.print(_freeze_line(found), markup=False)
     if not is_shipped(study.subject):
         console.print(f"! runs code of the root's own, `{study.subject}`: the subject", markup=False)
+        for line in _when_it_runs(found):
+            _print(line, 2)
     for question, power in zip(planned.questions, found.powers, strict=True):
         console.print(f"\n[bold]{question.ablation.name}[/]: {escape(question.ablation.question)}")
         _print(_budget(question.base), 2)
         for code, names in _foreign_code(question).items():
             _print(f"! runs code of the root's own, `{code}`: {', '.join(names)}", 2)
+            _print("called by `run`, `train` and `plan --probe`, not by `plan`", 4)
         _print_arms(found, question, shown)
         _print_differences(found, question)
         for line in _power_lines(power, metric.unit, planned.subject.example):
             _print(line, 2)
     _print_total(found)
+
+
+CALLED_HERE = ("fingerprint", "describe", "cost", "match", "caveats", "given", "steps")
+"""The hooks of a subject that `plan`, `status` and `report` call; `run` calls all."""
+
+
+def _when_it_runs(found: Preview) -> Iterator[str]:
+    """Yield which code of a subject of the root's own runs in which command."""
+    subject, module = found.plan.subject, found.plan.subject.name.partition(":")[0]
+    yield f"`{module}` is imported by each command that reads this study, and by each worker"
+    here = [f"`{name}`" for name in CALLED_HERE if getattr(subject, name)]
+    if found.plan.metric.resolution:
+        here.append(f"the resolution of `{found.plan.metric.name}`, which may read the data,")
+    if here:
+        yield f"`plan`, `status` and `report` call {listed(here)} too"
+    training = f"its `train` is called by `run`, in {counted(found.resources.workers, 'worker')}"
+    prepared = "; `prepare` before it, once" if subject.prepare else ""
+    yield f"{training}{prepared}{'; `plan --probe` trains for a short while' if subject.probe else ''}"
 
 
 def _print(text: str, indent: int) -> None:

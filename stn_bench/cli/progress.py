@@ -57,6 +57,7 @@ class Progress:
         self._started = self._told = time.monotonic()
         self._trained = 0  # epochs since this phase began, and jobs whose epochs nobody knows
         self._preparing = ""
+        self._crashed = set[str]()
         self._curve = plan.subject.curve
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 
@@ -69,6 +70,11 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._live.stop()
+
+    @property
+    def crashed(self) -> int:
+        """Number of jobs that crashed, in all phases."""
+        return len(self._crashed)
 
     def preparing(self, data: str, done: int, count: int) -> None:
         """Show how many examples of the data are made."""
@@ -111,6 +117,8 @@ class Progress:
 
     def _tell_end(self, tracked: _Tracked, event: JobEnded) -> None:
         tracked.outcome = event.outcome
+        if event.outcome == "crashed":
+            self._crashed.add(event.run_key)
         self._trained += not tracked.job.epochs
         told = ", ".join(filter(None, (tracked.value, f"{tracked.seconds:.0f} s")))
         detail = f" ({event.detail})" if event.detail else f", {told}"

@@ -1,8 +1,8 @@
-"""Commands about studies: list, show, check, run, status, report, ui, why."""
+"""Commands about one study or run: run, status, report, ui, why."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,79 +22,18 @@ from stn_bench.cli.options import (
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.study.catalogue import Catalogue
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan
 from stn_bench.study.preregistration import check_preregistration
-from stn_bench.study.spec import Ablation, Study
 from stn_bench.system.errors import CatalogueError, Interrupted
+from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources
-from stn_bench.system.text import without_secrets
+from stn_bench.system.text import shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.analysis.analyse import Analysis
     from stn_bench.tracking.mlflow import Tracking
-
-
-def list_all(root: Root = None, as_json: AsJson = False) -> None:
-    """List the ablations and studies, with their questions."""
-    catalogue = Catalogue(Workspace.at(root).root)
-    ablations = [catalogue.ablation(name) for name in catalogue.names("ablations")]
-    studies = [catalogue.study(name) for name in catalogue.names("studies")]
-    if as_json:
-        print_json({"ablations": [_about(a) for a in ablations], "studies": [_about_study(s) for s in studies]})
-        return
-    console.print("[dim]ablations[/]")
-    for ablation in ablations:
-        arms = ", ".join(arm.name for arm in ablation.arms)
-        lines = (escape(ablation.question), f"[dim]{escape(ablation.source)}[/]", f"arms: {arms}")
-        _print_entry(ablation.name, lines)
-    console.print("\n[dim]studies[/]")
-    for study in studies:
-        asks = f"{len(study.seeds)} seeds, {', '.join(study.ablations)}"
-        _print_entry(study.name, (escape(study.title), asks))
-
-
-def _print_entry(name: str, lines: Iterable[str]) -> None:
-    console.print(f"[bold]{name}[/]")
-    for line in lines:
-        console.print(f"  {line}", soft_wrap=True)
-
-
-def show(
-    name: Annotated[str, typer.Argument(help="Name of an ablation or of a study.")],
-    root: Root = None,
-    as_json: AsJson = False,
-) -> None:
-    """Show one ablation or study: its question, its arms, its settings."""
-    catalogue = Catalogue(Workspace.at(root).root)
-    is_study = name in catalogue.names("studies") and name not in catalogue.names("ablations")
-    found: Study | Ablation = catalogue.study(name) if is_study else catalogue.ablation(name)
-    about = _about_study(found) if isinstance(found, Study) else _about(found)
-    if as_json:
-        print_json(about)
-        return
-    arms = about.pop("arms", [])
-    for key, value in about.items():
-        if value not in ("", {}, []):
-            console.print(f"[bold]{key}[/]: {escape(_plain(value))}")
-    for arm in arms:
-        console.print(f"  [bold]{arm['name']}[/]: {escape(_plain(arm['set']))}", end="")
-        console.print(f"  (published: {_plain(arm['published'])})" if arm["published"] else "")
-
-
-def check(root: Root = None) -> None:
-    """Check every ablation and study file, and that each study can be planned."""
-    workspace = Workspace.at(root)
-    catalogue = Catalogue(workspace.root)
-    for name in catalogue.names("ablations"):
-        catalogue.ablation(name)
-    for name in catalogue.names("studies"):
-        load_plan(name, workspace)
-    console.print(
-        f"{len(catalogue.names('ablations'))} ablations and {len(catalogue.names('studies'))} studies are sound"
-    )
 
 
 def run(
@@ -146,6 +85,13 @@ def run(
             soft_wrap=True,
         )
         raise typer.Exit(1)
+    if progress.crashed:
+        console.print(
+            f"{counted(progress.crashed, 'run')} crashed, and runs of other code or libraries stand in for them; "
+            f"{workspace.logs} says why. `stn-bench run {study}` tries them again.",
+            soft_wrap=True,
+        )
+        raise typer.Exit(1)
 
 
 def status(
@@ -167,8 +113,20 @@ def status(
         table.add_row(*map(str, row.values()))
     console.print(table)
     console.print(f"\n{finished} of {analysis.planned_runs} runs finished")
+    for line in _crashes(analysis):
+        console.print(line, soft_wrap=True, markup=False)
     if stops := _stops(analysis):
         console.print(stops, soft_wrap=True)
+
+
+def _crashes(analysis: Analysis) -> Iterator[str]:
+    """Yield why runs crashed, a line for each reason."""
+    runs: dict[str, list[str]] = {}
+    for run in analysis.results.crashed:
+        runs.setdefault(shorten(run.reason.partition("\n")[0]), []).append(f"{run.label}, seed {run.seed}")
+    for why, named in runs.items():
+        more = f" and {len(named) - 1} more" if len(named) > 1 else ""
+        yield f"crashed: {named[0]}{more}: {why}"
 
 
 def _status_rows(analysis: Analysis) -> list[dict[str, Any]]:
@@ -292,20 +250,6 @@ def why(
         console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-def _about(ablation: Ablation) -> dict[str, Any]:
-    return ablation.model_dump(mode="json", exclude={"factors"} if not ablation.factors else set())
-
-
-def _about_study(study: Study) -> dict[str, Any]:
-    return study.model_dump(mode="json")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} = {_plain(item)}" for key, item in value.items())
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)
-
-
 def _analyse(planned: Plan, workspace: Workspace) -> tuple[Analysis, Tracking]:
     from stn_bench.analysis.analyse import analyse
     from stn_bench.runner.stores import open_tracking
@@ -331,15 +275,19 @@ def _write_report(
 
 
 def _print_answers(analysis: Analysis, confirm: bool) -> None:
+    from stn_bench.analysis.caveats import suspicions
     from stn_bench.analysis.summarise import summarise
     from stn_bench.report.sentences import confirmed, ranked, sentence
 
     summary, unit = summarise(analysis), analysis.plan.metric.unit
-    for ablation in summary.ablations:
+    for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True):
         console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
         for arm in ranked(ablation):
             line = f"  {arm.verdict}: {sentence(arm, ablation, unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)
+        for name in question.arms:
+            for doubt in suspicions(question, name, analysis):
+                console.print(f"  ! {name} {doubt}", markup=False, soft_wrap=True)
         if ablation.confirmation:
             line = f"  {confirmed(ablation.confirmation, unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)
@@ -363,4 +311,4 @@ def _check_confirm(planned: Plan) -> None:
         )
 
 
-__all__ = ["check", "list_all", "report", "run", "show", "status", "ui", "why"]
+__all__ = ["report", "run", "status", "ui", "why"]

@@ -18,6 +18,7 @@ from stn_bench.cli.options import (
     TrackingUri,
     assignments,
     console,
+    is_trusted,
     messages,
     print_json,
     quietly,
@@ -27,8 +28,9 @@ from stn_bench.settings import override
 from stn_bench.study.plan import RunSpec
 from stn_bench.study.spec import BASE
 from stn_bench.subject import DEFAULT, Lent, Subject, find_subject, is_shipped
-from stn_bench.system.errors import ConfigError, MachineError, StoreError
+from stn_bench.system.errors import ConfigError, MachineError, StnBenchError, StoreError, SubjectError
 from stn_bench.system.machine import cores, training_environment
+from stn_bench.system.own_code import own_lines, reason, root_cause
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -72,7 +74,7 @@ def train(
     from stn_bench.runner.stores import open_tracking
 
     tracking = open_tracking(workspace)
-    earlier = _find_start(origin, studied, tracking, trust) if origin else None
+    earlier = _find_start(origin, studied, tracking, trust, workspace) if origin else None
     spec, start = _plan_run(studied, earlier, overrides, seed)
     if studied.foreign_code(studied.read(spec.settings)):
         workspace.find_code()
@@ -88,7 +90,9 @@ def train(
     console.print(f"run {record.run_id}: {record.outcome}", soft_wrap=True)
 
 
-def _find_start(name: str, subject: Subject, tracking: Tracking, trust: bool) -> RunRecord:
+def _find_start(
+    name: str, subject: Subject, tracking: Tracking, trust: bool, workspace: Workspace | None = None
+) -> RunRecord:
     """Return the record of the finished run that is to be trained on.
 
     Raises:
@@ -107,7 +111,7 @@ def _find_start(name: str, subject: Subject, tracking: Tracking, trust: bool) ->
             f"run {record.run_id}: keeps no model to continue from; tuning trials, diverged or imported runs have none"
         ) from None
     foreign = subject.foreign_code(subject.read(record.settings, where=f"run {record.run_id}"))
-    if foreign and not trust:
+    if foreign and not (trust or (workspace and is_trusted(foreign[0], workspace))):
         raise ConfigError(
             f"run {record.run_id}: was built by `{foreign[0]}`, code that the store names but does not hold; "
             f"add --trust if you trust it"
@@ -171,12 +175,20 @@ def _train_once(
     experiment = tracking.open_study(OUTSIDE, "Runs outside a study: `stn-bench train`.")
     job = Job.of(subject, spec, identity, workspace, experiment=experiment, parent=None, threads=cores(), start=start)
     with counting_interrupts() as interrupts:
-        return train_job(
-            job,
-            tracking,
-            on_epoch=lambda epoch: _tell(subject, epoch),
-            should_stop=lambda: interrupts.count > 0,
-        )
+        try:
+            return train_job(
+                job,
+                tracking,
+                on_epoch=lambda epoch: _tell(subject, epoch),
+                should_stop=lambda: interrupts.count > 0,
+            )
+        except (StnBenchError, MemoryError, OSError):
+            raise
+        except Exception as error:
+            cause = root_cause(error)
+            raise SubjectError(
+                f"subject `{subject.name}`: training failed ({reason(cause)}){own_lines(cause)}"
+            ) from error
 
 
 def _tell(subject: Subject, epoch: EpochEnd) -> None:

@@ -16,8 +16,9 @@ from stn_bench.report.latex import render_latex
 from stn_bench.report.page import render_page
 from stn_bench.system.errors import MachineError, ReportError
 from stn_bench.system.files import write_whole
+from stn_bench.system.format import counted
 from stn_bench.system.machine import NO_ROOM
-from stn_bench.system.text import did_you_mean
+from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.found import FoundResults
 
 Files = dict[str, bytes]
@@ -51,6 +52,18 @@ def kept_formats(folder: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*DEFAULT, *present_formats(folder))))
 
 
+def _nothing(analysis: Analysis) -> str:
+    """Return why there is nothing to report, and what to do."""
+    name, crashed = analysis.plan.study.name, analysis.results.crashed
+    if not crashed:
+        return f"no run is finished yet; start with `stn-bench run {name}`"
+    why = shorten(crashed[-1].reason.partition("\n")[0])
+    return (
+        f"no run is finished, {counted(len(crashed), 'run')} crashed (the last: {why}); "
+        f"`stn-bench run {name}` tries them again"
+    )
+
+
 def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] = DEFAULT) -> Files:
     """Return every file of the report by its path in the report's folder: the same bytes for the same store.
 
@@ -64,7 +77,7 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
     """
     name = analysis.plan.study.name
     if not analysis.results.finished and not isinstance(analysis.results, FoundResults):
-        raise ReportError(f"study `{name}`: no run is finished yet; start with `stn-bench run {name}`")
+        raise ReportError(f"study `{name}`: {_nothing(analysis)}")
     summary = summarise(analysis, artifact)
     files: Files = {}
     if {"md", "html"} & set(formats):

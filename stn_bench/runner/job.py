@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import re
 import shutil
@@ -16,10 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stn_bench.runner.returned import check_metric, read_epoch, read_metrics, read_outcome
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.errors import (
     ConfigError,
+    DataError,
     Interrupted,
     LeaseLostError,
     MachineError,
@@ -27,7 +28,6 @@ from stn_bench.system.errors import (
     SubjectError,
 )
 from stn_bench.system.machine import PeakMemory, describe_machine, disk_full, now
-from stn_bench.system.text import did_you_mean, quote, shorten
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_tags
 
@@ -232,6 +232,7 @@ def train_job(
         ConfigError: if it cannot go on from the run that it should; nothing is recorded of it.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         LeaseLostError: if another worker has the job by now; the MLflow run is closed as KILLED.
+        DataError: if the data cannot be used, or changed while it trained; the run is closed as KILLED.
         MachineError: if the disk is full; the MLflow run is closed as KILLED, since that says nothing of the arm.
         StoreError: if the store cannot be written; the next try closes the run.
         SubjectError: if the training returned no numbers, or not the study's metric; the run is closed as KILLED.
@@ -252,8 +253,11 @@ def train_job(
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder)
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
+            if subject.vet:
+                subject.vet(settings)
             outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
-            _check_metric(job, outcome)
+            check_metric(job.subject, job.spec.study, job.metric, outcome)
+            _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
         record = _record(job, run_id, started, outcome)
         with ending():
@@ -284,7 +288,7 @@ class _Epochs:
         self.history: dict[str, list[float]] = {}
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        metrics = {name: float(value) for name, value in metrics.items()}
+        epoch, metrics = read_epoch(self._job.subject, epoch), read_metrics(self._job.subject, metrics)
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
         self._tracking.log_epoch(self._run_id, epoch, metrics)
@@ -313,56 +317,22 @@ def _take_over(folder: Path, own: Path) -> None:
 def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
     """Train, and return the outcome with time and memory where the training does not tell them itself."""
     began, cpu_began, memory = time.perf_counter(), time.process_time(), PeakMemory()
-    left = subject.train(settings, seed, run)
+    try:
+        returned = subject.train(settings, seed, run)
+    except SystemExit as error:  # as `argparse` raises it: it would end the worker, and each that follows
+        raise RuntimeError(f"training called sys.exit({error.code!r})") from error
     measured = {
         "cost.seconds": time.perf_counter() - began,
         "cost.cpu_seconds": time.process_time() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
-    told = left if isinstance(left, Outcome) else Outcome(_mapping(subject, left))
-    cost = told.cost or Cost()
-    on_paper = {"cost.parameters": cost.parameters, "cost.flops": cost.flops}
-    known = {name: float(value) for name, value in (measured | on_paper).items() if value is not None}
-    told_metrics = {name: _number(subject, name, value) for name, value in told.metrics.items()}
-    status, reason = told.status, told.reason
-    vital = [metric.name for metric in subject.metrics[:1]] if isinstance(left, Outcome) else list(told_metrics)
-    broken = [name for name in vital if not math.isfinite(told_metrics.get(name, 0.0))]
-    if broken and status == "finished":
-        status, reason = "diverged", f"{broken[0]} is not finite"
-    history = told.history or logged
-    return Outcome(known | told_metrics, status, reason, history, told.examples, cost, told.model, told.state)
+    return read_outcome(subject, returned, measured, logged)
 
 
-def _mapping(subject: Subject, returned: Any) -> Mapping[str, float]:
-    if isinstance(returned, Mapping):
-        return returned
-    raise SubjectError(
-        f"subject `{subject.name}`: training must return an Outcome, or metrics by name; got {type(returned).__name__}"
-    )
-
-
-def _number(subject: Subject, name: Any, value: Any) -> float:
-    """Return a metric as a number; text and truth values, which Python could turn into one, are none."""
-    is_text = isinstance(value, str | bytes | bool) or str(getattr(value, "dtype", "")).endswith("bool")
-    try:
-        if isinstance(name, str) and not is_text and getattr(value, "shape", ()) == ():
-            return float(value)
-    except (TypeError, ValueError):
-        pass
-    raise SubjectError(
-        f"subject `{subject.name}`: training must return numbers by name; "
-        f"got {type(value).__name__} {quote(value)} for metric {quote(name)}"
-    )
-
-
-def _check_metric(job: Job, outcome: Outcome) -> None:
-    """Check that a finished training returned the metric that its study asks for."""
-    if job.metric and outcome.status == "finished" and job.metric not in outcome.metrics:
-        returned = [name for name in outcome.metrics if not name.startswith("cost.")]
-        raise SubjectError(
-            f"subject `{job.subject}`: study `{job.spec.study}` asks for metric `{job.metric}`, which training did "
-            f"not return.{did_you_mean(job.metric, returned)} It returned: {shorten(', '.join(returned)) or 'nothing'}"
-        )
+def _check_data(job: Job, subject: Subject, settings: Any) -> None:
+    """Check that a training saw the data that its run key names: they may change while a study runs."""
+    if subject.fingerprint and subject.fingerprint(settings, job.data) != job.identity.dataset:
+        raise DataError(f"subject `{job.subject}`: its data changed after it was planned; run again to train on them")
 
 
 # At its end ----------------------------------------------------------------------------------------------------------
@@ -409,7 +379,7 @@ def _close(
         MachineError: if the error means that the disk is full.
     """
     full = disk_full(error)
-    if full or isinstance(error, MachineError | StoreError | SubjectError):
+    if full or isinstance(error, DataError | MachineError | StoreError | SubjectError):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             tracking.kill_run(run_id)
         if full:

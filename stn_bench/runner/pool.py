@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from types import FrameType
 from typing import Any, Protocol
 
+from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.worker import STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
 from stn_bench.system.errors import StnBenchError
 from stn_bench.system.machine import children_ignore_interrupts
@@ -89,13 +90,20 @@ class Pool:
         listener: what is told of the progress.
         registrar: what enters the end of jobs whose worker cannot.
         interrupts: how often Ctrl-C was pressed; counted elsewhere.
+        crashes: what tells whether all jobs share a crash.
     """
 
     def __init__(
-        self, assignment: Assignment, count: int, listener: Listener, registrar: Registrar, interrupts: Interrupts
+        self,
+        assignment: Assignment,
+        count: int,
+        listener: Listener,
+        registrar: Registrar,
+        interrupts: Interrupts,
+        crashes: Crashes,
     ) -> None:
         self._assignment, self._interrupts = assignment, interrupts
-        self._listener, self._registrar = listener, registrar
+        self._listener, self._registrar, self._crashes = listener, registrar, crashes
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
         self._deaths = 0
         self._told = 0
@@ -106,7 +114,8 @@ class Pool:
         """Return when every worker has done its assignment.
 
         Raises:
-            StnBenchError: if the machine or a store keeps any job from being trained; what is finished is kept.
+            StnBenchError: if the machine or a store keeps any job from being trained, or if their jobs crash alike;
+                what is finished is kept.
         """
         try:
             while self._workers:
@@ -143,14 +152,23 @@ class Pool:
 
     def _take_note(self, worker: _Member, event: Event) -> None:
         if isinstance(event, Halt):
-            if not self._halt:
-                self._halt = event.reason
-                self._send_home()
+            self._stop(event.reason)
             return
         worker.take_note(event)
         if isinstance(event, JobStarted):
             self._deaths = 0
+        self._tell(worker, event)
+
+    def _tell(self, worker: _Member, event: JobEvent) -> None:
+        """Pass an event on, and stop where it says that no job can be trained."""
         self._listener.event(event)
+        if shared := self._crashes.take_note(event, worker.process.pid):
+            self._stop(shared)
+
+    def _stop(self, reason: str) -> None:
+        if not self._halt:
+            self._halt = reason
+            self._send_home()
 
     def _bury(self, worker: _Member) -> None:
         self._workers.remove(worker)
@@ -159,10 +177,11 @@ class Pool:
         cause = _cause(worker.process.exitcode)
         if worker.job:
             outcome = "crashed" if self._registrar.died(worker.job, cause) else "killed"
-            self._listener.event(JobEnded(worker.job, outcome, cause))
+            self._tell(worker, JobEnded(worker.job, outcome, f"its process died: {cause}", cause))
         else:
             self._count_death(cause)
-        self._workers.append(self._start())
+        if not self._halt:
+            self._workers.append(self._start())
 
     def _count_death(self, cause: str) -> None:
         self._deaths += 1
@@ -181,7 +200,7 @@ class Pool:
             if self._registrar.overran(run_key, worker.process.pid or 0, limit):
                 worker.process.kill()
                 worker.process.join()
-                self._listener.event(JobEnded(run_key, "crashed", f"took longer than {limit:g} s"))
+                self._tell(worker, JobEnded(run_key, "crashed", f"took longer than {limit:g} s", "timeout"))
 
     def _pass_on_interrupts(self) -> None:
         if self._interrupts.count > self._told == 0:

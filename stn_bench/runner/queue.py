@@ -12,6 +12,7 @@ import shlex
 import socket
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
@@ -186,6 +187,7 @@ class Queue:
         names: Sequence[str],
         objective: Callable[[Lease], Finished],
         should_stop: Callable[[], bool] = lambda: False,
+        is_doubtful: Callable[[], bool] = lambda: False,
     ) -> None:
         """Lease jobs and work on them until none of these studies has one waiting or running.
 
@@ -193,14 +195,27 @@ class Queue:
             names: names of the Optuna studies; the one with the fewest leased jobs is served first.
             objective: a leased job -> what it ended with; an exception makes the trial FAIL.
             should_stop: asked before each lease.
+            is_doubtful: asked before each lease: whether two studies are to be served in turn before the others, so
+                that few jobs tell whether any can be done.
         """
+        failed = Counter[str]()
+
+        def attempt(lease: Lease) -> Finished:
+            try:
+                return objective(lease)
+            except Exception:
+                failed[study.study_name] += 1
+                raise
+
         with self._reachable():
             studies = [self._study(name) for name in names]
             while not should_stop():
                 open_trials = {study.study_name: self._open(study) for study in studies}
                 waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
                 if waiting:
-                    self._lease(min(waiting, key=_leased), objective)
+                    among = waiting[:2] if is_doubtful() else waiting
+                    study = min(among, key=lambda one: _leased(one) + failed[one.study_name])
+                    self._lease(study, attempt)
                 elif any(open_trials.values()):
                     time.sleep(POLL_SECONDS)
                 else:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
+from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.job import Job
 from stn_bench.runner.pool import Listener, Pool, counting_interrupts
 from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
@@ -181,8 +182,9 @@ class Runner:
         assignment = Assignment(self.workspace, threads, found.names, found.known, metric.name, metric.direction)
         count = min(self.resources.workers, len(found.jobs))
         registrar = _Registrar(self.stores, found, self.plan.subject.timeout)
+        crashes = Crashes(found.jobs, found.reused, self.workspace.logs)
         with counting_interrupts() as interrupts:
-            Pool(assignment, count, self.watcher, registrar, interrupts).run()
+            Pool(assignment, count, self.watcher, registrar, interrupts, crashes).run()
         if interrupts.count:
             raise Interrupted(f"stopped; `stn-bench run {self.plan.study.name}` goes on from here")
 
@@ -203,11 +205,13 @@ class _Registrar:
     stores: Stores
     round: _Round
     timeout: str
+    lost: set[str] = field(default_factory=set)
 
     def died(self, run_key: str, cause: str) -> bool:
         """Take note that a job's process died; return whether that was the job's last try."""
         is_lost = self.stores.queue.bury(self.round.names, run_key)
-        if is_lost:
+        if is_lost and run_key not in self.lost:  # the workers of two tries may be found dead at once
+            self.lost.add(run_key)
             self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
         return is_lost
 

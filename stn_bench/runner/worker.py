@@ -24,6 +24,7 @@ from stn_bench.system.errors import (
     SubjectError,
 )
 from stn_bench.system.machine import disk_full, training_environment
+from stn_bench.system.own_code import origin, own_lines, root_cause
 from stn_bench.system.text import Discreet, without_secrets
 from stn_bench.system.workspace import Workspace
 
@@ -77,11 +78,21 @@ class JobEpoch:
 
 @dataclass(frozen=True)
 class JobEnded:
-    """A job has ended: finished, diverged, crashed or interrupted."""
+    """A job has ended.
+
+    Args:
+        run_key: its identity.
+        outcome: finished, diverged, crashed or interrupted.
+        detail: why, in a line, or "".
+        origin: where a crash came from: the same text for the same line of code.
+        own_lines: that place in the user's own code, a line for each frame, or "".
+    """
 
     run_key: str
     outcome: str
     detail: str
+    origin: str = ""
+    own_lines: str = ""
 
 
 @dataclass(frozen=True)
@@ -148,10 +159,15 @@ class _Worker:
         from stn_bench.runner.stores import open_stores  # late: what it loads reads the environment
 
         self._assignment, self._connection, self._stopping = assignment, connection, stopping
+        self._has_finished = self._has_crashed = False
         self._stores = open_stores(assignment.workspace)
 
     def work(self) -> None:
-        self._stores.queue.work(self._assignment.names, self._train, self._stopping.is_set)
+        self._stores.queue.work(self._assignment.names, self._train, self._stopping.is_set, self._is_doubtful)
+
+    def _is_doubtful(self) -> bool:
+        """Return whether all jobs so far have crashed, so that the next should tell whether all will."""
+        return self._has_crashed and not self._has_finished
 
     def _train(self, lease: Lease) -> Finished:
         from stn_bench.runner.queue import Finished
@@ -164,14 +180,16 @@ class _Worker:
             raise
         except Exception as error:
             traceback.print_exc()  # for the log
-            outcome = "crashed"
+            outcome, self._has_crashed = "crashed", True
             if isinstance(error, NOBODYS_FAULT):
                 self._connection.send(Halt(str(error)))
                 self._stopping.set()
                 outcome = "interrupted"
-            detail = without_secrets(f"{type(error).__name__}: {error}")
-            self._connection.send(JobEnded(lease.run_key, outcome, detail))
+            first, _, rest = without_secrets(f"{type(error).__name__}: {error}").partition("\n")
+            lines = f"\n{rest}" if rest.startswith("  ") else own_lines(root_cause(error))
+            self._connection.send(JobEnded(lease.run_key, outcome, first, origin(error), lines))
             raise
+        self._has_finished = True
         self._connection.send(JobEnded(lease.run_key, record.outcome, record.reason))
         worst = float("-inf") if self._assignment.direction == "maximize" else float("inf")
         return Finished(record.metrics.get(self._assignment.metric, worst), record.run_id, record.outcome)

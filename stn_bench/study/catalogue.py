@@ -102,6 +102,10 @@ class Catalogue:
             self._check_reference(ablation, path)
         return study
 
+    def is_bundled(self, kind: Kind, name: str) -> bool:
+        """Return whether an ablation or study comes with stn-bench: none of the root has its name."""
+        return not (self.root / kind / f"{name}.toml").is_file()
+
     def subject(self, study: Study) -> Subject:
         """Return what a study studies.
 
@@ -113,6 +117,10 @@ class Catalogue:
     def named_subjects(self) -> frozenset[str]:
         """Return the names of the subjects that studies name, as far as their files can be read."""
         return frozenset(self._subject_names.values())
+
+    def subject_name(self, study: str) -> str:
+        """Return the name of what a study studies, or "" where its file cannot be read; nothing is imported."""
+        return self._subject_names.get(study, "")
 
     def _subject(self, name: Any, path: Path) -> Subject:
         if not isinstance(name, str) or not name:
@@ -138,11 +146,17 @@ class Catalogue:
         return {name: str(tree.get("subject", DEFAULT)) for name, tree in self._trees.items()}
 
     def _asked_of(self, ablation: str) -> Subject:
-        """Return the subject of the first study that asks an ablation, or the default one."""
+        """Return the subject of the first study that asks an ablation and has one, or the default one."""
+        refused: CatalogueError | None = None
         for name, tree in self._trees.items():
             asked = tree.get("ablations")
             if isinstance(asked, list) and ablation in asked:
-                return self._subject(self._subject_names[name], self.path("studies", name))
+                try:
+                    return self._subject(self._subject_names[name], self.path("studies", name))
+                except CatalogueError as error:
+                    refused = refused or error
+        if refused:
+            raise refused
         return find_subject(DEFAULT)
 
     def _check_name(self, kind: Kind, name: str) -> None:

@@ -138,10 +138,13 @@ def settings_of(address: str, function: Function) -> type[FunctionSettings]:
         ConfigError: if it takes no `seed`, or a parameter can be no setting.
     """
     where = f"`subject` {shorten(address)}"
+    inner = inspect.unwrap(function)
+    for is_other, noun in ((inspect.iscoroutinefunction, "coroutine"), (inspect.isgeneratorfunction, "generator")):
+        if is_other(inner) or inspect.isasyncgenfunction(inner):
+            raise ConfigError(f"{where}: expected a function that returns its metrics, got a {noun}; use `return`")
     parameters = inspect.signature(function).parameters
     if "seed" not in parameters or parameters["seed"].kind is inspect.Parameter.POSITIONAL_ONLY:
-        signature = shorten(f"{function.__name__}({', '.join(map(str, parameters.values()))})")
-        raise ConfigError(f"{where}: expected a parameter `seed`, as in `train(*, seed, depth=4)`; got `{signature}`")
+        raise ConfigError(f"{where}: {_seedless(function, parameters)}")
     fields = {
         one.name: _field(one, function, f"{where}: parameter `{shorten(one.name)}`")
         for one in parameters.values()
@@ -163,6 +166,20 @@ def settings_of(address: str, function: Function) -> type[FunctionSettings]:
     except ValidationError as error:
         raise ConfigError(f"{where}: parameter {explain(error)}") from None
     return schema
+
+
+def _seedless(function: Function, parameters: Mapping[str, inspect.Parameter]) -> str:
+    """Return what is wrong with a function whose parameter `seed` cannot be given by name."""
+    signature = shorten(f"{function.__name__}{inspect.signature(function)}".partition(" ->")[0])
+    hint = ""
+    if "seed" in parameters:
+        hint = "; what stands before `/` cannot be given by name"
+    elif [one.kind for one in parameters.values()][-2:] == [
+        inspect.Parameter.VAR_POSITIONAL,
+        inspect.Parameter.VAR_KEYWORD,
+    ]:
+        hint = "; if a decorator made it, give it `@functools.wraps(function)`"
+    return f"expected a parameter `seed`, as in `train(*, seed, depth=4)`; got `{signature}`{hint}"
 
 
 def _field(parameter: inspect.Parameter, function: Function, where: str) -> tuple[Any, Any]:

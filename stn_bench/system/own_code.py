@@ -6,15 +6,20 @@ import contextlib
 import importlib
 import sys
 import sysconfig
+import threading
 import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from stn_bench.system.errors import ConfigError, Interrupted
+from stn_bench.system.errors import ConfigError, Interrupted, StnBenchError
 from stn_bench.system.text import did_you_mean, shorten
 
 SHOWN_FRAMES = 5
 """Frames of an error that are shown, the innermost."""
+
+SLOW_SECONDS = 5.0
+"""Seconds that an import may take before a person is told of it."""
 
 NOT_OWN = (
     Path(__file__).parent.parent,
@@ -38,11 +43,14 @@ def import_attribute(address: str, where: str) -> Any:
     if not module or not attribute:
         raise ConfigError(f"{where}: expected an import path, `module:attribute`")
     try:
-        with contextlib.redirect_stdout(sys.stderr):  # results go to standard output, such as those of --json
+        # Results go to standard output, such as those of --json.
+        with contextlib.redirect_stdout(sys.stderr), _telling_of_a_slow_import(module):
             imported = importlib.import_module(module)
             found = getattr(imported, attribute, None)
     except Interrupted:
         raise
+    except StnBenchError as error:  # as the makers of subjects raise it
+        raise ConfigError(f"{where}: {error}{own_lines(error)}") from error
     except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or end the process
         hint = f"; name the module, `{module.removesuffix('.py')}`" if module.endswith(".py") else ""
         raise ConfigError(f"{where}: cannot be imported ({reason(error)}){hint}{own_lines(error)}") from error
@@ -53,9 +61,43 @@ def import_attribute(address: str, where: str) -> Any:
     return found
 
 
+@contextlib.contextmanager
+def _telling_of_a_slow_import(module: str) -> Iterator[None]:
+    """Say on standard error what is happening, where an import takes long: nobody expects a training there."""
+
+    def say() -> None:
+        sys.stderr.write(
+            f"stn-bench: still importing `{shorten(module)}`; what it does outside of its functions it does in every "
+            f'command and worker: put a training behind `if __name__ == "__main__":`\n'
+        )
+
+    timer = threading.Timer(SLOW_SECONDS, say)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def reason(error: BaseException) -> str:
     """Return an error as a message may quote it: its type and its first line."""
     return shorten(f"{type(error).__name__}: {error}".splitlines()[0])
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that an error was raised from, and that one from, to the first."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def origin(error: BaseException) -> str:
+    """Return where an error came from: the same text for errors of one kind that the same line raised."""
+    error = root_cause(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if _is_own(frame.filename)] or frames
+    return " ".join([type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in own[-1:])])
 
 
 def own_lines(error: BaseException) -> str:

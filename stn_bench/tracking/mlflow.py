@@ -22,7 +22,7 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # DO_NOT_TRACK=1 is not honoured
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -68,6 +68,9 @@ OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of 
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
 logging.getLogger("alembic").setLevel(logging.ERROR)
+
+Tensors: TypeAlias = tuple[tuple[str, str, tuple[int, ...]], ...]
+"""Name, dtype and shape of each input or output of a model."""
 
 
 class Tracking:
@@ -187,7 +190,7 @@ class Tracking:
             StoreError: if MLflow has no such module, or cannot keep the model.
         """
         flavour = importlib.import_module(f"mlflow.{model.flavour}")
-        signature = ModelSignature(inputs=_schema(model.inputs), outputs=_schema(model.outputs))
+        signature = ModelSignature(inputs=_schema(_loadable(model)), outputs=_schema(model.outputs))
         with self._reachable(), _active(run_id):
             flavour.log_model(
                 model.value,
@@ -587,7 +590,23 @@ def _write_ahead(uri: str) -> None:
         connection.execute("PRAGMA journal_mode=WAL")
 
 
-def _schema(tensors: tuple[tuple[str, str, tuple[int, ...]], ...]) -> Schema:
+def _loadable(model: TrainedModel) -> Tensors:
+    """Return the inputs of a model by the names that it will have once it is loaded again.
+
+    A graph of layers names an input anew as it is loaded, by its layer, and refuses data under any other name. One
+    input alone needs none.
+    """
+    layers = [one for one in getattr(model.value, "layers", ()) if hasattr(one, "batch_shape")]
+    if len(layers) != len(model.inputs):
+        return model.inputs
+    loaded = {layer.output.name: layer.name for layer in layers}
+    named = tuple((loaded.get(name, name), dtype, shape) for name, dtype, shape in model.inputs)
+    if len(named) == 1 and named[0][0] not in loaded.values():
+        return (("", *named[0][1:]),)
+    return named
+
+
+def _schema(tensors: Tensors) -> Schema:
     return Schema([TensorSpec(np.dtype(dtype), shape, name or None) for name, dtype, shape in tensors])
 
 

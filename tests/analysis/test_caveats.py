@@ -3,14 +3,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from makers import ablation, arm, plan
+from makers import ablation, arm, plan, record
 
-from stn_bench.analysis.caveats import caveats, difference, in_words
+from stn_bench.analysis.analyse import analyse
+from stn_bench.analysis.caveats import caveats, difference, in_words, suspicions
 from stn_bench.analysis.cost import Costs
 from stn_bench.settings import override
 from stn_bench.study.spec import BASE, Arm
 from stn_bench.subjects.stn.config import Config
 from stn_bench.system.format import in_short
+from stn_bench.tracking.results import ArmResults, Results
 
 SYMMETRIC = {"model.input_range": "[-1,1]"}
 
@@ -140,3 +142,60 @@ def test_an_untuned_arm_is_told_beside_a_tuned_base() -> None:
     assert caveats(question, "fixed", {"fixed": Costs(), BASE: Costs()}) == (
         "unequal budget: 0 tuning trials against 2; that makes its verdict invalid",
     )
+
+
+# Values that look as if nothing had been measured ---------------------------------------------------------------
+
+
+def doubts(base: list[float], ours: list[float], metric: str = "test.accuracy") -> dict[str, tuple[str, ...]]:
+    """Return arm -> what makes its values doubtful, of runs with these values on seeds 1, 2, …"""
+    seeds = tuple(range(1, max(len(base), len(ours)) + 1))
+    planned = plan(ablation(arm("wide", {"model.dropout": 0.5})), seeds=seeds, metric=metric)
+    found = []
+    for one, values in zip(planned.arms, (base, ours), strict=True):
+        runs = [
+            record(spec, f"{one.name}{seed}", **{metric.replace(".", "_"): value})
+            for spec, seed, value in zip(one.verdict_specs({}), seeds, values, strict=False)
+        ]
+        found.append(ArmResults(one, (), {}, {run.seed: run for run in runs}, {}))
+    analysis = analyse(Results(planned, tuple(found)))
+    (question,) = planned.questions
+    return {name: suspicions(question, name, analysis) for name in question.arms}
+
+
+def test_values_that_differ_by_seed_and_arm_are_not_doubtful() -> None:
+    assert doubts([0.5, 0.6, 0.7], [0.51, 0.6, 0.7]) == {BASE: (), "wide": ()}
+
+
+def test_an_arm_that_equals_its_base_on_every_seed_is_doubtful() -> None:
+    told = doubts([0.5, 0.6, 0.7], [0.5, 0.6, 0.7])
+    assert told[BASE] == ()
+    assert told["wide"] == ("equals the base on each of 3 seeds; perhaps training does not use what it sets",)
+
+
+def test_one_value_on_all_seeds_is_doubtful() -> None:
+    told = doubts([0.5, 0.5, 0.5], [0.5, 0.6, 0.55])
+    assert told[BASE] == ("has one value on all 3 seeds, 50.00 %; perhaps training does not use the seed",)
+    assert told["wide"] == ()
+
+
+def test_two_runs_say_nothing_of_that() -> None:
+    assert doubts([0.5, 0.5], [0.5, 0.5]) == {BASE: (), "wide": ()}
+
+
+@pytest.mark.parametrize(("value", "is_told"), [(1 / 36 - 0.01, True), (1 / 36 + 0.01, False)])
+def test_a_model_that_is_right_by_chance_is_told(value: float, is_told: bool) -> None:
+    classes = len(Config().data.alphabet)
+    shifted = value - 1 / 36 + 1 / classes
+    told = doubts([shifted - 0.001, shifted, shifted + 0.001], [shifted, shifted + 0.001, shifted - 0.001])
+    line = f"is right no more often than by chance, 1 in {classes}"
+    assert (line in told[BASE], line in told["wide"]) == (is_told, is_told)
+
+
+def test_of_a_worse_arm_the_verdict_says_it_already() -> None:
+    told = doubts([0.9, 0.91, 0.92], [0.01, 0.01, 0.01])
+    assert told["wide"] == ()
+
+
+def test_a_loss_has_no_chance() -> None:
+    assert doubts([0.01, 0.02, 0.03], [0.02, 0.01, 0.03], "test.loss") == {BASE: (), "wide": ()}

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from commands import call, widen
-from makers import STN, ablation, arm, plan, record
+from makers import STN, ablation, arm, plan, record, write
 from mlflow.tracking import MlflowClient
 from PIL import Image
 from stores import finish, open_store, question
@@ -362,6 +362,27 @@ def test_a_factory_of_the_start_needs_trust(
     message = refuse(cli("train", "--from", first.info.run_id))
     assert "was built by `own:build`" in message
     assert "--trust" in message
+
+
+FACTORY_ARM = 'title = "O"\nquestion = "O?"\n[arms.own]\nset = { "model.factory" = "own:build" }\n'
+
+
+def test_a_factory_of_a_run_needs_trust_or_a_study_that_names_it(
+    cli: Cli, root: Path, first: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The message names the run, and no file that nobody knows."""
+    monkeypatch.setattr("stn_bench.subjects.stn.nn.model_file.read_note", lambda path: {"model.factory": "own:build"})
+    message = refuse(cli("predict", first.info.run_id[:8], root / "nowhere.png"))
+    assert message.startswith(f"stn-bench: run {first.info.run_id}: was built by `own:build`, ")
+    assert f"add --trust if you trust it (no study of {root} names it)" in message
+    study = write(root / "studies/own.toml", 'title = "O"\nablations = ["own"]\nseeds = [1]\n')
+    ablation = write(root / "ablations/own.toml", FACTORY_ARM)
+    try:
+        called = refuse(cli("predict", first.info.run_id[:8], root / "nowhere.png"))  # and is not there
+        assert "`model.factory` own:build: expected an importable package.module:function" in called
+    finally:
+        study.unlink()
+        ablation.unlink()
 
 
 def test_a_model_cannot_be_written_below_a_file(cli: Cli, root: Path, first: Any) -> None:

@@ -31,7 +31,15 @@ from stn_bench.subject import (
     find_subject,
     read_examples,
 )
-from stn_bench.system.errors import ConfigError, Interrupted, LeaseLostError, MachineError, StoreError, SubjectError
+from stn_bench.system.errors import (
+    ConfigError,
+    DataError,
+    Interrupted,
+    LeaseLostError,
+    MachineError,
+    StoreError,
+    SubjectError,
+)
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import identity_of
@@ -440,3 +448,35 @@ def test_an_error_after_the_lease_was_lost_is_no_crash_of_the_arm(fit: Fit, stor
     assert isinstance(raised.value.__cause__, FileNotFoundError)
     assert (store.status, store.record) == ("KILLED", None)
     assert (other / "note.txt").read_text() == "half-way"
+
+
+def test_data_that_change_while_it_trains_are_no_run_of_its_key(fit: Fit, store: Memory, tmp_path: Path) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
+        for file in run.data.rglob("*"):
+            if file.is_file():
+                file.write_bytes(b"others")
+        return {"test.loss": 1.0}
+
+    with pytest.raises(DataError, match="its data changed after it was planned; run again"):
+        fit(train)
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+@pytest.mark.parametrize("code", [0, 1, None, "usage: …"])
+def test_a_training_that_ends_the_process_is_a_crash_like_any_other(fit: Fit, store: Memory, code: Any) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
+        raise SystemExit(code)
+
+    with pytest.raises(RuntimeError, match="called sys"):
+        fit(train)
+    assert store.record is not None
+    assert store.record.reason == f"RuntimeError: training called sys.exit({code!r})"
+    assert store.status == "FAILED"
+
+
+@pytest.mark.parametrize("told", [("first", {"a": 1.0}), (1, {"a": "high"}), (1, {"a=b": 1.0}), (1, 3)])
+def test_an_epoch_is_told_in_numbers_by_name(fit: Fit, store: Memory, told: Any) -> None:
+    with pytest.raises(SubjectError):
+        fit(lambda settings, seed, run: run.log(*told))
+    assert store.status == "KILLED"
+    assert store.epochs == []

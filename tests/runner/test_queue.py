@@ -390,3 +390,21 @@ def test_a_finished_job_is_not_lost_with_its_worker(store: Queue) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
     store.work([NAME], finish)
     assert not store.bury([NAME], "key-1")
+
+
+def test_jobs_that_fail_are_served_in_turn_by_two_studies_until_one_is_done(store: Queue) -> None:
+    """So that three of them tell whether any can be done, whatever the number of studies."""
+    names = [f"small / {arm} / verdict" for arm in "abcd"]
+    for name in names:
+        store.enqueue(name, "maximize", [QueuedJob(f"{name} {n}", {SEED: n}, {SEED: SEEDS}) for n in (1, 2, 3)], {})
+    done: list[str] = []
+
+    def attempt(lease: Lease) -> Finished:
+        done.append("".join(lease.run_key.split()[2::3]))
+        if len(done) <= 4:
+            raise RuntimeError("fails")
+        return Finished(0.0, "r", "finished")
+
+    store.work(names, attempt, is_doubtful=lambda: 0 < len(done) <= 4)
+    assert done[:4] == ["a1", "b1", "a2", "b2"]
+    assert sorted(done) == sorted(f"{arm}{n}" for arm in "abcd" for n in (1, 2, 3))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import pickle
 import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -24,6 +25,7 @@ from stn_bench.settings import override
 from stn_bench.study.catalogue import bundled_root
 from stn_bench.subject import Lent, find_subject, shipped_subjects
 from stn_bench.subjects.function import settings_of, subject_of
+from stn_bench.system import own_code
 from stn_bench.system.errors import ConfigError, DataError, Interrupted
 from stn_bench.system.own_code import import_attribute
 from stn_bench.testing import SubjectContract
@@ -147,6 +149,19 @@ def unknown_type(*, seed: int, depth: Nope = 4) -> None: ...  # type: ignore[nam
 def wrong_type(*, seed: int, depth: int = 0.5) -> None: ...  # type: ignore[assignment]
 def not_finite(*, seed: int, rate: float = math.nan) -> None: ...
 def twice(*, seed: int, timeout: int = 3) -> None: ...
+def of_a_number_of_numpys(*, seed: int, rate=np.float64(0.5)) -> None: ...  # type: ignore[no-untyped-def] # noqa: B008
+def all_rest(*args: Any, **more: Any) -> None: ...
+async def later(*, seed: int) -> None: ...
+def bit_by_bit(*, seed: int) -> Iterator[float]:
+    yield 1.0
+
+
+async def bit_by_bit_later(*, seed: int) -> AsyncIterator[float]:
+    yield 1.0
+
+
+@functools.wraps(bit_by_bit)
+def wrapped(*args: Any, **more: Any) -> Any: ...
 
 
 twice.timeout = 4  # type: ignore[attr-defined]
@@ -159,7 +174,16 @@ twice.timeout = 4  # type: ignore[attr-defined]
             no_seed,
             r"expected a parameter `seed`, as in `train\(\*, seed, depth=4\)`; got `no_seed\(depth: 'int' = 4\)`",
         ),
-        (positional, "expected a parameter `seed`"),
+        (
+            positional,
+            r"expected .* got `positional\(seed: 'int', /, depth: 'int' = 4\)`; what stands before `/` cannot",
+        ),
+        (all_rest, "expected a parameter `seed`.*; if a decorator made it, give it `@functools.wraps"),
+        (later, "expected a function that returns its metrics, got a coroutine; use `return`"),
+        (bit_by_bit, "expected a function that returns its metrics, got a generator; use `return`"),
+        (bit_by_bit_later, "expected a function that returns its metrics, got a"),
+        (wrapped, "expected a function that returns its metrics, got a generator"),
+        (of_a_number_of_numpys, r"parameter `rate`: expected int, float, .* got `rate=np.float64\(0.5\)`"),
         (no_default, "parameter `depth`: expected a default, since it is a setting"),
         (of_a_path, r"parameter `where`: expected int, float, str or bool, .* TOML can hold; got `where=PosixPath"),
         (of_a_table, r"parameter `options`: expected int, .* got `options: 'dict\[str, int\]' = {}`"),
@@ -395,7 +419,8 @@ def test_what_a_module_prints_spoils_no_json(tmp_path: Path, capsys: pytest.Capt
             ["4: f()", "3: return np.zeros(3).reshape(2)"],
         ),
         ("own_other", "def trian(*, seed): ...\n", "`own_other` has no `train`. Did you mean `trian`?", []),
-        ("own_class", "class train: ...\n", "expected a Subject or a function, got type", []),
+        ("own_class", "class train: ...\n", "expected a Subject or a function, got type; write a function", []),
+        ("own_none", "train = None\n", "expected a Subject or a function, got NoneType", []),
         ("own_seedless", "def train(depth=4): ...\n", "expected a parameter `seed`", []),
     ],
 )
@@ -410,6 +435,53 @@ def test_a_module_that_cannot_be_used_is_told_by_its_own_lines(
     assert message in first
     assert f"`subject` {name}:train: " in first
     assert rest == [f"  {tmp_path / name}.py:{line}" for line in lines]
+
+
+def test_an_error_of_ours_in_a_module_keeps_its_advice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is longer than a message quotes of other errors."""
+    monkeypatch.syspath_prepend(tmp_path)
+    raised = f"raise ConfigError('{'long ' * 40}. Did you mean `accuracy`?')\n"
+    write(tmp_path / "own_advised.py", f"from stn_bench.system.errors import ConfigError\n{raised}")
+    with pytest.raises(ConfigError) as one:
+        import_attribute("own_advised:train", "`subject` x")
+    first, line = str(one.value).splitlines()
+    assert first.startswith("`subject` x: long long ")
+    assert first.endswith("Did you mean `accuracy`?")
+    assert line.startswith(f"  {tmp_path}/own_advised.py:2: ")
+
+
+def test_an_import_that_takes_long_says_so_once_and_on_standard_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(own_code, "SLOW_SECONDS", 0.05)
+    write(tmp_path / "own_waits.py", f"import time\ntime.sleep(0.5)\n{GOOD}")
+    import_attribute("own_waits:train", "`subject`")
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "still importing `own_waits`" in err
+    assert '`if __name__ == "__main__":`' in err
+    monkeypatch.setattr(own_code, "SLOW_SECONDS", 60.0)
+    import_attribute("own_waits:train", "`subject`")  # again, and at once
+    assert capsys.readouterr().err == ""
+
+
+def test_the_origin_of_an_error_is_its_innermost_own_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    write(tmp_path / "own_places.py", "def f(x):\n    return 1 / x\n\ndef g(x):\n    return int(x)\n")
+    f, g = (import_attribute(f"own_places:{name}", "") for name in "fg")
+
+    def origin(function: Callable[[Any], Any], value: Any) -> str:
+        with pytest.raises((ZeroDivisionError, ValueError)) as one:
+            function(value)
+        try:
+            raise ConfigError("said again") from one.value
+        except ConfigError as error:
+            return own_code.origin(error)
+
+    assert origin(f, 0) == origin(f, 0.0) == f"ZeroDivisionError {tmp_path}/own_places.py:2"
+    assert origin(g, "a") == origin(g, "b") == f"ValueError {tmp_path}/own_places.py:5"
 
 
 def test_ctrl_c_during_an_import_is_no_error_of_the_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

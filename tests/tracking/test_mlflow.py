@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
@@ -12,7 +13,7 @@ from stores import PICTURES, STN, finish, open_store, question
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import TrainedModel
 from stn_bench.system.errors import MachineError, StoreError
-from stn_bench.tracking.mlflow import Tracking, _refusal
+from stn_bench.tracking.mlflow import Tracking, _loadable, _refusal
 from stn_bench.tracking.record import RunRecord, run_tags
 from stn_bench.tracking.store import ImportedRun
 
@@ -162,3 +163,34 @@ def test_a_refusal_tells_the_reason_and_not_sqlalchemys_advice() -> None:
     assert told == "cannot be used ((sqlite3.OperationalError) database is locked); is it there, and MLflow's?"
     read_only = OSError(30, "Read-only file system", "/x/record.json")
     assert _refusal(read_only, "") == "cannot be used ([Errno 30] Read-only file system: '/x/record.json')"
+
+
+@pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # a name where the model takes one alone
+@pytest.mark.parametrize(
+    ("names", "said", "kept"),
+    [
+        ([None], ["picture"], [""]),
+        (["image"], ["picture"], [""]),
+        (["picture"], ["picture"], ["picture"]),
+        (["a", "b"], ["a", "b"], ["a", "b"]),
+        ([None, None], [None, None], ["input_layer", "input_layer_1"]),
+    ],
+    ids=str,
+)
+def test_a_model_that_is_loaded_takes_what_its_signature_says(
+    tmp_path: Path, names: list[str | None], said: list[str | None], kept: list[str]
+) -> None:
+    """Whether or not its inputs have names; said is what the subject calls them, None: as Keras does."""
+    import keras
+
+    keras.utils.clear_session()
+    inputs = [keras.Input((3,), name=name) for name in names]
+    x = keras.layers.concatenate(inputs) if len(inputs) > 1 else inputs[0]
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    signature = tuple((name or one.name, "float32", (-1, 3)) for name, one in zip(said, inputs, strict=True))
+    found = [name for name, *_ in _loadable(TrainedModel("tensorflow", model, signature, (("", "float32", (-1, 1)),)))]
+    assert found == kept
+    model.save(tmp_path / "model.keras")
+    given = {name: np.zeros((2, 3), np.float32) for name in found}
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.predict(given if found[0] else given[""], verbose=0).shape == (2, 1)

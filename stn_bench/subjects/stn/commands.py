@@ -16,6 +16,7 @@ from stn_bench.cli.options import (
     TrackingUri,
     assignments,
     console,
+    is_trusted,
     messages,
     print_json,
     quietly,
@@ -23,7 +24,8 @@ from stn_bench.cli.options import (
 from stn_bench.settings import override
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.files import MODEL
-from stn_bench.system.errors import DataError, MachineError
+from stn_bench.system.errors import DataError, MachineError, ModelFileError
+from stn_bench.system.text import shorten
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -215,21 +217,32 @@ def rectify(
 
 
 def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
-    """Return the model of a file, or of a run, and its settings."""
+    """Return the model of a file, or of a run, and its settings.
+
+    Raises:
+        ModelFileError: if it cannot be used, or a factory built it that neither `trust` nor a study of the root names.
+    """
     from stn_bench.system.machine import cores, training_environment
 
     os.environ.update(training_environment(cores()))  # before anything is loaded that reads it
-    if trust:
-        workspace.find_code()
-    path = Path(model)
+    path, where = Path(model), model
     if not path.exists() and not path.suffix:
         from stn_bench.runner.stores import open_tracking
 
         tracking = open_tracking(workspace)
-        path = tracking.file(tracking.find_run(model), MODEL)
-    from stn_bench.subjects.stn.nn.model_file import load_model
+        run = tracking.find_run(model)
+        path, where = tracking.file(run, MODEL), f"run {run}"
+    from stn_bench.subjects.stn.nn.model_file import load_model, read_note
 
-    return load_model(path, trust=trust)
+    factory = read_note(path).get("model.factory")
+    if factory and not trust and not is_trusted(factory, workspace):
+        raise ModelFileError(
+            f"{where}: was built by `{shorten(str(factory))}`, code that it names but does not hold; add --trust if "
+            f"you trust it (no study of {workspace.root} names it)"
+        )
+    if factory:
+        workspace.find_code()
+    return load_model(path, trust=bool(factory))
 
 
 def _read(pictures: list[Path], config: Config) -> tuple[list[Path], NDArray[np.uint8]]:

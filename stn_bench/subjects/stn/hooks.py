@@ -118,6 +118,18 @@ def train(settings: Config, seed: int, run: Run) -> Outcome:
     return train_network(settings, seed, run)
 
 
+def vet(settings: Config) -> None:
+    """Look at what a factory built before it is trained.
+
+    Raises:
+        ConfigError: if its model is compiled: nobody would heed what it says of its training.
+    """
+    if settings.model.factory:
+        from stn_bench.subjects.stn.nn.factory import refuse_compiled
+
+        refuse_compiled(settings)
+
+
 def probe(settings: Config, lent: Lent, scratch: Path) -> float:
     """Return how many seconds one run takes here, from a short training."""
     from stn_bench.subjects.stn.timing import measure, take_sample
@@ -268,6 +280,7 @@ subject = Subject(
     steps=steps,
     extensions=extensions,
     probe=probe,
+    vet=vet,
     figures=figures,
     read_examples=read_examples,
     check=check,

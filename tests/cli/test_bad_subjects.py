@@ -1,0 +1,213 @@
+"""Subjects of others, and files, that cannot be used: one line, exit 2, and nothing of the others is lost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from commands import call, widen
+from makers import make_root, write
+from tiny import stn_bench
+
+STUDY = """
+title = "Own"
+subject = "{name}:train"
+ablations = ["depth"]
+seeds = [1, 2, 3]
+metric = "test.error"
+direction = "minimize"
+"""
+ABLATION = 'title = "Depth"\nquestion = "Does depth matter?"\n[arms.deep]\nset = { depth = 8 }\n'
+GOOD = "def train(*, seed, depth=4):\n    return {'test.error': seed + 1 / depth}\n"
+SHARED = "def train(*, seed, depth=4):\n    return {'test.error': [][seed + depth]}\n"
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Run the command line and return exit code, output and error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code = call(*arguments)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    widen(monkeypatch, 200)
+    return run
+
+
+def own_root(folder: Path, name: str, text: str = GOOD) -> Path:
+    """Return a root with a study of the function `train` of a module, whose name no other test has."""
+    write(folder / f"{name}.py", text)
+    return make_root(folder, study=STUDY.format(name=name), ablation=ABLATION)
+
+
+# Files that cannot be used -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> Path:
+    """Return a root with a sound study, and with two ablations and a study that cannot be used."""
+    root = own_root(tmp_path, "bad_mixed")
+    write(root / "ablations/wordless.toml", "title = 3\n")
+    write(root / "ablations/cut.toml", "title = \n")
+    write(root / "studies/a_lost.toml", STUDY.format(name="bad_nowhere"))  # asks the sound question, too
+    return root
+
+
+REASONS = ("wordless.toml: `title`: ", "cut.toml: not valid TOML", "a_lost.toml: `subject` bad_nowhere:train: ")
+
+
+def test_list_shows_what_is_sound_and_a_line_for_each_that_is_not(cli: Cli, mixed: Path) -> None:
+    code, out, err = cli("list", "--root", mixed)
+    assert code == 0
+    assert "Does depth matter?" in out
+    lines = err.splitlines()
+    assert len(lines) == 3
+    for reason in REASONS:
+        assert sum(line.startswith("stn-bench: ") and reason in line for line in lines) == 1
+    tree = json.loads(cli("list", "--json", "--root", mixed)[1])
+    assert [one["name"] for one in tree["studies"] if not one["bundled"]] == ["small"]
+    assert len(tree["unsound"]) == 3
+
+
+def test_check_tells_of_all_that_is_not_sound(cli: Cli, mixed: Path) -> None:
+    code, out, err = cli("check", "--root", mixed)
+    assert (code, out) == (2, "")
+    assert all(reason in err for reason in REASONS)
+    assert len(err.splitlines()) == 3
+
+
+@pytest.mark.parametrize("command", [["plan", "small"], ["show", "small"], ["show", "depth"], ["status", "small"]])
+def test_a_study_that_reaches_no_bad_file_is_as_if_there_were_none(cli: Cli, mixed: Path, command: list[str]) -> None:
+    code, _, err = cli(*command, "--root", mixed)
+    assert (code, err) == (0, "")
+
+
+def test_list_in_an_empty_folder_says_that_it_holds_nothing_of_its_own(cli: Cli, tmp_path: Path) -> None:
+    code, out, err = cli("list", "--root", tmp_path)
+    assert (code, err) == (0, "")
+    first, _, rest = out.partition("\n")
+    assert first == f"{tmp_path} has none of its own; `stn-bench new NAME` writes one"
+    assert "ablations, which come with stn-bench\n" in rest
+    assert "studies, which come with stn-bench\n" in rest
+    assert all(one["bundled"] for one in json.loads(cli("list", "--json", "--root", tmp_path)[1])["studies"])
+
+
+def test_list_shows_a_root_s_own_apart_from_what_comes_along(cli: Cli, tmp_path: Path) -> None:
+    out = cli("list", "--root", own_root(tmp_path, "bad_apart"))[1]
+    own, _, bundled = out.partition("ablations, which come with stn-bench")
+    assert "none of its own" not in out
+    assert "small\n" in own
+    assert "quickstart\n" not in own
+    assert "quickstart\n" in bundled
+
+
+# What check finds without training -----------------------------------------------------------------------------------
+
+
+def test_check_finds_data_that_are_not_there(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_data", f"{GOOD}train.data = 'nowhere.csv'\n")
+    code, out, err = cli("check", "--root", root)
+    assert (code, out) == (2, "")
+    assert err == f"stn-bench: `subject` bad_data:train: `data`: no file or folder {tmp_path}/nowhere.csv\n"
+
+
+@pytest.mark.parametrize(
+    ("factory", "reason"),
+    [
+        ("bad_nowhere:build", "no Python module `bad_nowhere` can be found from here"),
+        ("bad_factory:bild", "`bad_factory` has no `bild`. Did you mean `build`?"),
+    ],
+)
+def test_check_finds_a_factory_that_is_not_there(cli: Cli, tmp_path: Path, factory: str, reason: str) -> None:
+    arm = f'title = "Own"\nquestion = "Own?"\n[arms.own]\nset = {{ "model.factory" = "{factory}" }}\n'
+    root = make_root(tmp_path, ablation=arm)
+    write(root / "bad_factory.py", "def build(config): ...\n")
+    code, out, err = cli("check", "--root", root)
+    assert (code, out) == (2, "")
+    assert err == f"stn-bench: studies/small.toml: depth/own: `model.factory`: {reason}\n"
+
+
+# Code of others in a plan --------------------------------------------------------------------------------------------
+
+
+def test_plan_says_which_code_runs_and_when(cli: Cli, tmp_path: Path) -> None:
+    prepared = f"{GOOD}train.prepare = lambda folder: None\n"
+    code, out, err = cli("plan", "small", "--workers", 2, "--root", own_root(tmp_path, "bad_when", prepared))
+    assert (code, err) == (0, "")
+    assert "! runs code of the root's own, `bad_when:train`: the subject" in out
+    assert "`bad_when` is imported by each command that reads this study, and by each worker" in out
+    assert "its `train` is called by `run`, in 2 workers; `prepare` before it, once" in out
+    assert "`plan`, `status` and `report` call `fingerprint` too" in out
+
+
+# Errors that all runs share ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_that_every_run_shares_stops_the_study(cli: Cli, tmp_path: Path, workers: int) -> None:
+    """Within three runs a worker, with the user's own line; the crashes are kept, and put right it goes on."""
+    name = f"bad_shared_{workers}"
+    root = own_root(tmp_path, name, SHARED)
+    study = STUDY.format(name=name).replace("[1, 2, 3]", "[1, 2, 3, 4, 5, 6]")
+    write(root / "studies/small.toml", study)
+    code, out, err = cli("run", "small", "--workers", workers, "--root", root)
+    assert code == 2
+    first, line = err.splitlines()
+    assert first.startswith("stn-bench: study `small`: its runs crash alike (IndexError: list index out of range); ")
+    assert line == f"  {root}/{name}.py:2: return {{'test.error': [][seed + depth]}}"
+    log = Path(first.rpartition(" ")[2])
+    assert "IndexError: list index out of range" in log.read_text()
+    tried = out.count(": crashed (")
+    assert 3 <= tried <= 3 * workers
+    code, out, err = cli("status", "small", "--root", root)
+    assert "IndexError: list index out of range" in out
+    code, _, err = cli("report", "small", "--root", root)
+    assert code == 2
+    assert "start with" not in err
+    assert "crashed (the last: IndexError: list index out of range)" in err
+    sys.modules.pop(name, None)
+    write(root / f"{name}.py", GOOD)
+    code, out, err = cli("run", "small", "--workers", workers, "--root", root)
+    assert (code, err) == (0, "")
+    assert "better: with depth = 8 (deep) test error falls by 0.1250" in out
+
+
+@pytest.mark.slow
+def test_a_seed_on_which_no_arm_can_be_trained_stops_nothing(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_seed", "def train(*, seed, depth=4):\n    return {'test.error': 1 / (seed - 1)}\n")
+    code, out, _ = cli("run", "small", "--workers", 1, "--root", root)
+    assert code == 1
+    assert out.count(": crashed (") == 2
+    assert out.count(": finished") == 4
+    assert "! deep equals the base on each of" not in out
+
+
+@pytest.mark.slow
+def test_runs_that_crash_are_told_though_older_ones_stand_in(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_stand_in")
+    assert cli("run", "small", "--workers", 1, "--root", root)[0] == 0
+    half = GOOD.replace("    return", "    if depth == 8:\n        raise ValueError('too deep')\n    return")
+    write(root / "bad_stand_in.py", half)
+    told = stn_bench("run", "small", "--workers", 1, root=root)  # a process of its own, which reads the code anew
+    assert told.returncode == 1
+    out = told.stdout
+    assert "3 runs crashed, and runs of other code or libraries stand in for them" in out
+
+
+@pytest.mark.slow
+def test_arms_that_are_one_are_not_equivalent_without_a_word(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_same", "def train(*, seed, depth=4):\n    return {'test.error': 0.5}\n")
+    code, out, _ = cli("run", "small", "--workers", 1, "--root", root)
+    assert code == 0
+    assert "equivalent: " in out
+    assert "! deep equals the base on each of 3 seeds; perhaps training does not use what it sets" in out
+    assert "! base has one value on all 3 seeds, 0.5000; perhaps training does not use the seed" in out
+    page = (root / "reports/small/report.md").read_text()
+    assert "Caveats of `deep`: equals the base on each of 3 seeds" in page

@@ -1,0 +1,108 @@
+"""What a training returns: numbers are kept as they are, and all else is refused in a line."""
+
+from __future__ import annotations
+
+import fractions
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stn_bench.runner.returned import check_metric, read_epoch, read_metrics, read_outcome
+from stn_bench.subject import Outcome, find_subject
+from stn_bench.system.errors import SubjectError
+
+TOY = find_subject("toy")
+
+
+class LikeTorch:
+    """A number as PyTorch has it: no numpy, no dtype of numpy's."""
+
+    def __init__(self, shape: tuple[int, ...] = (), dtype: str = "torch.float32") -> None:
+        self.shape, self.dtype = shape, dtype
+
+    def __float__(self) -> float:
+        return 0.5
+
+
+class Refuses:
+    def __float__(self) -> float:
+        raise RuntimeError("not on this device")
+
+
+@given(st.floats(), st.sampled_from([float, np.float64, np.array, lambda value: value]))
+def test_a_number_stays_the_number_that_it_is(value: float, kind: Any) -> None:
+    found = read_metrics("s", {"test.error": kind(value)})["test.error"]
+    assert type(found) is float
+    assert found == value or (math.isnan(found) and math.isnan(value))
+
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3), np.float32(3), fractions.Fraction(3), LikeTorch()])
+def test_numbers_of_other_libraries_are_numbers(value: Any) -> None:
+    assert read_metrics("s", {"a": value})["a"] == float(value)
+
+
+NO_NUMBERS = [
+    *("0.5", b"1", None, True, [0.5], {"a": 1}, 1j, 10**400, Refuses()),
+    *(np.bool_(True), np.array("0.5"), np.zeros(1), np.zeros(3), np.complex128(1), np.timedelta64(3, "s")),
+    *(LikeTorch((1,)), LikeTorch(dtype="torch.bool"), LikeTorch(dtype="torch.complex64")),
+]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda one: f"{type(one).__name__}-{str(one)[:12]}")
+def test_what_is_no_number_is_refused_in_a_line_that_names_it(value: Any) -> None:
+    with pytest.raises(SubjectError, match=r"`s`: .*numbers by name; got .* for metric 'test\.error'") as one:
+        read_metrics("s", {"test.error": value})
+    assert len(str(one.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", [3, None, "", "a\nb", "a=b", "/a", "../a", "a//b", ".", "é\x1b", "x" * 251])
+def test_a_name_that_no_store_takes_is_refused(name: Any) -> None:
+    with pytest.raises(SubjectError, match="`s`: "):
+        read_metrics("s", {name: 1.0})
+
+
+@pytest.mark.parametrize("name", ["test.error", "a/b", "top-5 accuracy", "f1:macro", "x" * 250])
+def test_a_name_that_stores_take_is_kept(name: str) -> None:
+    assert read_metrics("s", {name: 1.0}) == {name: 1.0}
+
+
+@pytest.mark.parametrize("returned", [None, 0.5, [("a", 1)], "a", Outcome(None)])  # type: ignore[arg-type]
+def test_what_is_no_table_of_metrics_is_refused(returned: Any) -> None:
+    with pytest.raises(SubjectError, match="must return an Outcome, or metrics by name; got "):
+        read_outcome(TOY, returned, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "message"),
+    [
+        (Outcome({"a": 1.0}, status="fine"), "`status` of an Outcome is finished or diverged, got 'fine'"),  # type: ignore[arg-type]
+        (Outcome({"a": 1.0}, history={"x": ["a"]}), "`history` of an Outcome holds numbers by name"),  # type: ignore[list-item]
+        (Outcome({"a": 1.0}, history={"x": 3}), "`history` of an Outcome holds numbers by name"),  # type: ignore[dict-item]
+    ],
+)
+def test_the_other_parts_of_an_outcome_are_checked_too(outcome: Outcome, message: str) -> None:
+    with pytest.raises(SubjectError, match=message):
+        read_outcome(TOY, outcome, {}, {})
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_metric_that_is_not_finite_is_a_run_that_diverged(value: float) -> None:
+    outcome = read_outcome(TOY, {"test.error": value}, {}, {})
+    assert (outcome.status, outcome.reason) == ("diverged", "test.error is not finite")
+    check_metric("s", "study", "test.loss", outcome)  # which needs no other metric
+
+
+def test_measured_costs_count_where_the_training_tells_none() -> None:
+    outcome = read_outcome(TOY, {"a": 1.0, "cost.seconds": 7}, {"cost.seconds": 1.0, "cost.cpu_seconds": 2.0}, {})
+    assert outcome.metrics == {"a": 1.0, "cost.seconds": 7.0, "cost.cpu_seconds": 2.0}
+
+
+@pytest.mark.parametrize("epoch", [0, -1, 1.5, "1", None])
+def test_an_epoch_that_is_no_number_from_one_is_refused(epoch: Any) -> None:
+    with pytest.raises(SubjectError, match="number of an epoch, from 1"):
+        read_epoch("s", epoch)
+    assert read_epoch("s", np.int64(3)) == 3
