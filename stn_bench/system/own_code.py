@@ -1,4 +1,4 @@
-"""Code of the user's: importing it, and telling what it raised by the user's own lines."""
+"""Code of the user's: finding and importing it, and telling what it raised by the user's own lines."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import sys
 import sysconfig
 import traceback
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 from stn_bench.system.errors import ConfigError, Interrupted
 from stn_bench.system.text import did_you_mean, shorten
 
+MAIN = "__main__"
 SHOWN_FRAMES = 5
 """Frames of an error that are shown, the innermost."""
 
@@ -51,6 +53,43 @@ def import_attribute(address: str, where: str) -> Any:
         hint = did_you_mean(attribute, known) or f" The module is {getattr(imported, '__file__', None)}"
         raise ConfigError(f"{where}: `{module}` has no `{shorten(attribute)}`.{hint}")
     return found
+
+
+def address_of(thing: Any, where: str) -> str:
+    """Return the import path `module:attribute` of a function, or of another object that a module holds.
+
+    Args:
+        thing: what is to be imported elsewhere.
+        where: what names it, for messages.
+
+    Raises:
+        ConfigError: if no module holds it, so that a worker process could not import it.
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    if isinstance(thing, FunctionType | type):
+        if module != MAIN and hasattr(sys.modules.get(str(module)), name):
+            return f"{module}:{name}"
+    elif found := _holder(thing):
+        return found
+    label = shorten(name or type(thing).__name__)
+    if module == MAIN or _holds(MAIN, thing):
+        held = "is defined in the notebook or script itself, where no worker process can import it"
+    else:
+        held = "is held by no module under a name of its own, so that no worker process can import it"
+    raise ConfigError(f"{where}: `{label}` {held}; move it into a module and name that, as in `waves:train`")
+
+
+def _holder(thing: Any) -> str | None:
+    """Return the import path of an object: in a module that its parts come from, else in any that holds it."""
+    near = [getattr(part, "__module__", None) for part in getattr(thing, "__dict__", {}).values()]
+    modules = dict.fromkeys([*filter(None, near), *sys.modules])
+    return next(filter(None, (_holds(one, thing) for one in modules if one != MAIN)), None)
+
+
+def _holds(module: str, thing: Any) -> str | None:
+    """Return the import path of an object in a module, if the module holds it."""
+    names = vars(sys.modules[module]) if isinstance(sys.modules.get(module), ModuleType) else {}
+    return next((f"{module}:{name}" for name, value in list(names.items()) if value is thing), None)
 
 
 def reason(error: BaseException) -> str:
