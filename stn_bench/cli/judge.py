@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from stn_bench.cli.options import AsJson, console, messages, print_json
+from stn_bench.cli.options import AsJson, console, messages, print_answer, print_json
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.text import shorten, without_secrets
 
 if TYPE_CHECKING:
     from stn_bench.analysis.summary import Summary
-    from stn_bench.report.judging import Judged
+    from stn_bench.report.judging import JudgedTable
     from stn_bench.tracking.table import Sheet
 
 
@@ -117,7 +117,7 @@ def _read(file: Path | None, mlflow: str, experiment: str) -> Sheet:
     return read_file(file)
 
 
-def _terms(judged: Judged) -> str:
+def _terms(judged: JudgedTable) -> str:
     """Return by what each metric is judged, in words."""
     parts = []
     for summary in judged.summaries:
@@ -130,14 +130,11 @@ def _terms(judged: Judged) -> str:
 
 def _print(summary: Summary) -> None:
     """Print what came of each question, and its table."""
-    from stn_bench.report.sentences import ranked, sentence
+    from stn_bench.report.sentences import told
     from stn_bench.report.tables import arm_table
 
     for ablation in summary.ablations:
-        console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
-        for arm in ranked(ablation):
-            line = f"  {arm.verdict}: {sentence(arm, ablation, summary.unit)}".replace("`", "")
-            console.print(line, markup=False, soft_wrap=True)
+        print_answer(told(ablation, summary.unit))
         table = arm_table(ablation, summary.unit, len(summary.looks))
         grid = Grid(*map(escape, table.header), box=None, pad_edge=False, header_style="dim")
         for row in table.rows:

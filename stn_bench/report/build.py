@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.summarise import Artifact, summarise
@@ -13,12 +14,15 @@ from stn_bench.report.figures import forest, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
 from stn_bench.report.latex import render_latex
-from stn_bench.report.page import render_page
+from stn_bench.report.page import opening, render_page
 from stn_bench.system.errors import MachineError, ReportError
 from stn_bench.system.files import write_whole
 from stn_bench.system.machine import NO_ROOM
 from stn_bench.system.text import did_you_mean
 from stn_bench.tracking.found import FoundResults
+
+if TYPE_CHECKING:
+    from stn_bench.tracking.mlflow import Tracking
 
 Files = dict[str, bytes]
 FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
@@ -27,8 +31,8 @@ FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv
 DEFAULT = ("md",)
 
 
-def read_formats(text: str) -> tuple[str, ...]:
-    """Return formats written as "md,html".
+def read_formats(text: str, option: str = "--format") -> tuple[str, ...]:
+    """Return formats written as "md,html"; `option` is what messages call them.
 
     Raises:
         ReportError: if one of them is unknown.
@@ -37,7 +41,7 @@ def read_formats(text: str) -> tuple[str, ...]:
     unknown = next((name for name in names if name not in FORMATS), None)
     if unknown is not None or not names:
         asked = f"got `{unknown or text}`.{did_you_mean(unknown or '', FORMATS)}"
-        raise ReportError(f"--format: expected some of {', '.join(FORMATS)}, {asked}")
+        raise ReportError(f"{option}: expected some of {', '.join(FORMATS)}, {asked}")
     return names
 
 
@@ -113,6 +117,27 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         raise MachineError(f"{where}: the report cannot be written ({reason}); {advice}") from None
 
 
+def keep_report(
+    analysis: Analysis, folder: Path, tracking: Tracking, formats: Sequence[str] | None = None
+) -> tuple[Path, ...]:
+    """Write the report of a study to its folder and to the store, and return the file of each format.
+
+    Args:
+        analysis: what the study's results say.
+        folder: the study's folder of the workspace.
+        tracking: the store.
+        formats: names from `FORMATS`; unset, Markdown and those that lie there, so that all stay current.
+
+    Raises:
+        ReportError: if nothing is finished yet.
+        MachineError: if it cannot be written.
+    """
+    name, wanted = analysis.plan.study.name, formats or kept_formats(folder)
+    write_report(folder, build_report(analysis, tracking.file, wanted))
+    tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(analysis)))
+    return tuple(folder / FORMATS[one] for one in wanted)
+
+
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """Return the names of the files that are missing, differ from the store, or should not be there."""
     differing = [
@@ -138,6 +163,7 @@ __all__ = [
     "Files",
     "build_report",
     "draw",
+    "keep_report",
     "kept_formats",
     "present_formats",
     "read_formats",

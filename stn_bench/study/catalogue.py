@@ -35,6 +35,7 @@ from stn_bench.study.toml import read_toml
 from stn_bench.study.written import called, tree_of
 from stn_bench.subject import DEFAULT, Subject, find_subject, is_shipped
 from stn_bench.system.errors import CatalogueError, ConfigError
+from stn_bench.system.own_code import check_found
 from stn_bench.system.text import EXPECTED, did_you_mean, is_name, quote, shorten
 from stn_bench.system.workspace import Workspace
 
@@ -129,7 +130,10 @@ class Catalogue:
         if not is_shipped(name):
             Workspace(self.root).find_code()
         try:
-            return find_subject(name)
+            found = find_subject(name)
+            if not is_shipped(name):
+                check_found(name.partition(":")[0], self.root)
+            return found
         except ConfigError as error:
             raise CatalogueError(f"{where}: {error}") from None
 
@@ -412,14 +416,11 @@ def load(root: Path, study: str | Study) -> tuple[Study, tuple[Ablation, ...], S
     Raises:
         CatalogueError: if a file is missing, or what it holds cannot be used.
     """
-    catalogue = Catalogue(root)
-    given = {} if isinstance(study, str) else study.given
-    where: object
+    catalogue, given = Catalogue(root), {} if isinstance(study, str) else study.given
     if isinstance(study, str):
-        where, found = catalogue.path("studies", study), catalogue.study(study)
+        where, found = str(catalogue.path("studies", study)), catalogue.study(study)
     else:
-        where = called(study)
-        found = catalogue.read_study(tree_of(study), study.name, where, given)
+        where, found = called(study), catalogue.read_study(tree_of(study), study.name, called(study), given)
     subject = catalogue.find_subject(found.subject, where)
     ablations = [
         read_ablation(tree_of(given[name]), name, subject, called(given[name]))

@@ -1,4 +1,4 @@
-"""From a study, or its name, to its plan."""
+"""From a study, or its name, to its plan, and whether that may be run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from stn_bench.study.catalogue import Catalogue, load
 from stn_bench.study.metrics import file_of
 from stn_bench.study.plan import Plan, make_plan
-from stn_bench.study.preregistration import with_preregistration
+from stn_bench.study.preregistration import check_preregistration, with_preregistration
 from stn_bench.study.spec import Ablation, Study
 from stn_bench.study.toml import parse_assignment
 from stn_bench.study.written import called, place_in_code
@@ -48,6 +48,27 @@ def load_plan(
     if any(subject.foreign_code(arm.config) for arm in plan.arms):
         workspace.find_code()
     return plan
+
+
+def check_runnable(plan: Plan, study: str | Study, *, confirm: bool = False) -> None:
+    """Check that a plan may be run.
+
+    Args:
+        plan: the plan.
+        study: what it was loaded from.
+        confirm: whether the best arm of each question is to be trained on fresh seeds.
+
+    Raises:
+        PlanError: if it is not the one that was frozen.
+        CatalogueError: if fresh seeds are asked for and the study has none.
+    """
+    check_preregistration(plan)
+    if confirm and not plan.study.confirm:
+        where = file_of(plan.study) if isinstance(study, str) else called(study)
+        raise CatalogueError(
+            f"{where}: `run --confirm` needs fresh seeds; add `confirm = [..]` with some "
+            f"that are neither in `seeds` nor `tuning.seed`"
+        )
 
 
 def _check_name(study: Study, ablations: tuple[Ablation, ...], workspace: Workspace) -> None:

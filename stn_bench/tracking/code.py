@@ -67,6 +67,13 @@ def digests(trail: Trail) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def forget() -> None:
+    """Forget all code that was read: in a process that goes on for long, such as a notebook's, files change."""
+    for read in (digests, libraries_of, _read, _texts, _reached, _module, _found):
+        read.cache_clear()
+    importlib.invalidate_caches()
+
+
 @dataclass(frozen=True)
 class _Definition:
     """A top-level definition: the entries that are left of a registry, its digest, and what it names."""
