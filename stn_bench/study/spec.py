@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -19,7 +20,7 @@ from pydantic import (
 
 from stn_bench.settings import Group, explain
 from stn_bench.stats.values import FEWEST_SEEDS
-from stn_bench.subject import DEFAULT
+from stn_bench.subject import DEFAULT, Subject
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.own_code import address_of
 from stn_bench.system.text import did_you_mean, quote, shorten
@@ -105,8 +106,7 @@ class Written(Group):
 
     def __init__(self, name: str, **fields: Any) -> None:
         kind = type(self)
-        for key in sorted(fields.keys() - kind.model_fields):
-            raise ConfigError(f"{_head(kind)}no argument `{shorten(key)}`.{did_you_mean(key, kind.model_fields)}")
+        _refuse_unknown(kind, fields, _head(kind))
         try:
             super().__init__(**{"name": name, **plain(fields)})
         except ValidationError as error:
@@ -116,6 +116,16 @@ class Written(Group):
         """Return what a file of it would hold."""
         tree: dict[str, Any] = plain(self.model_dump(exclude_unset=True, exclude={"name"}))
         return tree
+
+
+def _refuse_unknown(kind: type[Group], fields: Mapping[str, Any], where: str) -> None:
+    """Refuse names that are no fields of something written, or of a group in it; the message suggests the nearest."""
+    for key, value in fields.items():
+        if key not in kind.model_fields:
+            raise ConfigError(f"{where}no argument `{shorten(str(key))}`.{did_you_mean(str(key), kind.model_fields)}")
+        group = kind.model_fields[key].annotation
+        if isinstance(value, Mapping) and isinstance(group, type) and issubclass(group, Group):
+            _refuse_unknown(group, value, f"{where}`{key}`: ")
 
 
 def complaint(kind: type[Group], error: Exception) -> str:
@@ -300,7 +310,7 @@ class Study(Written):
         if isinstance(asked, list | tuple):
             given = [one for one in asked if isinstance(one, Ablation)]
             fields["ablations"] = [one.name if isinstance(one, Ablation) else one for one in asked]
-        if "subject" in fields and not isinstance(fields["subject"], str):
+        if isinstance(fields.get("subject"), Subject | FunctionType):
             address = address_of(fields["subject"], "Study: `subject`")
             fields["subject"] = SHIPPED.sub(r"\1", address)
         super().__init__(name, **fields)

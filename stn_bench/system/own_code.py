@@ -182,8 +182,8 @@ def address_of(thing: Any, where: str) -> str:
 def _holder(thing: Any) -> str | None:
     """Return the import path of an object: in a module that its parts come from, else in any that holds it."""
     near = [getattr(part, "__module__", None) for part in getattr(thing, "__dict__", {}).values()]
-    modules = dict.fromkeys([*filter(None, near), *sys.modules])
-    return next(filter(None, (_holds(one, thing) for one in modules if one != MAIN)), None)
+    modules = [one for one in dict.fromkeys([*filter(None, near), *sys.modules]) if one not in (MAIN, "__mp_main__")]
+    return next(filter(None, (_holds(one, thing) for one in modules)), None)
 
 
 def _holds(module: str, thing: Any) -> str | None:
