@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import traceback
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, NoReturn
@@ -19,6 +20,7 @@ def main() -> None:
     from stn_bench.system.errors import Interrupted, StnBenchError
 
     signal.signal(signal.SIGINT, _interrupt)
+    sys.unraisablehook = _keep_interrupt
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
     try:
         app()
@@ -55,3 +57,14 @@ def _interrupt(signum: int, frame: FrameType | None) -> None:
     from stn_bench.system.errors import Interrupted
 
     raise Interrupted("stopped; what was finished is kept")
+
+
+def _keep_interrupt(dropped: sys.UnraisableHookArgs) -> None:
+    """Interrupt again where Python had to drop the exception, as in a weak reference's callback: imports have such."""
+    from stn_bench.system.errors import Interrupted
+
+    if isinstance(dropped.exc_value, Interrupted):
+        main_thread = threading.get_ident()
+        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    else:
+        sys.__unraisablehook__(dropped)

@@ -258,7 +258,7 @@ def train_job(
         record = _record(job, run_id, started, outcome)
         with ending():
             tracking.finish_run(record, record.metrics)
-    except Exception as error:
+    except (Exception, Interrupted) as error:
         _close(job, tracking, run_id, error, ending, started, own)
         raise
     shutil.rmtree(job.checkpoints, ignore_errors=True)
@@ -397,7 +397,7 @@ def _close(
     job: Job,
     tracking: Tracking,
     run_id: str,
-    error: Exception,
+    error: Exception | Interrupted,
     ending: Callable[[], AbstractContextManager[None]],
     started: str,
     own: Path,

@@ -27,7 +27,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.study.spec import Range
 from stn_bench.subject import Direction
-from stn_bench.system.errors import LeaseLostError, StnBenchError, StoreError
+from stn_bench.system.errors import Interrupted, LeaseLostError, StnBenchError, StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
 from stn_bench.system.text import without_secrets
@@ -286,7 +286,8 @@ class Queue:
 
         The lock is held from the look at what waits until a trial is ours: Optuna makes a new, empty trial for a
         worker that finds nothing waiting, and no later look could take it back. A job that was
-        lost to another worker is not reported: Optuna refuses a second end of a trial.
+        lost to another worker is not reported: Optuna refuses a second end of a trial. An interrupted one is told as
+        an error: what is none would leave its trial RUNNING.
         """
         leasing, leased = ExitStack(), list[Lease]()
 
@@ -298,7 +299,10 @@ class Queue:
                 raise _NothingWaits
             _suggest(trial)
             leased.append(self._held(run_key, trial._trial_id))
-            finished = objective(leased[0])
+            try:
+                finished = objective(leased[0])
+            except Interrupted as stop:
+                raise _Stopped(str(stop)) from stop
             trial.set_user_attr("run_id", finished.run_id)
             trial.set_user_attr("outcome", finished.outcome)
             return finished.value
@@ -350,6 +354,10 @@ def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
         system_attrs={"failed_trial": trial.number, **trial.system_attrs, "retry_history": history},
     )
     study.add_trial(retry)
+
+
+class _Stopped(Exception):
+    """A job was interrupted, told to Optuna as an error."""
 
 
 class _NothingWaits(Exception):

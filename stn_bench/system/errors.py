@@ -11,8 +11,9 @@
     ├── LeaseLostError    a job that another worker has by now
     ├── ArchiveError      an archive of runs that cannot be written, or not be trusted
     ├── ReportError       a report that cannot be written, or is stale
-    ├── MachineError      something the machine lacks: a package, a system library, disk space
-    └── Interrupted       Ctrl-C: exit code 130, and a later run goes on
+    └── MachineError      something the machine lacks: a package, a system library, disk space
+
+    Interrupted           Ctrl-C: exit code 130, and a later run goes on; no error, so `except Exception` lets it by
 
 Every message says where, what was expected, what was received and what to do, in one or two lines.
 """
@@ -76,5 +77,9 @@ class MachineError(StnBenchError):
     """The machine lacks something: a package, a system library, disk space."""
 
 
-class Interrupted(StnBenchError):
-    """Ctrl-C: what was finished is kept, and a later run goes on from there."""
+class Interrupted(BaseException):
+    """Ctrl-C: what was finished is kept, and a later run goes on from there.
+
+    No `Exception`, as Python's own KeyboardInterrupt is none: it can come anywhere, and a library or a training of
+    the user's that catches every error must not swallow it. (It is no KeyboardInterrupt, which typer answers itself.)
+    """

@@ -385,3 +385,24 @@ def test_ctrl_c_while_pictures_are_drawn_leaves_nothing_half_made(tmp_path: Path
     assert process.returncode == 130
     assert "Traceback" not in errors
     assert [path.name for path in (tmp_path / "mlruns/datasets").iterdir() if path.is_dir()] == []
+
+
+@pytest.mark.parametrize(
+    "swallowing",
+    [
+        "class Dropped:\n    def __del__(self): signal.raise_signal(signal.SIGINT)\nDropped()",
+        "import weakref\ndrop = lambda reference: signal.raise_signal(signal.SIGINT)\n"
+        "kept = set()\nreference = weakref.ref(kept, drop)\ndel kept",
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept Exception:\n    pass",
+    ],
+    ids=["finalizer", "weak reference", "except Exception"],
+)
+def test_ctrl_c_is_not_lost_where_python_or_a_library_drops_exceptions(swallowing: str, tmp_path: Path) -> None:
+    (tmp_path / "stops.py").write_text(f"import signal, time\n{swallowing}\ntime.sleep(30)\n", encoding="utf-8")
+    write(
+        tmp_path / "studies/stops.toml", 'title = "t"\nsubject = "stops:subject"\nablations = ["x"]\nseeds = [1, 2]\n'
+    )
+    write(tmp_path / "ablations/x.toml", 'title = "t"\nquestion = "q"\n[arms.a]\nset = { x = 1 }\n')
+    command = [sys.executable, "-m", "stn_bench", "plan", "stops", "--root", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    assert (done.returncode, done.stderr) == (130, "stn-bench: stopped; what was finished is kept\n")
