@@ -104,8 +104,8 @@ def run(
         (the page that was written), `missing` (runs that did not finish), `write(folder)`. A notebook shows it.
 
     Raises:
-        StnBenchError: in one line, if the study, its subject, the machine or a store cannot be used; its `Interrupted`
-            after Ctrl-C.
+        StnBenchError: in one line, if the study, its subject, the machine or a store cannot be used.
+        KeyboardInterrupt: after Ctrl-C, once the epochs have ended; after a second one at once.
 
     Example:
         >>> result = stn_bench.run("waves", workers=2)
@@ -117,15 +117,21 @@ def run(
     from stn_bench.runner.runner import train_study
     from stn_bench.runner.stores import borrowing_mlflow
     from stn_bench.study.load import check_runnable
+    from stn_bench.system.errors import Interrupted
     from stn_bench.system.machine import Resources
 
     shared_out = Resources.of(workers, threads)
     plan, workspace = _load(study, root, tracking_uri, settings)
     check_runnable(plan, study, confirm=confirm)
     with borrowing_mlflow(), progress_of(plan, is_shown=progress) as watcher:
-        analysis, tracking = train_study(
-            plan, workspace, shared_out, watcher, confirm=confirm, accept_stale=accept_stale
-        )
+        try:
+            analysis, tracking = train_study(
+                plan, workspace, shared_out, watcher, confirm=confirm, accept_stale=accept_stale
+            )
+        except Interrupted:
+            raise KeyboardInterrupt(
+                "stopped; what was finished is kept, and the same call goes on from here"
+            ) from None
         page, *_ = keep_report(analysis, workspace.report(plan.study.name), tracking)
         if missing := analysis.missing_runs + (analysis.confirming_runs if confirm else 0):
             watcher.say(

@@ -13,7 +13,7 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -114,11 +114,17 @@ def _texts(module: str, name: str) -> frozenset[str]:
 @functools.cache
 def libraries_of(trail: Trail) -> tuple[str, ...]:
     """Return the distributions that the modules on a trail import, sorted."""
+    tops = {top for module in {module for module, _ in _reached(trail)} for top in _module(module).tops}
+    known = _distributions()
+    return tuple(sorted({name for top in tops - {OURS} for name in known.get(top, ())}))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """Return top-level package -> the distributions that hold it; reading all that is installed takes a while."""
     import importlib.metadata
 
-    tops = {top for module in {module for module, _ in _reached(trail)} for top in _module(module).tops}
-    known = importlib.metadata.packages_distributions()
-    return tuple(sorted({name for top in tops - {OURS} for name in known.get(top, ())}))
+    return importlib.metadata.packages_distributions()
 
 
 @functools.cache
