@@ -142,7 +142,7 @@ class ProgressLine(ProgressLines):
 
     def __init__(self, plan: Plan) -> None:
         super().__init__(plan, self._keep)
-        self._width = 0
+        self._width, self._shown = 0, ""
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -157,7 +157,8 @@ class ProgressLine(ProgressLines):
     def event(self, event: JobEvent) -> None:
         """Show a worker's event."""
         super().event(event)
-        self._write(self._head())
+        if (head := self._head()) != self._shown:
+            self._write(head)
 
     def _tell_epoch(self, tracked: TrackedJob) -> None:
         pass  # the line shows it
@@ -173,7 +174,7 @@ class ProgressLine(ProgressLines):
     def _write(self, line: str, end: str = "") -> None:
         sys.stderr.write(f"\r{line.ljust(self._width)}{end}" if self._width or end != "\n" else f"{line}{end}")
         sys.stderr.flush()
-        self._width = len(line)
+        self._width, self._shown = len(line), line
 
 
 def progress_of(plan: Plan, *, is_shown: bool) -> ProgressLines:
