@@ -22,7 +22,6 @@ Glossary, one word per thing:
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,23 +51,24 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_LATE = {
-    "Ablation": "stn_bench.study.spec",
-    "Arm": "stn_bench.study.spec",
-    "StnBenchError": "stn_bench.system.errors",
-    "Study": "stn_bench.study.spec",
-}
-"""Name -> the module that defines it, imported when it is first asked for."""
+_WRITTEN = ("Ablation", "Arm", "Study")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LATE:
-        return getattr(importlib.import_module(_LATE[name]), name)
+    """Return what is imported when it is first asked for, so that importing the package takes no time."""
+    if name in _WRITTEN:
+        from stn_bench.study import spec
+
+        return getattr(spec, name)
+    if name == "StnBenchError":
+        from stn_bench.system.errors import StnBenchError
+
+        return StnBenchError
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE})
+    return sorted({*globals(), *__all__})
 
 
 def run(

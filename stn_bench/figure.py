@@ -53,8 +53,8 @@ class Figure:
 
     @property
     def canvas(self) -> Canvas:
-        """The matplotlib figure; of one that was drawn with something else, its picture in one."""
-        return self.png.canvas if isinstance(self.png, Drawing) else _pictured(self.png)
+        """The matplotlib figure; of one that was drawn with something else, a figure that shows it."""
+        return self.png.canvas if isinstance(self.png, Drawing) else _shown_in_one(self.png)
 
 
 def look(index: int) -> tuple[str, str, str]:
@@ -114,17 +114,17 @@ def _style() -> Iterator[None]:
         yield
 
 
-def _pictured(png: bytes) -> Canvas:
-    """Return a picture in a figure of its size."""
+def _shown_in_one(png: bytes) -> Canvas:
+    """Return a figure of its size that shows a PNG file."""
     import matplotlib as mpl
     from matplotlib.figure import Figure as Canvas
     from matplotlib.image import imread
 
     with _style():
-        picture = imread(io.BytesIO(png))
-        height, width = picture.shape[:2]
+        shown = imread(io.BytesIO(png))
+        height, width = shown.shape[:2]
         dpi = mpl.rcParams["savefig.dpi"]
         figure = Canvas(figsize=(width / dpi, height / dpi), dpi=dpi)
-        figure.add_axes((0, 0, 1, 1)).imshow(picture)
+        figure.add_axes((0, 0, 1, 1)).imshow(shown)
         figure.axes[0].set_axis_off()
     return figure
