@@ -56,6 +56,18 @@ class Figure:
         """The matplotlib figure; of one that was drawn with something else, a figure that shows it."""
         return self.png.canvas if isinstance(self.png, Drawing) else _shown_in_one(self.png)
 
+    def printed(self, ending: str) -> bytes:
+        """Return the figure as a "pdf" or "svg" file, the same bytes every time, laid out as its PNG is."""
+        canvas, file = self.canvas, io.BytesIO()
+        layout, date = canvas.get_layout_engine(), {"pdf": "CreationDate", "svg": "Date"}[ending]
+        canvas.set_layout_engine("none")
+        try:
+            with _style():
+                canvas.savefig(file, format=ending, metadata={date: None})
+        finally:
+            canvas.set_layout_engine(layout)
+        return file.getvalue()
+
 
 def look(index: int) -> tuple[str, str, str]:
     """Return colour, line and marker of an arm by its place; 64 arms pass before colour and marker repeat."""

@@ -30,6 +30,8 @@ from stores import open_store
 
 import stn_bench
 from stn_bench import Ablation, Arm, Study
+from stn_bench.figure import Figure as Drawn
+from stn_bench.figure import new_figure
 from stn_bench.runner.job import Job, train_job
 from stn_bench.runner.runner import study_note
 from stn_bench.study.catalogue import bundled_root
@@ -437,6 +439,15 @@ def test_figures_are_those_of_matplotlib_and_leave_it_as_it_was(trained: Path, t
     assert "matplotlib.pyplot" not in sys.modules or not __import__("matplotlib.pyplot").pyplot.get_fignums()
 
 
+def test_a_figure_that_was_drawn_with_something_else_is_shown_in_one() -> None:
+    with new_figure(2.0, 1.0) as (canvas, png):
+        canvas.add_subplot()
+    drawn = Drawn("other", "drawn elsewhere", bytes(png.getvalue()))
+    assert drawn.canvas.get_size_inches().tolist() == [2.0, 1.0]
+    (axes,) = drawn.canvas.axes
+    assert axes.images[0].get_size() == (150, 300)
+
+
 def test_a_notebook_shows_sentences_table_and_figure(trained: Path) -> None:
     result = stn_bench.results("small", root=trained)
     html, markdown = result._repr_html_(), result._repr_markdown_()
@@ -458,7 +469,7 @@ def test_results_of_nothing_say_so_and_make_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("formats", ["md,htlm", ["htlm"]])
 def test_a_format_that_is_none_is_refused(trained: Path, tmp_path: Path, formats: Any) -> None:
-    with pytest.raises(ReportError, match="formats: expected some of md, html, latex, csv, got `htlm`"):
+    with pytest.raises(ReportError, match="formats: expected some of md, html, latex, csv, pdf, svg, got `htlm`"):
         stn_bench.results("small", root=trained).write(tmp_path, formats)
 
 

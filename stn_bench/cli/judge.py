@@ -60,7 +60,7 @@ def judge(
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write the whole report here.")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="NAMES", help="With -o: some of md,html,latex,csv, by commas.")
+        str, typer.Option("--format", metavar="NAMES", help="With -o: some of md,html,latex,csv,pdf,svg, by commas.")
     ] = "md",
     as_json: AsJson = False,
 ) -> None:
@@ -78,10 +78,10 @@ def judge(
         messages.print(f"{note[:1].upper()}{note[1:]}.".replace("`", ""), markup=False)
     written: list[Path] = []
     if output:
-        from stn_bench.report.build import FORMATS, read_formats
+        from stn_bench.report.build import place_of, read_formats
 
         wanted = read_formats(formats)
-        written = [folder / FORMATS[name] for folder in judged.write(output, wanted) for name in wanted]
+        written = list(dict.fromkeys(place_of(to, name) for to in judged.write(output, wanted) for name in wanted))
     if as_json:
         told = {"columns": vars(judged.columns), "notes": judged.notes}
         print_json(told | {"summaries": [one.model_dump(mode="json") for one in judged.summaries]})

@@ -28,6 +28,9 @@ Files = dict[str, bytes]
 FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
 """Format -> the file that it is; Markdown has `report.json`, `runs.csv` and the figures beside it."""
 
+PRINTED = ("pdf", "svg")
+"""Formats that are those of the figures alone, for a paper: `figures/NAME.pdf`."""
+
 DEFAULT = ("md",)
 
 
@@ -38,16 +41,23 @@ def read_formats(text: str, option: str = "--format") -> tuple[str, ...]:
         ReportError: if one of them is unknown.
     """
     names = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
-    unknown = next((name for name in names if name not in FORMATS), None)
+    known = (*FORMATS, *PRINTED)
+    unknown = next((name for name in names if name not in known), None)
     if unknown is not None or not names:
-        asked = f"got `{unknown or text}`.{did_you_mean(unknown or '', FORMATS)}"
-        raise ReportError(f"{option}: expected some of {', '.join(FORMATS)}, {asked}")
+        asked = f"got `{unknown or text}`.{did_you_mean(unknown or '', known)}"
+        raise ReportError(f"{option}: expected some of {', '.join(known)}, {asked}")
     return names
 
 
 def present_formats(folder: Path) -> tuple[str, ...]:
     """Return the formats that lie in a report's folder."""
-    return tuple(name for name, file in FORMATS.items() if (folder / file).is_file())
+    files = tuple(name for name, file in FORMATS.items() if (folder / file).is_file())
+    return files + tuple(name for name in PRINTED if next(folder.glob(f"figures/*.{name}"), None))
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Return where a format is written in a report's folder."""
+    return folder / FORMATS.get(name, "figures")
 
 
 def kept_formats(folder: Path) -> tuple[str, ...]:
@@ -61,7 +71,7 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
     Args:
         analysis: what the study's results say.
         artifact: (run id, path) -> local path of an artifact of a run.
-        formats: names from `FORMATS`.
+        formats: names from `FORMATS` and `PRINTED`.
 
     Raises:
         ReportError: if nothing is finished yet.
@@ -71,10 +81,17 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
         raise ReportError(f"study `{name}`: no run is finished yet; start with `stn-bench run {name}`")
     summary = summarise(analysis, artifact)
     files: Files = {}
-    if {"md", "html"} & set(formats):
+    if {"md", "html", *PRINTED} & set(formats):
         figures = draw(analysis, summary, artifact)
         page = render_page(summary, figures)
         drawn = {path_of(figure): figure.png for group in figures.values() for figure in group}
+        files |= {
+            path_of(figure, printed): figure.printed(printed)
+            for printed in PRINTED
+            if printed in formats
+            for group in figures.values()
+            for figure in group
+        }
     if "md" in formats:
         files |= drawn
         files["report.md"] = page.encode()
@@ -126,7 +143,7 @@ def keep_report(
         analysis: what the study's results say.
         folder: the study's folder of the workspace.
         tracking: the store.
-        formats: names from `FORMATS`; unset, Markdown and those that lie there, so that all stay current.
+        formats: names from `FORMATS` and `PRINTED`; unset, Markdown and those that lie there: all stay current.
 
     Raises:
         ReportError: if nothing is finished yet.
@@ -135,7 +152,7 @@ def keep_report(
     name, wanted = analysis.plan.study.name, formats or kept_formats(folder)
     write_report(folder, build_report(analysis, tracking.file, wanted))
     tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(analysis)))
-    return tuple(folder / FORMATS[one] for one in wanted)
+    return tuple(dict.fromkeys(place_of(folder, one) for one in wanted))
 
 
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -149,22 +166,25 @@ def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
 
 
 def _left_over(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    """Return the figures of an earlier page; without a new page, those there are belong to the old one."""
-    if FORMATS["md"] not in files:
-        return []
-    present = [f"figures/{path.name}" for path in sorted((folder / "figures").glob("*"))]
-    return [path for path in present if path not in files]
+    """Return the figures of an earlier report, of the formats that are written anew; others belong to the old one."""
+    endings = {ending for ending in ("png", *PRINTED) if any(path.endswith(f".{ending}") for path in files)}
+    if FORMATS["md"] in files:
+        endings.add("png")
+    present = [path.name for path in sorted((folder / "figures").glob("*")) if path.suffix[1:] in endings]
+    return [f"figures/{name}" for name in present if f"figures/{name}" not in files]
 
 
 __all__ = [
     "DEFAULT",
     "FORMATS",
+    "PRINTED",
     "Artifact",
     "Files",
     "build_report",
     "draw",
     "keep_report",
     "kept_formats",
+    "place_of",
     "present_formats",
     "read_formats",
     "stale_files",

@@ -93,7 +93,7 @@ class Judged:
 
         Args:
             folder: the folder.
-            formats: some of "md", "html", "latex" and "csv".
+            formats: some of "md", "html", "latex", "csv", and of "pdf" and "svg", which are the figures alone.
 
         Raises:
             ReportError: if nothing is finished, or a folder holds somebody else's figures, which a report would
