@@ -1,5 +1,8 @@
 """stn-bench: an ablation harness that tracks every experiment.
 
+From Python, `run` trains a study and judges it, `results` judges what is finished of one, `judge` results that exist;
+`runs` and `summary` are parts of `results`. A study is named, or written as `Study`, `Ablation` and `Arm`.
+
 Glossary, one word per thing:
 
 - *subject*: something that can be trained: its settings, and a function from settings and a seed to metrics.
@@ -19,49 +22,172 @@ Glossary, one word per thing:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from stn_bench.analysis.analyse import Analysis
     from stn_bench.analysis.summary import Summary
-    from stn_bench.report.judging import Judged
-    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.report.judged import Judged
+    from stn_bench.report.judging import JudgedTable
+    from stn_bench.study.plan import Plan
+    from stn_bench.study.spec import Ablation, Arm, Study
+    from stn_bench.system.errors import StnBenchError
+    from stn_bench.system.workspace import Workspace
 
-__all__ = ["__version__", "judge", "runs", "summary"]
+__all__ = [
+    "Ablation",
+    "Arm",
+    "StnBenchError",
+    "Study",
+    "__version__",
+    "judge",
+    "results",
+    "run",
+    "runs",
+    "summary",
+]
 __version__ = "0.1.0"
 
+_WRITTEN = ("Ablation", "Arm", "Study")
 
-def runs(study: str, *, root: Path | str | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
-    """Return the runs of a study, what `runs.csv` holds: one line a run, with all its settings, metrics and costs.
+
+def __getattr__(name: str) -> Any:
+    """Return what is imported when it is first asked for, so that importing the package takes no time."""
+    if name in _WRITTEN:
+        from stn_bench.study import spec
+
+        return getattr(spec, name)
+    if name == "StnBenchError":
+        from stn_bench.system.errors import StnBenchError
+
+        return StnBenchError
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+def run(
+    study: str | Study,
+    *,
+    root: Path | str | None = None,
+    tracking_uri: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+    workers: int | None = None,
+    threads: int | None = None,
+    confirm: bool = False,
+    accept_stale: bool = False,
+    progress: bool = True,
+) -> Judged:
+    """Train what is not trained yet of a study, write its report, and return what may be said: `stn-bench run`.
+
+    Stopped by Ctrl-C, or by an error, the same call goes on where it was. The workers are processes of their own: they
+    import the subject from its module, and never run the script or the notebook that calls this again.
 
     Args:
-        study: name of the study.
-        root: folder with `studies/` and `mlruns/`; unset, the current one.
+        study: a study, or the name of its file.
+        root: folder with `ablations/`, `studies/`, `mlruns/` and `reports/`; unset, the current one.
         tracking_uri: address of MLflow's store; unset, MLFLOW_TRACKING_URI or the root's own.
+        settings: overrides of settings in every arm, by dotted path.
+        workers: processes that train; unset, one a core.
+        threads: threads in each worker; unset, the cores, shared out.
+        confirm: then train the best arm of each question on the study's fresh seeds.
+        accept_stale: keep runs that other code or library versions trained.
+        progress: tell of the progress on standard error.
+
+    Returns:
+        `verdicts`, `runs` and `curves` (DataFrames), `summary`, `figures()` (matplotlib figures by name), `report`
+        (the page that was written), `missing` (runs that did not finish), `write(folder)`. A notebook shows it.
+
+    Raises:
+        StnBenchError: in one line, if the study, its subject, the machine or a store cannot be used.
+        KeyboardInterrupt: after Ctrl-C, once the epochs have ended; after a second one at once.
+
+    Example:
+        >>> result = stn_bench.run("waves", workers=2)
+        >>> result.verdicts[["name", "difference", "verdict"]]
+    """
+    from stn_bench.report.build import keep_report
+    from stn_bench.report.judged import Judged
+    from stn_bench.runner.progress import progress_of
+    from stn_bench.runner.runner import train_study
+    from stn_bench.runner.stores import borrowing_mlflow
+    from stn_bench.study.load import check_runnable
+    from stn_bench.system.errors import Interrupted
+    from stn_bench.system.machine import Resources
+
+    shared_out = Resources.of(workers, threads)
+    plan, workspace = _load(study, root, tracking_uri, settings)
+    check_runnable(plan, study, confirm=confirm)
+    with borrowing_mlflow(), progress_of(plan, is_shown=progress) as watcher:
+        try:
+            analysis, tracking = train_study(
+                plan, workspace, shared_out, watcher, confirm=confirm, accept_stale=accept_stale
+            )
+        except Interrupted:
+            raise KeyboardInterrupt(
+                "stopped; what was finished is kept, and the same call goes on from here"
+            ) from None
+        page, *_ = keep_report(analysis, workspace.report(plan.study.name), tracking)
+        if missing := analysis.missing_runs + (analysis.confirming_runs if confirm else 0):
+            watcher.say(
+                f"{missing} runs did not finish; {page} and {workspace.logs} say why; run it again to try them"
+            )
+    return Judged(analyses=(analysis,), artifact=tracking.file, report=page)
+
+
+def results(
+    study: str | Study,
+    *,
+    root: Path | str | None = None,
+    tracking_uri: str | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Judged:
+    """Return what may be said of what is finished of a study, as `run` does; nothing is trained or written.
+
+    Arguments as for `run`.
+
+    Example:
+        >>> stn_bench.results("quickstart").figures()["verdicts"].savefig("verdicts.pdf")
+    """
+    from stn_bench.analysis.analyse import analyse, nothing_finished
+    from stn_bench.report.judged import Judged
+    from stn_bench.runner.stores import borrowing_mlflow, open_tracking
+    from stn_bench.tracking.results import gather
+
+    plan, workspace = _load(study, root, tracking_uri, settings)
+    if not workspace.has_tracking:
+        return Judged(analyses=(analyse(nothing_finished(plan)),))
+    with borrowing_mlflow():
+        tracking = open_tracking(workspace)
+    analysis = analyse(gather(plan, tracking, workspace.datasets))
+    return Judged(analyses=(analysis,), artifact=tracking.file)
+
+
+def runs(study: str | Study, *, root: Path | str | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
+    """Return the runs of a study, what `runs.csv` holds: one line a run, with all its settings, metrics and costs.
+
+    Arguments as for `run`.
 
     Example:
         >>> stn_bench.runs("quickstart").groupby("arm")["test.accuracy"].describe()
     """
-    from stn_bench.report.frames import runs_table
-
-    return runs_table(_analyse(study, root, tracking_uri)[0].results)
+    return results(study, root=root, tracking_uri=tracking_uri).runs
 
 
-def summary(study: str, *, root: Path | str | None = None, tracking_uri: str | None = None) -> Summary:
-    """Return the summary of a study, the object behind `report.json`; arguments as for `runs`."""
-    from stn_bench.analysis.summarise import summarise
-
-    analysis, tracking = _analyse(study, root, tracking_uri)
-    return summarise(analysis, tracking.file)
+def summary(study: str | Study, *, root: Path | str | None = None, tracking_uri: str | None = None) -> Summary:
+    """Return the summary of a study, the object behind `report.json`; arguments as for `run`."""
+    return results(study, root=root, tracking_uri=tracking_uri).summary
 
 
-def judge(frame: pd.DataFrame | Path | str, **options: Any) -> Judged:
+def judge(frame: pd.DataFrame | Path | str, **options: Any) -> JudgedTable:
     """Return what may be said of results that exist: the verdicts on a table of anybody's runs; nothing is trained.
 
-    The result has `verdicts` and `runs` (DataFrames), `summary`, `figures()`, `write(folder)`; a notebook shows it.
+    The result is that of `run`, for each metric: `verdicts`, `runs`, `summary`, `figures()`, `write(folder)`.
 
     Args:
         frame: the runs, one a row, or with a column for each arm and a row for each seed; or a CSV file of them.
@@ -77,13 +203,23 @@ def judge(frame: pd.DataFrame | Path | str, **options: Any) -> Judged:
     return judge_frame(frame, **options)
 
 
-def _analyse(study: str, root: Path | str | None, tracking_uri: str | None) -> tuple[Analysis, Tracking]:
-    from stn_bench.analysis.analyse import analyse
-    from stn_bench.runner.stores import open_tracking
+def _load(
+    study: str | Study, root: Path | str | None, tracking_uri: str | None, settings: Mapping[str, Any] | None
+) -> tuple[Plan, Workspace]:
+    """Return the plan of a study and where it is run, as the files are now."""
     from stn_bench.study.load import load_plan
+    from stn_bench.study.spec import Study
+    from stn_bench.system.errors import ConfigError
+    from stn_bench.system.own_code import check_not_importing, forget_changed, remember
     from stn_bench.system.workspace import Workspace
-    from stn_bench.tracking.results import gather
+    from stn_bench.tracking.code import forget
 
-    workspace = Workspace.at(None if root is None else Path(root), tracking_uri)
-    tracking = open_tracking(workspace)
-    return analyse(gather(load_plan(study, workspace), tracking, workspace.datasets)), tracking
+    if not isinstance(study, str | Study):
+        raise ConfigError(f"expected a Study, or the name of one, got {type(study).__name__}")
+    check_not_importing()
+    forget_changed()
+    forget()
+    workspace = Workspace.at(root, tracking_uri)
+    plan = load_plan(study, workspace, overrides=settings or {})
+    remember()
+    return plan, workspace

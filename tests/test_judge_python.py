@@ -121,7 +121,7 @@ def test_what_comes_back_has_all_that_a_notebook_asks_for() -> None:
     assert list(found.runs["given.arm"].unique()) == list(VALUES)
     assert found.runs["acc"].tolist() == [value for series in VALUES.values() for value in series]
     assert found.summary.metric == "acc"
-    assert [figure.name for figure in found.figures()] == ["verdicts", "method_differences"]
+    assert list(found.figures()) == ["verdicts", "method_differences"]
     markdown, html = found._repr_markdown_(), found._repr_html_()
     assert "| `ResNet-50 (ours)` |" in markdown
     assert "Nothing shows how these runs were made" in markdown

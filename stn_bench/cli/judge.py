@@ -9,13 +9,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from stn_bench.cli.options import AsJson, console, messages, print_json
+from stn_bench.cli.options import AsJson, console, messages, print_answer, print_json
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.text import shorten, without_secrets
 
 if TYPE_CHECKING:
     from stn_bench.analysis.summary import Summary
-    from stn_bench.report.judging import Judged
+    from stn_bench.report.judging import JudgedTable
     from stn_bench.tracking.table import Sheet
 
 
@@ -60,7 +60,7 @@ def judge(
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write the whole report here.")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="NAMES", help="With -o: some of md,html,latex,csv, by commas.")
+        str, typer.Option("--format", metavar="NAMES", help="With -o: some of md,html,latex,csv,pdf,svg, by commas.")
     ] = "md",
     as_json: AsJson = False,
 ) -> None:
@@ -78,10 +78,10 @@ def judge(
         messages.print(f"{note[:1].upper()}{note[1:]}.".replace("`", ""), markup=False)
     written: list[Path] = []
     if output:
-        from stn_bench.report.build import FORMATS, read_formats
+        from stn_bench.report.build import place_of, read_formats
 
         wanted = read_formats(formats)
-        written = [folder / FORMATS[name] for folder in judged.write(output, wanted) for name in wanted]
+        written = list(dict.fromkeys(place_of(to, name) for to in judged.write(output, wanted) for name in wanted))
     if as_json:
         told = {"columns": vars(judged.columns), "notes": judged.notes}
         print_json(told | {"summaries": [one.model_dump(mode="json") for one in judged.summaries]})
@@ -117,7 +117,7 @@ def _read(file: Path | None, mlflow: str, experiment: str) -> Sheet:
     return read_file(file)
 
 
-def _terms(judged: Judged) -> str:
+def _terms(judged: JudgedTable) -> str:
     """Return by what each metric is judged, in words."""
     parts = []
     for summary in judged.summaries:
@@ -130,14 +130,11 @@ def _terms(judged: Judged) -> str:
 
 def _print(summary: Summary) -> None:
     """Print what came of each question, and its table."""
-    from stn_bench.report.sentences import ranked, sentence
+    from stn_bench.report.sentences import told
     from stn_bench.report.tables import arm_table
 
     for ablation in summary.ablations:
-        console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
-        for arm in ranked(ablation):
-            line = f"  {arm.verdict}: {sentence(arm, ablation, summary.unit)}".replace("`", "")
-            console.print(line, markup=False, soft_wrap=True)
+        print_answer(told(ablation, summary.unit))
         table = arm_table(ablation, summary.unit, len(summary.looks))
         grid = Grid(*map(escape, table.header), box=None, pad_edge=False, header_style="dim")
         for row in table.rows:

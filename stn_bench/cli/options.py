@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from stn_bench.settings import Settings as Schema
 from stn_bench.study.load import named_code
@@ -64,6 +65,14 @@ def is_trusted(code: str, workspace: Workspace) -> bool:
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=1, default=str))
+
+
+def print_answer(lines: Iterable[str]) -> None:
+    """Print a question, and what came of it in lines."""
+    question, *answers = lines
+    console.print(f"\n[bold]{escape(question)}[/]", soft_wrap=True)
+    for line in answers:
+        console.print(line, markup=False, soft_wrap=True)
 
 
 @contextmanager

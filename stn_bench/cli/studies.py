@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from stn_bench.cli.options import (
@@ -19,13 +17,13 @@ from stn_bench.cli.options import (
     TrackingUri,
     Workers,
     console,
+    print_answer,
     print_json,
 )
 from stn_bench.cli.planning import plan
-from stn_bench.study.load import load_plan
+from stn_bench.study.load import check_runnable, load_plan
 from stn_bench.study.plan import Plan
-from stn_bench.study.preregistration import check_preregistration
-from stn_bench.system.errors import CatalogueError, Interrupted
+from stn_bench.system.errors import Interrupted
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources
 from stn_bench.system.text import shorten, without_secrets
@@ -61,23 +59,22 @@ def run(
         return
     workspace = Workspace.at(root, tracking_uri)
     planned = load_plan(study, workspace, settings or ())
-    check_preregistration(planned)
-    if confirm:
-        _check_confirm(planned)
+    check_runnable(planned, study, confirm=confirm)
     from stn_bench.cli.progress import Progress
-    from stn_bench.runner.runner import Runner
-    from stn_bench.runner.stores import open_stores
+    from stn_bench.report.build import keep_report
+    from stn_bench.runner.runner import train_study
 
-    stores = open_stores(workspace)
+    shared_out = Resources.of(workers, threads)
     with Progress(planned, console) as progress:
-        runner = Runner(planned, stores, workspace, Resources.of(workers, threads), progress, accept_stale)
-        analysis = runner.run(confirm=confirm)
-    folder = _write_report(analysis, workspace, stores.tracking)
+        analysis, tracking = train_study(
+            planned, workspace, shared_out, progress, confirm=confirm, accept_stale=accept_stale
+        )
+    page, *_ = keep_report(analysis, workspace.report(study), tracking)
     _print_answers(analysis, confirm)
     if stops := _stops(analysis):
         console.print(f"\n{stops}", soft_wrap=True)
     at_root = f" --root {root}" if root else ""
-    console.print(f"\nreport: {folder / 'report.md'}\nbrowse: stn-bench ui{at_root}", soft_wrap=True)
+    console.print(f"\nreport: {page}\nbrowse: stn-bench ui{at_root}", soft_wrap=True)
     if missing := analysis.missing_runs + (analysis.confirming_runs if confirm else 0):
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
@@ -156,7 +153,7 @@ def report(
         typer.Option(
             "--format",
             metavar="NAMES",
-            help="Some of md,html,latex,csv, by commas [default: md, and those that lie there].",
+            help="Some of md,html,latex,csv,pdf,svg, by commas [default: md, and those that lie there].",
             show_default=False,
         ),
     ] = "",
@@ -167,9 +164,8 @@ def report(
     planned = load_plan(study, workspace, settings or ())
     from stn_bench.report.build import (
         DEFAULT,
-        FORMATS,
         build_report,
-        kept_formats,
+        keep_report,
         present_formats,
         read_formats,
         stale_files,
@@ -179,10 +175,8 @@ def report(
     asked = read_formats(formats) if formats else None
     analysis, tracking = _analyse(planned, workspace)
     if not check:
-        wanted = asked or kept_formats(folder)
-        _write_report(analysis, workspace, tracking, wanted)
-        for name in wanted:
-            console.print(f"report: {folder / FORMATS[name]}", soft_wrap=True)
+        for file in keep_report(analysis, folder, tracking, asked):
+            console.print(f"report: {file}", soft_wrap=True)
         return
     stale = stale_files(folder, build_report(analysis, tracking.file, asked or present_formats(folder) or DEFAULT))
     if stale:
@@ -259,39 +253,18 @@ def _analyse(planned: Plan, workspace: Workspace) -> tuple[Analysis, Tracking]:
     return analyse(gather(planned, tracking, workspace.datasets)), tracking
 
 
-def _write_report(
-    analysis: Analysis, workspace: Workspace, tracking: Tracking, formats: tuple[str, ...] | None = None
-) -> Path:
-    """Write the report in these formats, else in Markdown and the formats that exist, so that all stay current."""
-    from stn_bench.analysis.summarise import summarise
-    from stn_bench.report.build import build_report, kept_formats, write_report
-    from stn_bench.report.page import opening
-
-    name = analysis.plan.study.name
-    folder = workspace.report(name)
-    write_report(folder, build_report(analysis, tracking.file, formats or kept_formats(folder)))
-    tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(analysis)))
-    return folder
-
-
 def _print_answers(analysis: Analysis, confirm: bool) -> None:
     from stn_bench.analysis.caveats import suspicions
     from stn_bench.analysis.summarise import summarise
-    from stn_bench.report.sentences import confirmed, ranked, sentence
+    from stn_bench.report.sentences import told
 
     summary, unit = summarise(analysis), analysis.plan.metric.unit
     for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True):
-        console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
-        for arm in ranked(ablation):
-            line = f"  {arm.verdict}: {sentence(arm, ablation, unit)}".replace("`", "")
-            console.print(line, markup=False, soft_wrap=True)
+        print_answer(told(ablation, unit))
         for name in question.arms:
             for doubt in suspicions(question, name, analysis):
                 console.print(f"  ! {name} {doubt}", markup=False, soft_wrap=True)
-        if ablation.confirmation:
-            line = f"  {confirmed(ablation.confirmation, unit)}".replace("`", "")
-            console.print(line, markup=False, soft_wrap=True)
-        elif confirm:
+        if confirm and not ablation.confirmation:
             console.print("  no arm was confirmed: the verdicts are invalid, or runs are missing", soft_wrap=True)
 
 
@@ -301,14 +274,6 @@ def _stops(analysis: Analysis) -> str:
     return "\n".join(
         f"stopped at look {look} of {looks}: {', '.join(names)}" for look, names in analysis.stops.items()
     )
-
-
-def _check_confirm(planned: Plan) -> None:
-    if not planned.study.confirm:
-        raise CatalogueError(
-            f"studies/{planned.study.name}.toml: `run --confirm` needs fresh seeds; add `confirm = [..]` with some "
-            f"that are neither in `seeds` nor `tuning.seed`"
-        )
 
 
 __all__ = ["report", "run", "status", "ui", "why"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.summarise import Artifact, summarise
@@ -13,7 +14,7 @@ from stn_bench.report.figures import forest, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
 from stn_bench.report.latex import render_latex
-from stn_bench.report.page import render_page
+from stn_bench.report.page import opening, render_page
 from stn_bench.system.errors import MachineError, ReportError
 from stn_bench.system.files import write_whole
 from stn_bench.system.format import counted
@@ -21,30 +22,43 @@ from stn_bench.system.machine import NO_ROOM
 from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.found import FoundResults
 
+if TYPE_CHECKING:
+    from stn_bench.tracking.mlflow import Tracking
+
 Files = dict[str, bytes]
 FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
 """Format -> the file that it is; Markdown has `report.json`, `runs.csv` and the figures beside it."""
 
+PRINTED = ("pdf", "svg")
+"""Formats that are those of the figures alone, for a paper: `figures/NAME.pdf`."""
+
 DEFAULT = ("md",)
 
 
-def read_formats(text: str) -> tuple[str, ...]:
-    """Return formats written as "md,html".
+def read_formats(text: str, option: str = "--format") -> tuple[str, ...]:
+    """Return formats written as "md,html"; `option` is what messages call them.
 
     Raises:
         ReportError: if one of them is unknown.
     """
     names = tuple(dict.fromkeys(filter(None, (name.strip() for name in text.split(",")))))
-    unknown = next((name for name in names if name not in FORMATS), None)
+    known = (*FORMATS, *PRINTED)
+    unknown = next((name for name in names if name not in known), None)
     if unknown is not None or not names:
-        asked = f"got `{unknown or text}`.{did_you_mean(unknown or '', FORMATS)}"
-        raise ReportError(f"--format: expected some of {', '.join(FORMATS)}, {asked}")
+        asked = f"got `{unknown or text}`.{did_you_mean(unknown or '', known)}"
+        raise ReportError(f"{option}: expected some of {', '.join(known)}, {asked}")
     return names
 
 
 def present_formats(folder: Path) -> tuple[str, ...]:
     """Return the formats that lie in a report's folder."""
-    return tuple(name for name, file in FORMATS.items() if (folder / file).is_file())
+    files = tuple(name for name, file in FORMATS.items() if (folder / file).is_file())
+    return files + tuple(name for name in PRINTED if next(folder.glob(f"figures/*.{name}"), None))
+
+
+def place_of(folder: Path, name: str) -> Path:
+    """Return where a format is written in a report's folder."""
+    return folder / FORMATS.get(name, "figures")
 
 
 def kept_formats(folder: Path) -> tuple[str, ...]:
@@ -70,7 +84,7 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
     Args:
         analysis: what the study's results say.
         artifact: (run id, path) -> local path of an artifact of a run.
-        formats: names from `FORMATS`.
+        formats: names from `FORMATS` and `PRINTED`.
 
     Raises:
         ReportError: if nothing is finished yet.
@@ -80,10 +94,17 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
         raise ReportError(f"study `{name}`: {_nothing(analysis)}")
     summary = summarise(analysis, artifact)
     files: Files = {}
-    if {"md", "html"} & set(formats):
+    if {"md", "html", *PRINTED} & set(formats):
         figures = draw(analysis, summary, artifact)
         page = render_page(summary, figures)
         drawn = {path_of(figure): figure.png for group in figures.values() for figure in group}
+        files |= {
+            path_of(figure, printed): figure.printed(printed)
+            for printed in PRINTED
+            if printed in formats
+            for group in figures.values()
+            for figure in group
+        }
     if "md" in formats:
         files |= drawn
         files["report.md"] = page.encode()
@@ -126,6 +147,27 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
         raise MachineError(f"{where}: the report cannot be written ({reason}); {advice}") from None
 
 
+def keep_report(
+    analysis: Analysis, folder: Path, tracking: Tracking, formats: Sequence[str] | None = None
+) -> tuple[Path, ...]:
+    """Write the report of a study to its folder and to the store, and return the file of each format.
+
+    Args:
+        analysis: what the study's results say.
+        folder: the study's folder of the workspace.
+        tracking: the store.
+        formats: names from `FORMATS` and `PRINTED`; unset, Markdown and those that lie there: all stay current.
+
+    Raises:
+        ReportError: if nothing is finished yet.
+        MachineError: if it cannot be written.
+    """
+    name, wanted = analysis.plan.study.name, formats or kept_formats(folder)
+    write_report(folder, build_report(analysis, tracking.file, wanted))
+    tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(analysis)))
+    return tuple(dict.fromkeys(place_of(folder, one) for one in wanted))
+
+
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
     """Return the names of the files that are missing, differ from the store, or should not be there."""
     differing = [
@@ -137,21 +179,25 @@ def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
 
 
 def _left_over(folder: Path, files: Mapping[str, bytes]) -> list[str]:
-    """Return the figures of an earlier page; without a new page, those there are belong to the old one."""
-    if FORMATS["md"] not in files:
-        return []
-    present = [f"figures/{path.name}" for path in sorted((folder / "figures").glob("*"))]
-    return [path for path in present if path not in files]
+    """Return the figures of an earlier report, of the formats that are written anew; others belong to the old one."""
+    endings = {ending for ending in ("png", *PRINTED) if any(path.endswith(f".{ending}") for path in files)}
+    if FORMATS["md"] in files:
+        endings.add("png")
+    present = [path.name for path in sorted((folder / "figures").glob("*")) if path.suffix[1:] in endings]
+    return [f"figures/{name}" for name in present if f"figures/{name}" not in files]
 
 
 __all__ = [
     "DEFAULT",
     "FORMATS",
+    "PRINTED",
     "Artifact",
     "Files",
     "build_report",
     "draw",
+    "keep_report",
     "kept_formats",
+    "place_of",
     "present_formats",
     "read_formats",
     "stale_files",

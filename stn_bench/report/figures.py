@@ -35,9 +35,9 @@ from stn_bench.system.format import Unit, setting_value
 from stn_bench.tracking.results import ArmResults
 
 
-def path_of(figure: Figure) -> str:
+def path_of(figure: Figure, ending: str = "png") -> str:
     """Return the path of a figure in the report's folder."""
-    return f"figures/{figure.name}.png"
+    return f"figures/{figure.name}.{ending}"
 
 
 def forest(summary: Summary) -> Figure | None:

@@ -33,6 +33,19 @@ def runs_table(results: Results) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*COLUMNS, *shown.values(), *metrics])
 
 
+def curves_table(results: Results) -> pd.DataFrame:
+    """Return one line for each epoch of each run that told of any: what the run was, the epoch, and its metrics."""
+    listed = [(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm) if record.history]
+    metrics = dict.fromkeys(name for record, _, _ in listed for name in record.history)
+    rows = [
+        {**_identity(record, arm, phase), "epoch": epoch}
+        | {name: series[epoch - 1] for name, series in record.history.items() if epoch <= len(series)}
+        for record, arm, phase in listed
+        for epoch in range(1, 1 + max(map(len, record.history.values())))
+    ]
+    return pd.DataFrame(rows, columns=[*COLUMNS, "epoch", *metrics])
+
+
 def _metrics(subject: Subject, records: Sequence[RunRecord]) -> tuple[str, ...]:
     """Return the metrics that the subject declares, in its order, and the costs; of one that declares none, all."""
     if not subject.metrics:
@@ -57,7 +70,12 @@ def _row(
     record: RunRecord, arm: PlannedArm, phase: Phase, shown: Mapping[str, str], metrics: Iterable[str]
 ) -> dict[str, Any]:
     """Return a run as a row; `shown` is what the column of a setting is called."""
-    identity = {
+    settings = {shown[path]: value for path, value in record.settings.items()}
+    return _identity(record, arm, phase) | settings | {name: record.metrics.get(name) for name in metrics}
+
+
+def _identity(record: RunRecord, arm: PlannedArm, phase: Phase) -> dict[str, Any]:
+    return {
         "study": arm.study,
         "ablation": arm.ablation,
         "arm": arm.name,
@@ -68,8 +86,6 @@ def _row(
         "run_key": record.run_key,
         "run_id": record.run_id,
     }
-    settings = {shown[path]: value for path, value in record.settings.items()}
-    return identity | settings | {name: record.metrics.get(name) for name in metrics}
 
 
 def verdicts_table(summary: Summary) -> pd.DataFrame:

@@ -12,7 +12,10 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
-from stn_bench.report.page import templates
+from stn_bench.analysis.summary import Summary
+from stn_bench.figure import Figure
+from stn_bench.report.figures import path_of
+from stn_bench.report.page import render_short, templates
 from stn_bench.report.sentences import WORDS
 from stn_bench.report.tables import anchor
 
@@ -32,6 +35,12 @@ def render_html(title: str, page: str, figures: Mapping[str, bytes]) -> str:
         figures: path as the page names it -> PNG bytes.
     """
     return templates().get_template("report.html.j2").render(title=title, body=render_body(page, figures))
+
+
+def render_short_html(summary: Summary, figure: Figure | None = None) -> str:
+    """Return what a notebook shows of a summary: what came of each question and its table, and a figure above."""
+    shown = {path_of(figure): figure.png} if figure else {}
+    return render_body(render_short(summary, figure), shown)
 
 
 def render_body(page: str, figures: Mapping[str, bytes] = MappingProxyType({})) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from stn_bench.analysis.analyse import Analysis, analyse
-from stn_bench.analysis.summarise import summarise
-from stn_bench.analysis.summary import Summary
+from stn_bench.report.judged import Judged
 from stn_bench.subject import Metric
-from stn_bench.system.errors import DataError, ReportError, StoreError
+from stn_bench.system.errors import DataError
 from stn_bench.tracking.columns import Columns, metric_of
 from stn_bench.tracking.found import FoundRun, Source, Terms, results_of
 from stn_bench.tracking.reading import read_runs
 from stn_bench.tracking.table import Sheet, from_frame, read_file
 
-if TYPE_CHECKING:  # drawing takes as long to load as judging does
+if TYPE_CHECKING:
     import pandas as pd
-
-    from stn_bench.figure import Figure
 
 FRACTION_MARGIN = 0.005
 """Differences of a fraction that count as equivalent unless asked otherwise: half a point."""
@@ -52,87 +48,18 @@ class Request:
     family: str = "question"
 
 
-@dataclass(frozen=True, eq=False)
-class Judged:
-    """What may be said of results that exist. A notebook shows it as a page without figures.
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class JudgedTable(Judged):
+    """What may be said of results that exist.
 
     Args:
         columns: which column told what.
-        analyses: the analysis of each metric.
     """
 
     columns: Columns
-    analyses: tuple[Analysis, ...]
-
-    @functools.cached_property
-    def summaries(self) -> tuple[Summary, ...]:
-        """The summary of each metric."""
-        return tuple(map(summarise, self.analyses))
-
-    @property
-    def summary(self) -> Summary:
-        """The summary of the first metric, the object behind `report.json`."""
-        return self.summaries[0]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was found while the table was read, in sentences without their full stop."""
-        return tuple(dict.fromkeys(note for summary in self.summaries for note in summary.notes))
-
-    @property
-    def verdicts(self) -> pd.DataFrame:
-        """One line for each metric, question and arm, the base first, with every number of the summary."""
-        from stn_bench.report.frames import stacked, verdicts_table
-
-        return stacked(map(verdicts_table, self.summaries))
-
-    @property
-    def runs(self) -> pd.DataFrame:
-        """One line a run, as it was understood."""
-        from stn_bench.report.frames import runs_table
-
-        return runs_table(self.analyses[0].results)
-
-    def figures(self) -> tuple[Figure, ...]:
-        """Return the figures of the first metric's report, each with name, caption and PNG bytes."""
-        from stn_bench.report.build import draw
-
-        drawn = draw(self.analyses[0], self.summary, _no_file)
-        return tuple(figure for group in drawn.values() for figure in group)
-
-    def write(self, folder: Path | str, formats: Sequence[str] = ("md",)) -> tuple[Path, ...]:
-        """Write the report to a folder, or that of each metric to a folder in it, and return those.
-
-        Args:
-            folder: the folder.
-            formats: some of "md", "html", "latex" and "csv".
-
-        Raises:
-            ReportError: if a folder holds somebody else's figures, which a report would replace.
-            MachineError: if it cannot be written.
-        """
-        from stn_bench.report.build import build_report, write_report
-
-        folder, names = Path(folder), [_file_name(analysis.plan.metric.name) for analysis in self.analyses]
-        folders = [folder] if len(names) == 1 else [folder / name for name in names]
-        for one, analysis in zip(folders, self.analyses, strict=True):
-            if (one / "figures").exists() and not (one / "report.json").exists():
-                raise ReportError(f"{one}: holds figures that are no report's; choose another folder")
-            write_report(one, build_report(analysis, _no_file, formats))
-        return tuple(folders)
-
-    def _repr_markdown_(self) -> str:
-        from stn_bench.report.page import render_short
-
-        return "\n\n".join(map(render_short, self.summaries))
-
-    def _repr_html_(self) -> str:
-        from stn_bench.report.html import render_body
-
-        return render_body(self._repr_markdown_())
 
 
-def judge(table: Sheet, asked: Columns, request: Request) -> Judged:
+def judge(table: Sheet, asked: Columns, request: Request) -> JudgedTable:
     """Return what may be said of the runs in a table.
 
     Raises:
@@ -147,7 +74,7 @@ def judge(table: Sheet, asked: Columns, request: Request) -> Judged:
     for name, direction, margin in zip(names, directions, margins, strict=True):
         metric = metric_of(name, runs, direction, request.resolution)
         analyses.append(_analysed(runs, source, metric, margin, request))
-    return Judged(columns, tuple(analyses))
+    return JudgedTable(analyses=tuple(analyses), columns=columns)
 
 
 def judge_frame(
@@ -166,7 +93,7 @@ def judge_frame(
     resolution: float | None = None,
     max_failed: int = 0,
     family: str = "question",
-) -> Judged:
+) -> JudgedTable:
     """Return what may be said of the runs in a DataFrame, or in a CSV file; what stands behind `stn_bench.judge`."""
     columns = Columns(str(arm), str(seed), _several(metric), str(base), str(question), str(dataset), wide)
     margins = () if margin is None else (margin,) if isinstance(margin, int | float) else tuple(margin)
@@ -213,13 +140,4 @@ def _analysed(
     return analyse(results_of(runs, told, Terms(metric, chosen, request.looks, request.max_failed, request.family)))
 
 
-def _no_file(run_id: str, path: str) -> Path:
-    raise StoreError(f"run {run_id}: keeps no file")
-
-
-def _file_name(metric: str) -> str:
-    kept = "".join(character if character.isalnum() and character.isascii() else "_" for character in metric)
-    return kept.strip("_") or "metric"
-
-
-__all__ = ["Judged", "Request", "judge", "judge_frame"]
+__all__ = ["JudgedTable", "Request", "judge", "judge_frame"]

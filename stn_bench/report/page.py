@@ -62,9 +62,9 @@ def render_page(summary: Summary, figures: Figures) -> str:
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
 
 
-def render_short(summary: Summary) -> str:
-    """Return what came of each question and its table, without figures: what a notebook shows."""
-    parts = [opening(summary)]
+def render_short(summary: Summary, figure: Figure | None = None) -> str:
+    """Return what came of each question and its table, and a figure where there is one: what a notebook shows."""
+    parts = [opening(summary), *([f"![{plain(figure.caption)}]({path_of(figure)})"] if figure else [])]
     for ablation in summary.ablations:
         parts += [
             f"## {plain(ablation.title)}",

@@ -36,6 +36,13 @@ def answer(ablation: AblationSummary, unit: Unit) -> str:
     return " ".join(parts)
 
 
+def told(ablation: AblationSummary, unit: Unit) -> list[str]:
+    """Return a question and what came of it, in lines of plain text: the verdict of each arm, and the confirmation."""
+    lines = [f"{arm.verdict}: {sentence(arm, ablation, unit)}" for arm in ranked(ablation)]
+    lines += [confirmed(ablation.confirmation, unit)] if ablation.confirmation else []
+    return [ablation.question, *(f"  {line}".replace("`", "") for line in lines)]
+
+
 def ranked(ablation: AblationSummary) -> list[ArmSummary]:
     """Return the arms of a question, the most telling first: by verdict, then the larger difference.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.worker import STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
 from stn_bench.system.errors import StnBenchError
-from stn_bench.system.machine import children_ignore_interrupts
+from stn_bench.system.machine import children_ignore_interrupts, children_without_main
 
 MAX_DEATHS = 20  # of workers one after the other, none of which came to a job
 POLL_SECONDS = 0.5
@@ -51,8 +52,11 @@ class Interrupts:
 
 @contextmanager
 def counting_interrupts() -> Iterator[Interrupts]:
-    """Count Ctrl-C instead of raising KeyboardInterrupt in the middle of something."""
+    """Count Ctrl-C instead of raising KeyboardInterrupt in the middle of something; only the main thread hears it."""
     interrupts = Interrupts()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupts
+        return
 
     def count(signum: int, frame: FrameType | None) -> None:
         interrupts.count += 1
@@ -136,7 +140,7 @@ class Pool:
     def _start(self) -> _Member:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_worker, args=(self._assignment, theirs), daemon=True)
-        with children_ignore_interrupts():
+        with children_ignore_interrupts(), children_without_main():
             process.start()
         theirs.close()
         return _Member(process, ours)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
@@ -13,18 +13,21 @@ from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.job import Job
 from stn_bench.runner.pool import Listener, Pool, counting_interrupts
 from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
-from stn_bench.runner.stores import Stores
+from stn_bench.runner.stores import Stores, open_stores
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.study.spec import Range
 from stn_bench.subject import Lent, Metric
 from stn_bench.system.errors import Interrupted, StnBenchError
-from stn_bench.system.machine import Resources, now
+from stn_bench.system.machine import Resources, children_without_main, now
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import former_keys
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
 from stn_bench.tracking.results import ArmResults, Results, gather, identity_of
+
+if TYPE_CHECKING:
+    from stn_bench.tracking.mlflow import Tracking
 
 
 class Watcher(Listener, Protocol):
@@ -87,7 +90,8 @@ class Runner:
         plan = self.plan
         if plan.subject.prepare:
             lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
-            plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
+            with children_without_main():  # it may share out the work
+                plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
         experiment = self.stores.tracking.open_study(plan.study.name, study_note(plan))
         self._round("tune", experiment)
         begun = tried = self._round("verdict", experiment)
@@ -196,6 +200,34 @@ class Runner:
             tags = {"phase": "arm"} | (verdict_tags(verdict) if verdict else {})  # a base has no verdict
             self.stores.tracking.describe(self._open_arm(experiment, arm.arm), metrics, tags)
         return analysis
+
+
+def train_study(
+    plan: Plan,
+    workspace: Workspace,
+    resources: Resources,
+    watcher: Watcher,
+    *,
+    confirm: bool = False,
+    accept_stale: bool = False,
+) -> tuple[Analysis, Tracking]:
+    """Train what is not trained yet of a plan, and return what its results say, with the store that holds them.
+
+    Args:
+        plan: the plan.
+        workspace: where all is kept.
+        resources: processes and threads.
+        watcher: what is told of the progress.
+        confirm: whether the best arm of each question is trained on fresh seeds at the end.
+        accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
+
+    Raises:
+        Interrupted: after Ctrl-C.
+        StnBenchError: if data or stores cannot be had.
+    """
+    stores = open_stores(workspace)
+    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale)
+    return runner.run(confirm=confirm), stores.tracking
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,6 +45,18 @@ def open_tracking(workspace: Workspace) -> Tracking:
     from stn_bench.tracking.mlflow import Tracking
 
     return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+
+
+@contextmanager
+def borrowing_mlflow() -> Iterator[None]:
+    """Give MLflow's global address back afterwards: in a notebook it is the user's own, for runs of his own."""
+    from stn_bench.tracking.mlflow import fluent_address, point_fluent_calls_at
+
+    before = fluent_address()
+    try:
+        yield
+    finally:
+        point_fluent_calls_at(before)
 
 
 def open_queue(workspace: Workspace) -> Queue:

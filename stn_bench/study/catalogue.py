@@ -11,18 +11,32 @@ import functools
 import itertools
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from stn_bench.settings import Group, Settings, check_path, explain, override
-from stn_bench.study.spec import BASE, Ablation, Arm, Claim, Range, Study, Tuning
+from stn_bench.settings import Group, Settings, check_path, override
+from stn_bench.study.extends import inherit
+from stn_bench.study.spec import (
+    BASE,
+    Ablation,
+    Arm,
+    Claim,
+    Range,
+    Study,
+    Tuning,
+    complaint,
+    is_range,
+    walk,
+)
 from stn_bench.study.toml import read_toml
+from stn_bench.study.written import called, tree_of
 from stn_bench.subject import DEFAULT, Subject, find_subject, is_shipped
 from stn_bench.system.errors import CatalogueError, ConfigError
+from stn_bench.system.own_code import check_found
 from stn_bench.system.text import EXPECTED, did_you_mean, is_name, quote, shorten
 from stn_bench.system.workspace import Workspace
 
@@ -69,20 +83,8 @@ class Catalogue:
             CatalogueError: if the file is missing or cannot be used.
         """
         path = self.path("ablations", name)
-        subject = subject or self._asked_of(name)
-        schema = subject.settings
         tree = _without_name(read_toml(path), path)
-        for table in ("base", "factors"):
-            tree[table] = _settings(tree.get(table, {}), schema, f"{path}: [{table}]")
-        arms = tree.get("arms", {})
-        if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
-            raise CatalogueError(f"{path}: `arms`: expected tables [arms.NAME], got {quote(arms)}")
-        tree["arms"] = tuple(_arm(name, arm, schema, path) for name, arm in arms.items())
-        tree["factors"] = {setting: _levels(levels, setting, path) for setting, levels in tree["factors"].items()}
-        tree["claims"] = tuple(_claim(claim, schema, path) for claim in _list_of_tables(tree.get("claims", []), path))
-        ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": path.stem}, path), schema, path)
-        _check_claims(ablation, subject, path)
-        return ablation
+        return read_ablation(tree, path.stem, subject or self._asked_of(name), path)
 
     def study(self, name: str) -> Study:
         """Return a study, merged over the one it extends.
@@ -91,28 +93,32 @@ class Catalogue:
             CatalogueError: if a file is missing or cannot be used.
         """
         path = self.path("studies", name)
-        tree = self._extended(path, ())
-        schema = self._subject(tree.get("subject", DEFAULT), path).settings
-        tree["base"] = _settings(tree.get("base", {}), schema, f"{path}: [base]")
-        tree["tuning"] = _tuning(tree.get("tuning", {}), schema, path)
-        if isinstance(tree.get("arms"), dict):
-            tree["arms"] = {name: _tuple(arms) for name, arms in tree["arms"].items()}
-        study = _validate(Study, {**tree, "name": path.stem}, path)
-        for ablation in study.ablations:
-            self._check_reference(ablation, path)
-        return study
+        return self.read_study(self._extended(path, ()), path.stem, path)
 
     def is_bundled(self, kind: Kind, name: str) -> bool:
         """Return whether an ablation or study comes with stn-bench: none of the root has its name."""
         return not (self.root / kind / f"{name}.toml").is_file()
 
-    def subject(self, study: Study) -> Subject:
-        """Return what a study studies.
+    def read_study(self, tree: dict[str, Any], name: str, where: object, given: Collection[str] = ()) -> Study:
+        """Return a study from what its file holds.
+
+        Args:
+            tree: its tables and values.
+            name: its name.
+            where: the file, or what else it comes from, for messages.
+            given: names of ablations that come with it, and are no files.
 
         Raises:
-            CatalogueError: if there is no such subject.
+            CatalogueError: if it cannot be used.
         """
-        return self._subject(study.subject, self.path("studies", study.name))
+        schema = self.find_subject(tree.get("subject", DEFAULT), where).settings
+        tree["base"] = _settings(tree.get("base", {}), schema, f"{where}: [base]")
+        tree["tuning"] = _tuning(tree.get("tuning", {}), schema, where)
+        study = _validate(Study, {**tree, "name": name}, where)
+        for ablation in study.ablations:
+            if ablation not in given:
+                self._check_reference(ablation, where)
+        return study
 
     def named_subjects(self) -> frozenset[str]:
         """Return the names of the subjects that studies name, as far as their files can be read."""
@@ -122,15 +128,23 @@ class Catalogue:
         """Return the name of what a study studies, or "" where its file cannot be read; nothing is imported."""
         return self._subject_names.get(study, "")
 
-    def _subject(self, name: Any, path: Path) -> Subject:
+    def find_subject(self, name: Any, where: object) -> Subject:
+        """Return what a study studies.
+
+        Raises:
+            CatalogueError: if there is no such subject.
+        """
         if not isinstance(name, str) or not name:
-            raise CatalogueError(f"{path}: `subject`: expected the name of a subject, got {quote(name)}")
+            raise CatalogueError(f"{where}: `subject`: expected the name of a subject, got {quote(name)}")
         if not is_shipped(name):
             Workspace(self.root).find_code()
         try:
-            return find_subject(name)
+            found = find_subject(name)
+            if not is_shipped(name):
+                check_found(name.partition(":")[0], self.root)
+            return found
         except ConfigError as error:
-            raise CatalogueError(f"{path}: {error}") from None
+            raise CatalogueError(f"{where}: {error}") from None
 
     @functools.cached_property
     def _trees(self) -> dict[str, dict[str, Any]]:
@@ -152,7 +166,7 @@ class Catalogue:
             asked = tree.get("ablations")
             if isinstance(asked, list) and ablation in asked:
                 try:
-                    return self._subject(self._subject_names[name], self.path("studies", name))
+                    return self.find_subject(self._subject_names[name], self.path("studies", name))
                 except CatalogueError as error:
                     refused = refused or error
         if refused:
@@ -169,11 +183,11 @@ class Catalogue:
         if kind == "ablations" and name == BASE:
             raise CatalogueError(f"{self.root / kind}: `{BASE}` names the base of every ablation; choose another name")
 
-    def _check_reference(self, ablation: str, path: Path) -> None:
+    def _check_reference(self, ablation: str, where: object) -> None:
         try:
             self.path("ablations", ablation)
         except CatalogueError as error:
-            raise CatalogueError(f"{path}: `ablations`: {error}") from None
+            raise CatalogueError(f"{where}: `ablations`: {error}") from None
 
     def _extended(self, path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         if path in seen:
@@ -188,7 +202,7 @@ class Catalogue:
             found = self.path("studies", parent)
         except CatalogueError as error:
             raise CatalogueError(f"{path}: `extends`: {error}") from None
-        return _inherit(self._extended(found, (*seen, path)), tree)
+        return inherit(self._extended(found, (*seen, path)), tree)
 
     def _folders(self, kind: Kind) -> tuple[Path, ...]:
         return tuple(dict.fromkeys((self.root / kind, bundled_root() / kind)))
@@ -202,13 +216,35 @@ def bundled_root() -> Path:
     return bundled if bundled.is_dir() else package.parent
 
 
-def _is_range(value: Any) -> bool:
-    return isinstance(value, dict) and bool(set(value) & set(Range.model_fields))
+def read_ablation(tree: dict[str, Any], name: str, subject: Subject, where: object) -> Ablation:
+    """Return an ablation from what its file holds, checked against the default settings of a subject.
+
+    Args:
+        tree: its tables and values.
+        name: its name.
+        subject: whose settings it moves.
+        where: the file, or what else it comes from, for messages.
+
+    Raises:
+        CatalogueError: if it cannot be used.
+    """
+    schema = subject.settings
+    for table in ("base", "factors"):
+        tree[table] = _settings(tree.get(table, {}), schema, f"{where}: [{table}]")
+    arms = tree.get("arms", {})
+    if not isinstance(arms, dict) or not all(isinstance(arm, dict) for arm in arms.values()):
+        raise CatalogueError(f"{where}: `arms`: expected tables [arms.NAME], got {quote(arms)}")
+    tree["arms"] = tuple(_arm(name, arm, schema, where) for name, arm in arms.items())
+    tree["factors"] = {setting: _levels(levels, setting, where) for setting, levels in tree["factors"].items()}
+    tree["claims"] = tuple(_claim(claim, schema, where) for claim in _list_of_tables(tree.get("claims", []), where))
+    ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": name}, where), schema, where)
+    _check_claims(ablation, subject, where)
+    return ablation
 
 
 def _ranges(table: Any, schema: type[Settings], where: str) -> dict[str, Any]:
     """Return the search space by dotted path; the error for a misspelt key of a range suggests the right key."""
-    found = _settings(table, schema, where, leaf=_is_range)
+    found = _settings(table, schema, where, leaf=is_range)
     for path, values in found.items():
         if not isinstance(values, dict):
             raise CatalogueError(
@@ -224,7 +260,7 @@ def _settings(
     if not isinstance(table, dict):
         raise CatalogueError(f"{where}: expected a table, got {quote(table)}")
     flat: dict[str, Any] = {}
-    for path, value in _walk(table, leaf):
+    for path, value in walk(table, leaf):
         if path in flat:
             raise CatalogueError(f"{where}: `{path}` is set twice, with a quoted key and with bare ones")
         try:
@@ -234,16 +270,8 @@ def _settings(
     return flat
 
 
-def _walk(table: Mapping[str, Any], leaf: Callable[[Any], bool], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict) and not leaf(value):
-            yield from _walk(value, leaf, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def _arm(name: str, table: dict[str, Any], schema: type[Settings], path: Path) -> Arm:
-    where = f"{path}: [arms.{shorten(name)}]"
+def _arm(name: str, table: dict[str, Any], schema: type[Settings], where: object) -> Arm:
+    where = f"{where}: [arms.{shorten(name)}]"
     if name == BASE or not is_name(name):
         raise CatalogueError(f"{where}: expected {EXPECTED}, other than `{BASE}`")
     tree = _without_name(table, where)
@@ -259,77 +287,73 @@ def _without_name(table: Mapping[str, Any], where: object) -> dict[str, Any]:
     return dict(table)
 
 
-def _list_of_tables(value: Any, path: Path) -> list[dict[str, Any]]:
+def _list_of_tables(value: Any, where: object) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise CatalogueError(f"{path}: `claims`: expected tables [[claims]], got {quote(value)}")
+        raise CatalogueError(f"{where}: `claims`: expected tables [[claims]], got {quote(value)}")
     return value
 
 
-def _claim(table: dict[str, Any], schema: type[Settings], path: Path) -> Claim:
-    where = f"{path}: [[claims]]"
+def _claim(table: dict[str, Any], schema: type[Settings], where: object) -> Claim:
+    where = f"{where}: [[claims]]"
     return _validate(Claim, {**table, "needs": _settings(table.get("needs", {}), schema, f"{where} needs")}, where)
 
 
-def _check_claims(ablation: Ablation, subject: Subject, path: Path) -> None:
+def _check_claims(ablation: Ablation, subject: Subject, where: object) -> None:
     names, metrics = (BASE, *(arm.name for arm in ablation.arms)), subject.known_metrics
     for claim in ablation.claims:
         for arm in (claim.arm or BASE, claim.against):
             if arm not in names:
-                raise CatalogueError(f"{path}: [[claims]] no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
+                raise CatalogueError(f"{where}: [[claims]] no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
         if claim.metric and subject.metrics and claim.metric not in metrics:
             raise CatalogueError(
-                f"{path}: [[claims]]: `metric`: no metric `{shorten(claim.metric)}`."
+                f"{where}: [[claims]]: `metric`: no metric `{shorten(claim.metric)}`."
                 f"{did_you_mean(claim.metric, metrics)}"
             )
 
 
-def _tuning(table: Any, schema: type[Settings], path: Path) -> Any:
+def _tuning(table: Any, schema: type[Settings], where: object) -> Any:
     if not isinstance(table, dict):
         return table
-    _refuse_unknown(table, Tuning, f"{path}: [tuning]")
-    search = _ranges(table.get("search", {}), schema, f"{path}: [tuning.search]")
-    return {**table, "search": search, "ablations": _tuple(table.get("ablations", ()))}
+    _refuse_unknown(table, Tuning, f"{where}: [tuning]")
+    search = _ranges(table.get("search", {}), schema, f"{where}: [tuning.search]")
+    return {**table, "search": search}
 
 
-def _tuple(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _levels(levels: Any, setting: str, path: Path) -> tuple[Any, ...]:
+def _levels(levels: Any, setting: str, where: object) -> tuple[Any, ...]:
     if not isinstance(levels, list) or len(levels) < 2:
         raise CatalogueError(
-            f"{path}: [factors] `{setting}`: expected a list of two or more values, got {quote(levels)}"
+            f"{where}: [factors] `{setting}`: expected a list of two or more values, got {quote(levels)}"
         )
     return tuple(levels)
 
 
-def _with_factor_arms(ablation: Ablation, schema: type[Settings], path: Path) -> Ablation:
+def _with_factor_arms(ablation: Ablation, schema: type[Settings], where: object) -> Ablation:
     """Return the ablation with one arm for each combination of factor levels but the base's own."""
-    made = _factor_arms(ablation, schema, path)
+    made = _factor_arms(ablation, schema, where)
     arms = (*ablation.arms, *made)
     if not arms:
-        raise CatalogueError(f"{path}: expected at least one [arms.NAME], or [factors], got neither")
+        raise CatalogueError(f"{where}: expected at least one [arms.NAME], or [factors], got neither")
     names = [arm.name for arm in arms]
     for arm in made:
         if not is_name(arm.name):
             raise CatalogueError(
-                f"{path}: [factors] make an arm named `{shorten(arm.name)}`, expected {EXPECTED}; "
+                f"{where}: [factors] make an arm named `{shorten(arm.name)}`, expected {EXPECTED}; "
                 f"write it as [arms.NAME]"
             )
     for arm, spot in ((arm, f"[arms.{arm.name}]" if arm in ablation.arms else "[factors]") for arm in arms):
         if names.count(arm.name) > 1:
             raise CatalogueError(
-                f"{path}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]"
+                f"{where}: two arms named `{arm.name}`; give each its own name in [arms] and [factors]"
             )
-        _checked({**ablation.base, **arm.set}, schema, f"{path}: {spot}")
+        _checked({**ablation.base, **arm.set}, schema, f"{where}: {spot}")
     return ablation.model_copy(update={"arms": arms})
 
 
-def _factor_arms(ablation: Ablation, schema: type[Settings], path: Path) -> tuple[Arm, ...]:
-    base = _checked(ablation.base, schema, f"{path}: [base]").resolved().flat()
+def _factor_arms(ablation: Ablation, schema: type[Settings], where: object) -> tuple[Arm, ...]:
+    base = _checked(ablation.base, schema, f"{where}: [base]").resolved().flat()
     count = math.prod(map(len, ablation.factors.values()))
     if count > MOST_ARMS:
-        raise CatalogueError(f"{path}: [factors]: expected at most {MOST_ARMS} combinations, got {count}")
+        raise CatalogueError(f"{where}: [factors]: expected at most {MOST_ARMS} combinations, got {count}")
     combinations = itertools.product(*ablation.factors.values()) if ablation.factors else ()
     settings = [dict(zip(ablation.factors, levels, strict=True)) for levels in combinations]
     return tuple(
@@ -356,11 +380,10 @@ Model = TypeVar("Model", bound=Group)
 
 def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
     _refuse_unknown(tree, model, where)
-    values = {key: _tuple(value) for key, value in tree.items()}
     try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise CatalogueError(f"{where}: {explain(error)}") from None
+        return model.model_validate(tree)
+    except (ValidationError, ConfigError) as error:
+        raise CatalogueError(f"{where}: {complaint(model, error)}") from None
 
 
 def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) -> None:
@@ -368,50 +391,32 @@ def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) 
         raise CatalogueError(f"{where}: unknown key `{shorten(key)}`.{did_you_mean(key, model.model_fields)}")
 
 
-def _inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    """Return a study file merged over its parent, without the parent's entries for ablations that the child drops."""
-    told = ("scope", "remarks")  # what is said of the parent's own runs
-    merged = _merge({key: value for key, value in parent.items() if key not in told}, child)
-    wanted = merged.get("ablations", [])
-    if "ablations" not in child or not isinstance(wanted, list) or not _has_tables(parent, child):
-        return merged
-    inherited = {name: arms for name, arms in parent.get("arms", {}).items() if name in wanted}
-    tuned = [name for name in parent.get("tuning", {}).get("ablations", []) if name in wanted]
-    if parent.get("arms"):
-        merged["arms"] = _merge(inherited, child.get("arms", {}))
-    if parent.get("tuning", {}).get("ablations") and "ablations" not in child.get("tuning", {}):
-        merged["tuning"] = {**merged["tuning"], "ablations": tuned} if tuned or "tuning" in child else {}
-    return merged
-
-
-def _has_tables(*trees: dict[str, Any]) -> bool:
-    """Return whether the inherited parts have the right form; a wrong form is refused later, by name."""
-    tables = [tree.get(name, {}) for tree in trees for name in ("arms", "tuning")]
-    return all(isinstance(one, dict) and isinstance(one.get("ablations", []), list) for one in tables)
-
-
-def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(parent)
-    for key, value in child.items():
-        both = isinstance(value, dict) and isinstance(parent.get(key), dict)
-        merged[key] = _merge(parent[key], value) if both else value
-    return merged
-
-
-def load(root: Path, study: str) -> tuple[Study, tuple[Ablation, ...], Subject]:
+def load(root: Path, study: str | Study) -> tuple[Study, tuple[Ablation, ...], Subject]:
     """Return a study, its ablations, each with the arms that the study keeps, and its subject.
 
+    Args:
+        root: folder of the files.
+        study: the study, or the name of its file.
+
     Raises:
-        CatalogueError: if a file is missing or cannot be used.
+        CatalogueError: if a file is missing, or what it holds cannot be used.
     """
-    catalogue = Catalogue(root)
-    found = catalogue.study(study)
-    path, subject = catalogue.path("studies", study), catalogue.subject(found)
-    ablations = (catalogue.ablation(name, subject) for name in found.ablations)
-    return found, tuple(_kept(ablation, found, path) for ablation in ablations), subject
+    catalogue, given = Catalogue(root), {} if isinstance(study, str) else study.given
+    if isinstance(study, str):
+        where, found = str(catalogue.path("studies", study)), catalogue.study(study)
+    else:
+        where, found = called(study), catalogue.read_study(tree_of(study), study.name, called(study), given)
+    subject = catalogue.find_subject(found.subject, where)
+    ablations = [
+        read_ablation(tree_of(given[name]), name, subject, called(given[name]))
+        if name in given
+        else catalogue.ablation(name, subject)
+        for name in found.ablations
+    ]
+    return found, tuple(_kept(ablation, found, where) for ablation in ablations), subject
 
 
-def _kept(ablation: Ablation, study: Study, path: Path) -> Ablation:
+def _kept(ablation: Ablation, study: Study, where: object) -> Ablation:
     """Return an ablation with the study's choice of its arms, and the claims that are about these."""
     names = study.arms.get(ablation.name)
     if names is None:
@@ -420,7 +425,7 @@ def _kept(ablation: Ablation, study: Study, path: Path) -> Ablation:
     for name in names:
         if name not in known:
             raise CatalogueError(
-                f"{path}: `arms.{ablation.name}`: no arm `{shorten(name)}` there.{did_you_mean(name, known)}"
+                f"{where}: `arms.{ablation.name}`: no arm `{shorten(name)}` there.{did_you_mean(name, known)}"
             )
     arms = tuple(arm for arm in ablation.arms if arm.name in names)
     kept = {BASE, *names}

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stn_bench.study.spec import Ablation, Study
 from stn_bench.subject import Metric, Subject
 from stn_bench.system.errors import CatalogueError
 from stn_bench.system.text import did_you_mean, shorten
 
+Place = Callable[..., str]
+"""Study, and one of its ablations or none -> where a message finds it."""
 
-def primary_metric(study: Study, subject: Subject) -> Metric:
+
+def file_of(study: Study, ablation: Ablation | None = None) -> str:
+    """Return the file of an ablation, or of the study itself."""
+    return f"studies/{study.name}.toml" if ablation is None else f"ablations/{ablation.name}.toml"
+
+
+def primary_metric(study: Study, subject: Subject, place: Place = file_of) -> Metric:
     """Return the primary metric of a study, as its subject declares it, or as the study does where it is new.
 
     Raises:
         CatalogueError: if nobody declares it, or the study contradicts its subject.
     """
-    where, known = f"studies/{study.name}.toml", subject.known_metrics
+    where, known = place(study), subject.known_metrics
     name = study.metric or (subject.metrics[0].name if subject.metrics else "")
     if not name:
         raise CatalogueError(
@@ -36,25 +46,26 @@ def primary_metric(study: Study, subject: Subject) -> Metric:
     return Metric(name, direction=study.direction)
 
 
-def check_claims(ablation: Ablation, metric: Metric, subject: Subject) -> None:
-    """Check that each claim is on a metric with a known direction.
+def check_claims(ablation: Ablation, metric: Metric, subject: Subject, where: str) -> None:
+    """Check that each claim of an ablation, which messages find there, is on a metric with a known direction.
 
     Raises:
         CatalogueError: if a metric has no declared direction.
     """
     for name in filter(None, (claim.metric for claim in ablation.claims)):
         if name not in (metric.name, *subject.known_metrics):
-            where = f"ablations/{ablation.name}.toml: [[claims]]: `metric`"
-            raise CatalogueError(f"{where}: expected a metric of the subject or the study, got `{shorten(name)}`")
+            raise CatalogueError(
+                f"{where}: [[claims]]: `metric`: expected a metric of the subject or the study, got `{shorten(name)}`"
+            )
 
 
-def tuning_metrics(study: Study, subject: Subject) -> tuple[Metric, ...]:
+def tuning_metrics(study: Study, subject: Subject, place: Place = file_of) -> tuple[Metric, ...]:
     """Return the metrics that tuning looks at: the study's own, or those that its subject names.
 
     Raises:
         CatalogueError: if no metric is named, or the verdict uses it.
     """
-    tuning, where = study.tuning, f"studies/{study.name}.toml: [tuning]"
+    tuning, where = study.tuning, f"{place(study)}: [tuning]"
     if not tuning.metric:
         if tuning.trials and not subject.tune_on:
             raise CatalogueError(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from stn_bench.settings import Settings, canonical, override
-from stn_bench.study.metrics import check_claims, primary_metric, tuning_metrics
+from stn_bench.study.metrics import Place, check_claims, file_of, primary_metric, tuning_metrics
 from stn_bench.study.search_space import draw, ends
 from stn_bench.study.spec import BASE, Ablation, Arm, Range, Study, Tuning
 from stn_bench.subject import DEFAULT, Metric, Subject
@@ -271,6 +271,8 @@ def make_plan(
     ablations: tuple[Ablation, ...],
     subject: Subject,
     overrides: Overrides = {},  # noqa: B006
+    place: Place = file_of,
+    option: str = "--set",
 ) -> Plan:
     """Return the plan of a study.
 
@@ -279,18 +281,20 @@ def make_plan(
         ablations: its ablations, in its order.
         subject: what it studies.
         overrides: settings for every arm, over the study's own base (`--set`).
+        place: where messages find the study and its ablations.
+        option: what messages call the overrides.
 
     Raises:
         CatalogueError: if an arm equals its base or another arm, sets what is searched, or cannot be resolved; or if
             the study's metric is none of the subject's.
         ConfigError: if an override cannot be used.
     """
-    metric, tuning = primary_metric(study, subject), tuning_metrics(study, subject)
+    metric, tuning = primary_metric(study, subject, place), tuning_metrics(study, subject, place)
     for ablation in ablations:
-        check_claims(ablation, metric, subject)
-    base = _resolve(subject.settings(), study.base, f"studies/{study.name}.toml: [base]")
-    base = override(base, overrides, where="--set")
-    planner = _Planner(study, subject, base)
+        check_claims(ablation, metric, subject, place(study, ablation))
+    base = _resolve(subject.settings(), study.base, f"{place(study)}: [base]")
+    base = override(base, overrides, where=option)
+    planner = _Planner(study, subject, base, place)
     questions = tuple(planner.question(ablation) for ablation in ablations)
     return Plan(study, subject, questions, tuple(planner.shared.values()), metric, tuning)
 
@@ -302,10 +306,11 @@ class _Planner:
     study: Study
     subject: Subject
     base: Settings
+    place: Place
     shared: dict[str, PlannedArm] = field(default_factory=dict)
 
     def question(self, ablation: Ablation) -> PlannedQuestion:
-        where, study = f"ablations/{ablation.name}.toml", self.study
+        where, study = self.place(self.study, ablation), self.study
         config = _resolve(self.base, ablation.base, f"{where}: [base]")
         is_tuned = not study.tuning.ablations or ablation.name in study.tuning.ablations
         tuning = study.tuning if is_tuned else Tuning(seed=study.tuning.seed)
@@ -369,7 +374,7 @@ class _Planner:
                 f"give it [tuning], or choose other arms with `arms`"
             )
         for path, values in space.items():  # both ends of every range, and every choice, must be sound
-            spot = where if path in arm.search else f"studies/{study.name}.toml: [tuning.search] for {where}"
+            spot = where if path in arm.search else f"{self.place(study)}: [tuning.search] for {where}"
             for value in ends(path, values, type(config)):
                 _resolve(config, {path: value}, f"{spot}: search of `{path}`")
         return PlannedArm(

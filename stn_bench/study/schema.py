@@ -96,7 +96,7 @@ def _file_schema(model: type[Ablation | Arm | Claim | Study | Tuning]) -> Schema
     }
     return {
         "type": "object",
-        "description": schema["description"],
+        "description": schema["description"].partition("\n")[0],  # what follows is about code
         "properties": properties,
         "required": [name for name in schema.get("required", ()) if name != "name"],
         "additionalProperties": False,

@@ -2,20 +2,51 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from types import FunctionType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from stn_bench.settings import Group
+from stn_bench.settings import Group, explain
 from stn_bench.stats.values import FEWEST_SEEDS
-from stn_bench.subject import DEFAULT
+from stn_bench.subject import DEFAULT, Subject
+from stn_bench.system.errors import ConfigError
+from stn_bench.system.own_code import address_of
 from stn_bench.system.text import did_you_mean, quote, shorten
 
 BASE = "base"
 """The arm that the others are compared with."""
 
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+SHIPPED = re.compile(r"^stn_bench\.subjects\.(\w+):subject$")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
+Numbers = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
+Values = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)]
+
+
+def plain(value: Any) -> Any:
+    """Return a value of code as a file would hold it: lists for tuples, ranges and arrays, numbers for numpy's."""
+    if isinstance(value, Mapping):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(one) for one in value]
+    return plain(value.tolist()) if hasattr(value, "tolist") else value
 
 
 class Range(Group):
@@ -27,13 +58,8 @@ class Range(Group):
     """Largest value."""
     log: bool = False
     """Draw evenly on a logarithmic scale; `low` must then be above 0."""
-    choices: tuple[float | int | str | bool, ...] = ()
+    choices: Annotated[tuple[float | int | str | bool, ...], BeforeValidator(_as_tuple)] = ()
     """Values to choose from, instead of an interval."""
-
-    @field_validator("choices", mode="before")
-    @classmethod
-    def _tuple(cls, value: Any) -> Any:
-        return tuple(value) if isinstance(value, list) else value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -46,15 +72,83 @@ class Range(Group):
         return self
 
 
-class Arm(Group):
-    """One arm: what it changes, and what somebody published for it."""
+def is_range(value: Any) -> bool:
+    """Return whether a table is a range, and not settings of a group."""
+    return isinstance(value, Mapping) and bool(set(value) & set(Range.model_fields))
+
+
+def walk(
+    table: Mapping[str, Any], is_leaf: Callable[[Any], bool] = lambda value: False, prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """Yield the dotted paths of nested tables, each with its value."""
+    for key, value in table.items():
+        if isinstance(value, Mapping) and not is_leaf(value):
+            yield from walk(value, is_leaf, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _by_path(table: Any) -> Any:
+    return dict(walk(table, is_range)) if isinstance(table, Mapping) else table
+
+
+Space = Annotated[dict[str, Range], BeforeValidator(_by_path)]
+
+
+class Written(Group):
+    """What a person writes: in a file, or in code, where lists, ranges and arrays will do for tuples.
+
+    Raises:
+        ConfigError: if it is written in code and cannot be used; a file's name stands before what a file lacks.
+    """
 
     name: str
+
+    def __init__(self, name: str, **fields: Any) -> None:
+        kind = type(self)
+        _refuse_unknown(kind, fields, _head(kind))
+        try:
+            super().__init__(**{"name": name, **plain(fields)})
+        except ValidationError as error:
+            raise ConfigError(f"{_head(kind)}{explain(error)}") from None
+
+    def tree(self) -> dict[str, Any]:
+        """Return what a file of it would hold."""
+        tree: dict[str, Any] = plain(self.model_dump(exclude_unset=True, exclude={"name"}))
+        return tree
+
+
+def _refuse_unknown(kind: type[Group], fields: Mapping[str, Any], where: str) -> None:
+    """Refuse names that are no fields of something written, or of a group in it; the message suggests the nearest."""
+    for key, value in fields.items():
+        if key not in kind.model_fields:
+            raise ConfigError(f"{where}no argument `{shorten(str(key))}`.{did_you_mean(str(key), kind.model_fields)}")
+        group = kind.model_fields[key].annotation
+        if isinstance(value, Mapping) and isinstance(group, type) and issubclass(group, Group):
+            _refuse_unknown(group, value, f"{where}`{key}`: ")
+
+
+def complaint(kind: type[Group], error: Exception) -> str:
+    """Return what is wrong with something written, without the name of its kind before it."""
+    return explain(error) if isinstance(error, ValidationError) else str(error).removeprefix(_head(kind))
+
+
+def _head(kind: type[Group]) -> str:
+    return f"{kind.__name__}: "
+
+
+class Arm(Written):
+    """One arm: what it changes, and what somebody published for it.
+
+    Example:
+        >>> Arm("wide", {"width": 64}, together="a wider layer needs a smaller rate")
+    """
+
     set: dict[str, Any] = Field({})
     """Overrides of the base, by dotted path."""
     published: dict[str, Finite] = Field({})
     """Numbers published elsewhere, by metric (for example accuracy); shown beside ours, never tested against."""
-    search: dict[str, Range] = Field({})
+    search: Space = Field({})
     """Further settings to tune, that only this arm has."""
     tuned: bool = True
     """False keeps the arm as it is written: no tuning, and its verdict says so."""
@@ -62,6 +156,9 @@ class Arm(Group):
     """"flops" scales the arm's model until it costs the base's FLOPs: capacity is not the question then."""
     together: str = ""
     """Why the settings in `set` are one factor, where there is more than one; without it the verdict is invalid."""
+
+    def __init__(self, name: str, set: Mapping[str, Any] | None = None, **fields: Any) -> None:
+        super().__init__(name, **({} if set is None else {"set": set}), **fields)
 
 
 class Claim(Group):
@@ -85,10 +182,15 @@ class Claim(Group):
     """Settings that the study must have to ask the claim, by dotted path."""
 
 
-class Ablation(Group):
-    """One question about a model, and the arms that answer it."""
+class Ablation(Written):
+    """One question about a model, and the arms that answer it.
 
-    name: str
+    In code the arms are a table of overrides by the arm's name, or a list of `Arm`s, which can say more.
+
+    Example:
+        >>> Ablation("width", title="Width", question="Does a wider layer read more?", arms={"wide": {"width": 64}})
+    """
+
     title: str = Field(min_length=1)
     """Heading of the question's section."""
     question: str = Field(min_length=1)
@@ -101,11 +203,37 @@ class Ablation(Group):
     """Numbers published elsewhere for the base."""
     published_pictures: int = Field(0, ge=0)
     """Number of test pictures behind published accuracies, to test their difference; 0 if unknown."""
-    arms: tuple[Arm, ...] = ()
-    factors: dict[str, tuple[Any, ...]] = Field({})
+    arms: Annotated[tuple[Arm, ...], BeforeValidator(_as_tuple)] = ()
+    factors: dict[str, Values] = Field({})
     """Settings and their values, whose product makes the arms."""
-    claims: tuple[Claim, ...] = ()
+    claims: Annotated[tuple[Claim, ...], BeforeValidator(_as_tuple)] = ()
     """Published claims about the question; the report opens with their results."""
+
+    def __init__(self, name: str, **fields: Any) -> None:
+        if isinstance(arms := fields.get("arms"), Mapping):
+            fields["arms"] = [_arm(arm, overrides) for arm, overrides in arms.items()]
+        super().__init__(name, **fields)
+
+    @field_validator("arms")
+    @classmethod
+    def _arms(cls, arms: tuple[Arm, ...]) -> tuple[Arm, ...]:
+        repeated = next((name for name, count in Counter(arm.name for arm in arms).items() if count > 1), None)
+        if repeated is not None:
+            raise ValueError(f"two arms named `{shorten(repeated)}`; give each its own name in [arms] and [factors]")
+        return arms
+
+    def tree(self) -> dict[str, Any]:
+        """Return what a file of it would hold."""
+        return {**super().tree(), "arms": {arm.name: arm.tree() for arm in self.arms}}
+
+
+def _arm(name: str, overrides: Any) -> Arm:
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(
+            f'Ablation: `arms.{shorten(str(name))}`: expected what the arm sets, such as {{"width": 64}}, '
+            f"got {quote(overrides)}; an `Arm` stands in a list"
+        )
+    return Arm(name, overrides)
 
 
 class Tuning(Group):
@@ -119,9 +247,9 @@ class Tuning(Group):
     """The metric that compares the trials, never a test metric; unset, the metrics that the subject names."""
     direction: Literal["maximize", "minimize"] = "maximize"
     """The direction of `metric`, if the subject does not declare it."""
-    search: dict[str, Range] = Field({})
+    search: Space = Field({})
     """Settings to search, by dotted path."""
-    ablations: tuple[str, ...] = ()
+    ablations: Names = ()
     """Names of the ablations to tune, the base included; unset, all."""
 
     @model_validator(mode="after")
@@ -132,25 +260,31 @@ class Tuning(Group):
         return self
 
 
-class Study(Group):
-    """Which ablations, on which base, with which seeds and which tuning budget."""
+class Study(Written):
+    """Which ablations, on which base, with which seeds and which tuning budget.
 
-    name: str
+    In code `ablations` holds `Ablation`s, or names of files; `subject` may be a function or a Subject of a module.
+
+    Example:
+        >>> Study("waves", title="A wave", subject="waves:train", ablations=[degree], seeds=range(1, 6),
+        ...       metric="test.error", direction="minimize", margin=0.02)
+    """
+
     title: str = Field(min_length=1)
     """Heading of the report."""
     subject: str = Field(DEFAULT, min_length=1)
     """The name of a subject, or the import path `module:attribute` of your own."""
     scope: str = ""
     """The scope and the limits of the study; shown at the top of its report."""
-    ablations: tuple[str, ...] = Field(min_length=1)
+    ablations: Names = Field(min_length=1)
     """Names of the ablations, in the order of the report."""
-    arms: dict[str, tuple[str, ...]] = Field({})
+    arms: dict[str, Names] = Field({})
     """Arms to keep of an ablation, by its name; the others are left out. An ablation not named here keeps all."""
-    seeds: tuple[int, ...] = Field(min_length=1)
+    seeds: Numbers = Field(min_length=1)
     """Seeds of the verdict, in the order in which they are trained; each arm is trained at most once on each."""
-    looks: tuple[int, ...] = ()
+    looks: Numbers = ()
     """Interim looks: numbers of seeds after which decided arms stop, such as [3, 5, 8]; unset, no arm stops early."""
-    confirm: tuple[int, ...] = ()
+    confirm: Numbers = ()
     """Fresh seeds on which `run --confirm` trains the best arm of each question and its base again."""
     family: Literal["question", "study"] = "question"
     """The comparisons that Holm's correction counts: those of a question, or those of the whole study."""
@@ -167,6 +301,25 @@ class Study(Group):
     base: dict[str, Any] = Field({})
     """Overrides of the defaults, for every arm."""
     tuning: Tuning = Tuning()
+    _given: tuple[Ablation, ...] = PrivateAttr(())
+
+    def __init__(self, name: str, **fields: Any) -> None:
+        given: list[Ablation] = []
+        asked = fields.get("ablations")
+        asked = [asked] if isinstance(asked, Ablation) else asked
+        if isinstance(asked, list | tuple):
+            given = [one for one in asked if isinstance(one, Ablation)]
+            fields["ablations"] = [one.name if isinstance(one, Ablation) else one for one in asked]
+        if isinstance(fields.get("subject"), Subject | FunctionType):
+            address = address_of(fields["subject"], "Study: `subject`")
+            fields["subject"] = SHIPPED.sub(r"\1", address)
+        super().__init__(name, **fields)
+        self._given = tuple(given)
+
+    @property
+    def given(self) -> dict[str, Ablation]:
+        """The ablations that were written in code, by name; the others are files."""
+        return {ablation.name: ablation for ablation in self._given}
 
     @field_validator("ablations")
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 
 from stn_bench.settings import Settings, check_path, defaults
 from stn_bench.system.errors import CatalogueError, ConfigError
-from stn_bench.system.text import hidden_character, shorten, texts
+from stn_bench.system.text import hidden_character, quote, shorten, texts
 
 DEEPEST = 20
 """Levels of tables and lists in a file; the deepest that means anything has five."""
@@ -43,13 +43,39 @@ def read_toml(path: Path) -> dict[str, Any]:
         tree = parse_toml(text)
     except ValueError as error:
         raise CatalogueError(f"{path}: not valid TOML: {error}") from None
+    _check_texts(tree, path)
+    return tree
+
+
+def check_tree(tree: dict[str, Any], where: object) -> None:
+    """Check that a tree written in code is one that a TOML file could hold.
+
+    Raises:
+        CatalogueError: if it is nested too deeply, or holds a key that is no text, a whole number of more than 64
+            bits, or characters that steer a terminal.
+    """
+    try:
+        _check_tree(tree)
+        _check_keys(tree)
+    except ValueError as error:
+        raise CatalogueError(f"{where}: {error}") from None
+    _check_texts(tree, where)
+
+
+def _check_keys(tree: Any) -> None:
+    if isinstance(tree, dict) and (keys := [key for key in tree if not isinstance(key, str)]):
+        raise ValueError(f"expected names for keys, got {quote(keys[0])}")
+    for one in _inside(tree):
+        _check_keys(one)
+
+
+def _check_texts(tree: dict[str, Any], where: object) -> None:
     for text in texts(tree):
         if character := hidden_character(text):
             raise CatalogueError(
-                f"{path}: expected text that a terminal shows as it is, got the character U+{ord(character):04X} in "
+                f"{where}: expected text that a terminal shows as it is, got the character U+{ord(character):04X} in "
                 f"`{shorten(text)}`"
             )
-    return tree
 
 
 def parse_assignment(text: str, schema: type[Settings]) -> tuple[str, Any]:

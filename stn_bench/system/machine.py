@@ -20,7 +20,7 @@ from typing import Any
 
 import psutil
 
-from stn_bench.system.errors import MachineError
+from stn_bench.system.errors import ConfigError, MachineError
 
 MEGABYTE = 1024 * 1024
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -75,6 +75,11 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
+def started() -> float:
+    """Return when this process began, in seconds since 1970."""
+    return psutil.Process().create_time()
+
+
 def load() -> float:
     """Return how many processes wanted each core over the last minute."""
     return psutil.getloadavg()[0] / cores()
@@ -89,7 +94,14 @@ class Resources:
 
     @classmethod
     def of(cls, workers: int | None = None, threads: int | None = None) -> Resources:
-        """Return resources; what is not said is such that every core has one thread."""
+        """Return resources; what is not said is such that every core has one thread.
+
+        Raises:
+            ConfigError: if there are to be none.
+        """
+        for name, number in (("workers", workers), ("threads", threads)):
+            if number is not None and number < 1:
+                raise ConfigError(f"`{name}`: expected 1 or more, got {number}")
         count = workers or (max(1, cores() // threads) if threads else cores())
         return cls(count, threads or max(1, cores() // count))
 
@@ -152,3 +164,19 @@ def children_ignore_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def children_without_main() -> Iterator[None]:
+    """Start processes that do not run the main script again, as `spawn` lets them: they need nothing that is in it.
+
+    So a script needs no `if __name__ == "__main__":`, and a notebook or a script from standard input has no file that
+    they could run.
+    """
+    main: dict[str, Any] = vars(sys.modules["__main__"])
+    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.update(dict.fromkeys(hidden))
+    try:
+        yield
+    finally:
+        main.update(hidden)

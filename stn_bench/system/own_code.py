@@ -1,4 +1,4 @@
-"""Code of the user's: importing it, and telling what it raised by the user's own lines."""
+"""Code of the user's: finding and importing it, and telling what it raised by the user's own lines."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
+from types import FunctionType, ModuleType
 from typing import Any
 
 from stn_bench.system.errors import ConfigError, Interrupted, StnBenchError
+from stn_bench.system.machine import started
 from stn_bench.system.text import did_you_mean, shorten
 
+MAIN = "__main__"
 SHOWN_FRAMES = 5
 """Frames of an error that are shown, the innermost."""
 
@@ -26,6 +29,100 @@ NOT_OWN = (
     *map(Path, map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))),
 )
 """Folders of ours, of Python, and of what is installed."""
+
+_importing: list[str] = []
+"""Modules of the user's that are being imported, for a subject."""
+
+_roots: list[str] = []
+"""Folders that were added to Python's path, to find code in them."""
+
+_stamps: dict[str, tuple[int, int]] = {}
+"""Name of a module of the user's -> when its file was changed, and its size, when the module was imported."""
+
+
+def find_under(root: Path) -> None:
+    """Let code under a root be found, behind all that is installed, and that of another root no more.
+
+    In a process that goes on for long, such as a notebook's, the next root may have a module of the same name.
+    """
+    for other in [one for one in _roots if one != str(root)]:
+        _roots.remove(other)
+        if other in sys.path:
+            sys.path.remove(other)
+        _forget([name for name, file in _own_modules().items() if file.is_relative_to(other)])
+    if str(root) not in sys.path:
+        sys.path.append(str(root))
+        _roots.append(str(root))
+
+
+def check_found(module: str, root: Path) -> None:
+    """Check that a module that lies under a root was imported from there, and not from elsewhere under its name.
+
+    Raises:
+        ConfigError: if it was.
+    """
+    top = module.partition(".")[0]
+    file = getattr(sys.modules.get(top), "__file__", None)
+    lies_there = (root / f"{top}.py").exists() or (root / top / "__init__.py").exists()
+    if file and lies_there and not Path(file).resolve().is_relative_to(root):
+        raise ConfigError(f"`{top}` is imported from {file}, and not from {root}; give one of them another name")
+
+
+def forget_changed() -> None:
+    """Forget the modules of the user's whose files have changed since they were imported, with those beside them.
+
+    They are imported again as they are now, which is also what a worker imports.
+    """
+    modules = _own_modules()
+    began = 1e9 * started()
+    changed = [name for name, file in modules.items() if _stamp(file) != _stamps.get(name, _before(file, began))]
+    homes = {modules[name].parents[name.count(".") + (modules[name].name == "__init__.py")] for name in changed}
+    _forget([name for name, file in modules.items() if any(file.is_relative_to(home) for home in homes)])
+
+
+def remember() -> None:
+    """Take note of the modules of the user's that are imported, and of their files."""
+    _stamps.update({name: _stamp(file) for name, file in _own_modules().items() if name not in _stamps})
+
+
+def check_not_importing() -> None:
+    """Check that the caller is no module of the user's that is just being imported, for a subject in it.
+
+    Raises:
+        ConfigError: if it is.
+    """
+    if _importing:
+        raise ConfigError(
+            f"`{_importing[-1]}` runs a study while it is imported for its subject; "
+            f'put the call under `if __name__ == "__main__":`, or into a file of its own'
+        )
+
+
+def _own_modules() -> dict[str, Path]:
+    """Return the modules of the user's that are imported, each with its file."""
+    files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name != MAIN}
+    return {name: Path(file) for name, file in files.items() if isinstance(file, str) and _is_own(file)}
+
+
+def _forget(names: list[str]) -> None:
+    for name in names:
+        sys.modules.pop(name, None)
+        _stamps.pop(name, None)
+
+
+def _stamp(file: Path) -> tuple[int, int]:
+    """Return what changes with a file: the time of its last change in ns, and its size; (0, 0) if it is gone."""
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+def _before(file: Path, began: float) -> tuple[int, int]:
+    """Return the stamp of a file that nobody took note of: today's, if it is older than this process."""
+    stamp = _stamp(file)
+    return stamp if stamp[0] < began else (0, -1)
 
 
 def import_attribute(address: str, where: str) -> Any:
@@ -42,6 +139,7 @@ def import_attribute(address: str, where: str) -> Any:
     module, _, attribute = address.partition(":")
     if not module or not attribute:
         raise ConfigError(f"{where}: expected an import path, `module:attribute`")
+    _importing.append(module)
     try:
         # Results go to standard output, such as those of --json.
         with contextlib.redirect_stdout(sys.stderr), _telling_of_a_slow_import(module):
@@ -54,6 +152,8 @@ def import_attribute(address: str, where: str) -> Any:
     except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or end the process
         hint = f"; name the module, `{module.removesuffix('.py')}`" if module.endswith(".py") else ""
         raise ConfigError(f"{where}: cannot be imported ({reason(error)}){hint}{own_lines(error)}") from error
+    finally:
+        _importing.pop()
     if not hasattr(imported, attribute):
         known = [name for name in vars(imported) if not name.startswith("_")]
         hint = did_you_mean(attribute, known) or f" The module is {getattr(imported, '__file__', None)}"
@@ -78,6 +178,43 @@ def _telling_of_a_slow_import(module: str) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def address_of(thing: Any, where: str) -> str:
+    """Return the import path `module:attribute` of a function, or of another object that a module holds.
+
+    Args:
+        thing: what is to be imported elsewhere.
+        where: what names it, for messages.
+
+    Raises:
+        ConfigError: if no module holds it, so that a worker process could not import it.
+    """
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", "")
+    if isinstance(thing, FunctionType | type):
+        if module != MAIN and hasattr(sys.modules.get(str(module)), name):
+            return f"{module}:{name}"
+    elif found := _holder(thing):
+        return found
+    label = shorten(name or type(thing).__name__)
+    if module == MAIN or _holds(MAIN, thing):
+        held = "is defined in the notebook or script itself, where no worker process can import it"
+    else:
+        held = "is held by no module under a name of its own, so that no worker process can import it"
+    raise ConfigError(f"{where}: `{label}` {held}; move it into a module and name that, as in `waves:train`")
+
+
+def _holder(thing: Any) -> str | None:
+    """Return the import path of an object: in a module that its parts come from, else in any that holds it."""
+    near = [getattr(part, "__module__", None) for part in getattr(thing, "__dict__", {}).values()]
+    modules = [one for one in dict.fromkeys([*filter(None, near), *sys.modules]) if one not in (MAIN, "__mp_main__")]
+    return next(filter(None, (_holds(one, thing) for one in modules)), None)
+
+
+def _holds(module: str, thing: Any) -> str | None:
+    """Return the import path of an object in a module, if the module holds it."""
+    names = vars(sys.modules[module]) if isinstance(sys.modules.get(module), ModuleType) else {}
+    return next((f"{module}:{name}" for name, value in list(names.items()) if value is thing), None)
 
 
 def reason(error: BaseException) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-import sys
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from stn_bench.system.errors import StoreError
+from stn_bench.system.own_code import find_under
 from stn_bench.system.text import shorten
 
 DEFAULT_HEARTBEAT_SECONDS = 15
@@ -34,10 +34,10 @@ class Workspace:
     )
 
     @classmethod
-    def at(cls, root: Path | None = None, tracking_uri: str | None = None) -> Workspace:
+    def at(cls, root: Path | str | None = None, tracking_uri: str | None = None) -> Workspace:
         """Return the workspace of a folder (the current one, unset) and an address (MLFLOW_TRACKING_URI, unset)."""
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        return cls((root or Path.cwd()).resolve(), uri)
+        return cls((Path(root).expanduser() if root else Path.cwd()).resolve(), uri)
 
     @property
     def stores(self) -> Path:
@@ -94,8 +94,7 @@ class Workspace:
         The root may be somebody else's folder. It stands behind all that is installed, so that no `scipy.py` in it
         runs when a library is loaded.
         """
-        if str(self.root) not in sys.path:
-            sys.path.append(str(self.root))
+        find_under(self.root)
 
 
 def sqlite_file(address: str) -> Path | None:

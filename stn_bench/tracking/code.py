@@ -13,7 +13,7 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,13 @@ def digests(trail: Trail) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
+def forget() -> None:
+    """Forget all code that was read: in a process that goes on for long, such as a notebook's, files change."""
+    for read in (digests, libraries_of, _read, _texts, _reached, _module, _found):
+        read.cache_clear()
+    importlib.invalidate_caches()
+
+
 @dataclass(frozen=True)
 class _Definition:
     """A top-level definition: the entries that are left of a registry, its digest, and what it names."""
@@ -107,11 +114,17 @@ def _texts(module: str, name: str) -> frozenset[str]:
 @functools.cache
 def libraries_of(trail: Trail) -> tuple[str, ...]:
     """Return the distributions that the modules on a trail import, sorted."""
+    tops = {top for module in {module for module, _ in _reached(trail)} for top in _module(module).tops}
+    known = _distributions()
+    return tuple(sorted({name for top in tops - {OURS} for name in known.get(top, ())}))
+
+
+@functools.cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    """Return top-level package -> the distributions that hold it; reading all that is installed takes a while."""
     import importlib.metadata
 
-    tops = {top for module in {module for module, _ in _reached(trail)} for top in _module(module).tops}
-    known = importlib.metadata.packages_distributions()
-    return tuple(sorted({name for top in tops - {OURS} for name in known.get(top, ())}))
+    return importlib.metadata.packages_distributions()
 
 
 @functools.cache

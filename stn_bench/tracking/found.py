@@ -12,14 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
-
-from stn_bench.settings import Settings, explain
+from stn_bench.settings import Settings
 from stn_bench.stats.values import FEWEST_SEEDS
 from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
-from stn_bench.study.spec import BASE, Ablation, Arm, Study, Tuning
+from stn_bench.study.spec import BASE, Ablation, Arm, Study, Tuning, complaint
 from stn_bench.subject import Metric, Run, Subject
-from stn_bench.system.errors import DataError
+from stn_bench.system.errors import ConfigError, DataError
 from stn_bench.system.format import counted, listed
 from stn_bench.system.text import did_you_mean, is_name, shorten
 from stn_bench.tracking.identity import Identity
@@ -368,8 +366,8 @@ def _study(source: Source, title: str, slugs: Sequence[str], groups: Sequence[_G
             base={source.arm: source.base},
             tuning=Tuning(seed=spare),
         )
-    except ValidationError as error:
-        raise DataError(f"{source.name}: --looks: {explain(error)}") from None
+    except ConfigError as error:
+        raise DataError(f"{source.name}: --looks: {complaint(Study, error)}") from None
     return study.model_copy(update={"seeds": seeds, "margin": terms.margin})
 
 

@@ -92,7 +92,7 @@ class Tracking:
         _check_address(uri)
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
             _write_ahead(uri)
-            _point_fluent_calls_at(uri)
+            point_fluent_calls_at(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
 
@@ -522,8 +522,13 @@ def _stored_run(run: Run, models: tuple[str, ...]) -> StoredRun:
     return StoredRun(str(run.info.run_id), status=str(run.info.status), models=models, **told)
 
 
-def _point_fluent_calls_at(uri: str) -> None:
-    """Set MLflow's global address, which logging a model needs, and no more than that.
+def fluent_address() -> str | None:
+    """Return MLflow's global address, or None where nobody set one."""
+    return str(mlflow.get_tracking_uri()) if mlflow.is_tracking_uri_set() else None
+
+
+def point_fluent_calls_at(uri: str | None) -> None:
+    """Set MLflow's global address, which logging a model needs, and no more than that; None: nobody's.
 
     MLflow also puts it into the environment, where the next workspace of this process, or a child, would take it for
     the user's own choice.

@@ -114,7 +114,7 @@ def test_json_holds_columns_notes_and_summaries(cli: Cli, results: Path) -> None
         (("results.csv", "--looks", "3,x"), "--looks: expected numbers of seeds by commas"),
         (("results.csv", "--looks", "3,4"), "`looks` must rise from 3"),
         (("results.csv", "--arm", "metod"), "Did you mean `method`?"),
-        (("results.csv", "--format", "pdf", "-o", "out"), "--format"),
+        (("results.csv", "--format", "docx", "-o", "out"), "--format"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_line(

@@ -267,8 +267,8 @@ def test_formats_are_read_by_commas(text: str, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("md,htlm", "--format: expected some of md, html, latex, csv, got `htlm`. Did you mean `html`?"),
-        (",", "--format: expected some of md, html, latex, csv, got `,`."),
+        ("md,htlm", "--format: expected some of md, html, latex, csv, pdf, svg, got `htlm`. Did you mean `html`?"),
+        (",", "--format: expected some of md, html, latex, csv, pdf, svg, got `,`."),
     ],
 )
 def test_an_unknown_format_is_refused_with_the_nearest(text: str, message: str) -> None:
@@ -287,6 +287,26 @@ def test_formats_that_lie_there_are_kept_up_to_date(tmp_path: Path, files: dict[
     assert (present_formats(tmp_path), kept_formats(tmp_path)) == ((), ("md",))
     write_report(tmp_path, {"report.html": files["report.html"]})
     assert (present_formats(tmp_path), kept_formats(tmp_path)) == (("html",), ("md", "html"))
+
+
+def test_figures_are_files_for_a_paper_and_the_same_each_time(
+    tmp_path: Path, files: dict[str, bytes], artifact: Artifact
+) -> None:
+    printed = build_report(results(), artifact, ("pdf", "svg"))
+    drawn = [path.removesuffix(".png") for path in files if path.endswith(".png")]
+    assert set(printed) == {f"{path}.{ending}" for path in drawn for ending in ("pdf", "svg")}
+    for path, content in printed.items():
+        assert content.startswith(b"%PDF" if path.endswith("pdf") else b"<?xml"), path
+    again = build_report(results(), artifact, ("svg", "md"))
+    assert {path: again[path] for path in printed if path.endswith("svg")}.items() <= printed.items()
+    assert {path: content for path, content in again.items() if path in files} == (
+        {path: files[path] for path in again if path in files}
+    )
+    write_report(tmp_path, printed)
+    assert present_formats(tmp_path) == ("pdf", "svg")
+    write_report(tmp_path, {"figures/verdicts.pdf": b"new"})
+    assert [path.name for path in tmp_path.rglob("*.pdf")] == ["verdicts.pdf"]
+    assert len(list(tmp_path.rglob("*.svg"))) == len(drawn)
 
 
 # The command -----------------------------------------------------------------------------------------------------
@@ -327,9 +347,9 @@ def test_the_command_writes_what_is_asked_and_keeps_it(report: Report, root: Pat
 
 
 def test_the_command_refuses_an_unknown_format(report: Report) -> None:
-    code, said, error = report("--format", "pdf")
+    code, said, error = report("--format", "docx")
     assert (code, said, len(error.splitlines())) == (2, "", 1)
-    assert "--format: expected some of md, html, latex, csv, got `pdf`." in error
+    assert "--format: expected some of md, html, latex, csv, pdf, svg, got `docx`." in error
 
 
 def test_the_summary_of_nasty_names_can_be_read_back() -> None:

@@ -282,6 +282,8 @@ def test_start_and_end_of_the_curves_are_metrics(undisturbed: Training) -> None:
 def test_pictures_are_corrected_before_the_network_sees_them(tmp_path: Path) -> None:
     corrected = job(tmp_path, data__correction__kind="opencv", data__correction__threshold=100, **PLAIN)
     by_hand = dataclasses.replace(
-        job(tmp_path, **PLAIN), split=correct_split(corrected.split, corrected.config), checkpoint=tmp_path / "other.npz"
+        job(tmp_path, **PLAIN),
+        split=correct_split(corrected.split, corrected.config),
+        checkpoint=tmp_path / "other.npz",
     )
     assert train(corrected).history == train(by_hand).history

@@ -1,0 +1,144 @@
+"""What may be said of results, for programs and notebooks: tables, figures, the summary, the report."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from stn_bench.analysis.analyse import Analysis
+from stn_bench.analysis.summarise import Artifact, summarise
+from stn_bench.analysis.summary import Summary
+from stn_bench.report.sentences import told
+from stn_bench.system.errors import ReportError, StoreError
+
+if TYPE_CHECKING:  # drawing takes as long to load as judging does
+    import pandas as pd
+    from matplotlib.figure import Figure as Canvas
+
+    from stn_bench.figure import Figure
+
+
+def no_file(run_id: str, path: str) -> Path:
+    """Say that a run keeps no files: nobody knows those of runs that others made."""
+    raise StoreError(f"run {run_id}: keeps no file")
+
+
+@dataclass(frozen=True, eq=False, repr=False, kw_only=True)
+class Judged:
+    """What may be said of results, whether runs of a study or a table of anybody's. A notebook shows it as a page.
+
+    Args:
+        analyses: the analysis of each metric; of a study there is one.
+        artifact: (run id, path) -> local path of what a run kept.
+        report: the page that was written, or None.
+    """
+
+    analyses: tuple[Analysis, ...]
+    artifact: Artifact = no_file
+    report: Path | None = None
+
+    @functools.cached_property
+    def summaries(self) -> tuple[Summary, ...]:
+        """The summary of each metric."""
+        return tuple(summarise(analysis, self.artifact) for analysis in self.analyses)
+
+    @property
+    def summary(self) -> Summary:
+        """The summary of the first metric, the object behind `report.json`."""
+        return self.summaries[0]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was found while a table was read, in sentences without their full stop."""
+        return tuple(dict.fromkeys(note for summary in self.summaries for note in summary.notes))
+
+    @property
+    def missing(self) -> int:
+        """The number of planned runs that are not finished."""
+        return max(analysis.missing_runs for analysis in self.analyses)
+
+    @property
+    def verdicts(self) -> pd.DataFrame:
+        """One line for each metric, question and arm, the base first, with every number of the summary."""
+        from stn_bench.report.frames import stacked, verdicts_table
+
+        return stacked(map(verdicts_table, self.summaries))
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One line a run: what it was, its settings, its final metrics and its costs, as in `runs.csv`."""
+        from stn_bench.report.frames import runs_table
+
+        return runs_table(self.analyses[0].results)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """One line for each epoch of each run: what it was, and the metrics that its training told of."""
+        from stn_bench.report.frames import curves_table
+
+        return curves_table(self.analyses[0].results)
+
+    def figures(self) -> dict[str, Canvas]:
+        """Return the figures of the first metric's report by name, each as a matplotlib figure.
+
+        They are drawn anew, and pyplot knows nothing of them: `figures()["verdicts"].savefig("verdicts.pdf")`.
+        """
+        return {figure.name: figure.canvas for figure in self._drawn()}
+
+    def write(self, folder: Path | str, formats: str | Sequence[str] = ("md",)) -> tuple[Path, ...]:
+        """Write the report to a folder, or that of each metric to a folder in it, and return those.
+
+        Args:
+            folder: the folder.
+            formats: some of "md", "html", "latex", "csv", and of "pdf" and "svg", which are the figures alone.
+
+        Raises:
+            ReportError: if nothing is finished, or a folder holds somebody else's figures, which a report would
+                replace.
+            MachineError: if it cannot be written.
+        """
+        from stn_bench.report.build import build_report, read_formats, write_report
+
+        wanted = read_formats(formats if isinstance(formats, str) else ",".join(formats), "formats")
+        folder, names = Path(folder).expanduser(), [_file_name(one.plan.metric.name) for one in self.analyses]
+        folders = [folder] if len(names) == 1 else [folder / name for name in names]
+        for one, analysis in zip(folders, self.analyses, strict=True):
+            if (one / "figures").exists() and not (one / "report.json").exists():
+                raise ReportError(f"{one}: holds figures that are no report's; choose another folder")
+            write_report(one, build_report(analysis, self.artifact, wanted))
+        return tuple(folders)
+
+    def __repr__(self) -> str:
+        """Return what came of each question, as the command line says it."""
+        lines = [line for one in self.summaries for question in one.ablations for line in told(question, one.unit)]
+        return "\n".join(lines)
+
+    def _repr_markdown_(self) -> str:
+        from stn_bench.report.page import render_short
+
+        return "\n\n".join(map(render_short, self.summaries))
+
+    def _repr_html_(self) -> str:
+        from stn_bench.report.html import render_short_html
+
+        lead = next((figure for figure in self._drawn() if figure.name == "verdicts"), None)
+        shown = [lead, *([None] * (len(self.summaries) - 1))]
+        pages = (render_short_html(summary, figure) for summary, figure in zip(self.summaries, shown, strict=True))
+        return "\n\n".join(pages)
+
+    def _drawn(self) -> list[Figure]:
+        from stn_bench.report.build import draw
+
+        drawn = draw(self.analyses[0], self.summary, self.artifact)
+        return [figure for group in drawn.values() for figure in group]
+
+
+def _file_name(metric: str) -> str:
+    kept = "".join(character if character.isalnum() and character.isascii() else "_" for character in metric)
+    return kept.strip("_") or "metric"
+
+
+__all__ = ["Judged", "no_file"]
