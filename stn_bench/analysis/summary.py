@@ -302,7 +302,8 @@ class Summary(Frozen):
     @property
     def unit(self) -> Unit:
         """How values and differences of the primary metric are written."""
-        return Unit.of(self.metric, is_fraction=self.scale == "fraction")
+        means = (arm.mean for ablation in self.ablations for arm in ablation.arms if arm.mean is not None)
+        return Unit.of(self.metric, is_fraction=self.scale == "fraction").to_show(means)
 
     @property
     def claims(self) -> tuple[ClaimSummary, ...]:

@@ -334,14 +334,14 @@ def _print_answers(analysis: Analysis, confirm: bool) -> None:
     from stn_bench.analysis.summarise import summarise
     from stn_bench.report.sentences import confirmed, ranked, sentence
 
-    summary, unit = summarise(analysis), analysis.plan.metric.unit
+    summary = summarise(analysis)
     for ablation in summary.ablations:
         console.print(f"\n[bold]{escape(ablation.question)}[/]", soft_wrap=True)
         for arm in ranked(ablation):
-            line = f"  {arm.verdict}: {sentence(arm, ablation, unit)}".replace("`", "")
+            line = f"  {arm.verdict}: {sentence(arm, ablation, summary.unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)
         if ablation.confirmation:
-            line = f"  {confirmed(ablation.confirmation, unit)}".replace("`", "")
+            line = f"  {confirmed(ablation.confirmation, summary.unit)}".replace("`", "")
             console.print(line, markup=False, soft_wrap=True)
         elif confirm:
             console.print("  no arm was confirmed: the verdicts are invalid, or runs are missing", soft_wrap=True)
