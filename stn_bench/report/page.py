@@ -31,7 +31,7 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
     Args:
         summary: the study.
         figures: the figures of the study and of each of its questions.
-        guide: path from the page to what explains its columns; "" where there is none, as in a root of somebody else's.
+        guide: path from the page to what explains its columns; "" where there is none, as beside a user's subject.
     """
     unit, looks, example = summary.unit, len(summary.looks), summary.example
     template = templates().get_template("report.md.j2")
