@@ -56,7 +56,7 @@ class ClaimSummary(BaseModel):
     @property
     def unit(self) -> Unit:
         """How values and differences of its metric are written."""
-        values = () if self.value is None else (self.value,)
+        values = () if self.value is None else (self.value, *(self.interval or ()))
         return Unit.of(self.metric, is_fraction=self.scale == "fraction").to_show(values)
 
 

@@ -49,7 +49,8 @@ class ArmSummary(Frozen):
         pairs: number of seeds that the arm and the base both finished and that the verdict uses.
         wins: number of those on which the arm is the better one.
         losses: number of those on which it is the worse one.
-        superiority: exact 95 % bound of P(arm > base): at least this if it won half or more, else at most this.
+        superiority: exact 95 % bound of the chance that it is the better one on a new seed: at least this if it won
+            half or more, else at most this.
         effect_size: difference in standard deviations of the paired differences, with Hedges' factor.
         error_ratio: error rate over the base's, the geometric mean over the seeds, for fractions.
         error_ratio_interval: its interval, at `level`.

@@ -12,7 +12,7 @@ from stn_bench.analysis.caveats import step_time
 from stn_bench.analysis.claims import ClaimSummary
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.sentences import each, effect_name, seeds_in_words
-from stn_bench.stats import ALPHA
+from stn_bench.stats import ALPHA, Direction
 from stn_bench.study.plan import COSTLIER_SIGN
 from stn_bench.study.spec import BASE
 from stn_bench.system.format import (
@@ -121,18 +121,21 @@ def mark(arm: ArmSummary) -> str:
     return COSTLIER_SIGN if arm.costlier else ""
 
 
-def sure_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:
+def sure_table(
+    ablation: AblationSummary, unit: Unit, example: str = "example", direction: Direction = "maximize"
+) -> Table:
     """Return how sure each difference is: one row an arm, without the columns that tell nothing here.
 
     Args:
         ablation: the question.
         unit: how its metric is written.
         example: the noun for what the subject is tested on.
+        direction: which way its metric is better.
     """
     header = (
         "arm",
         "wins of pairs",
-        "P(arm > base)",
+        f"P(arm {'>' if direction == 'maximize' else '<'} base)",
         "effect size",
         f"error rate ÷ base's {interval_header(ablation)}",
         "seed correlation",
