@@ -52,7 +52,6 @@ messages = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
 """For what is no result: it would spoil --json."""
 
 
-
 def assignments(settings: list[str] | None, schema: type[Schema]) -> dict[str, Any]:
     """Return `--set PATH=VALUE …` as overrides of a subject's settings."""
     return dict(parse_assignment(text, schema) for text in settings or ())
