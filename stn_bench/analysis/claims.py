@@ -56,7 +56,8 @@ class ClaimSummary(BaseModel):
     @property
     def unit(self) -> Unit:
         """How values and differences of its metric are written."""
-        return Unit.of(self.metric, is_fraction=self.scale == "fraction")
+        values = () if self.value is None else (self.value, *(self.interval or ()))
+        return Unit.of(self.metric, is_fraction=self.scale == "fraction").to_show(values)
 
 
 def claims_of(question: PlannedQuestion, analysis: Analysis) -> tuple[ClaimSummary, ...]:

@@ -355,14 +355,20 @@ def _versions(parts: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
 
 def machine_in_words(machine: Mapping[str, Any]) -> str:
     """Return a machine in one line, with what a run's record tells of it."""
+    threads = f" ({_some(machine['threads'], 'thread')} a run)" if "threads" in machine else ""
     texts = {
         "processor": "{processor}",
-        "cores": "{cores} cores ({threads} threads a run)" if "threads" in machine else "{cores} cores",
+        "cores": f"{_some(machine.get('cores'), 'core')}{threads}",
         "memory_gb": "{memory_gb} GB",
         "system": "{system}",
         "python": "Python {python}",
     }
     return ", ".join(text.format(**machine) for part, text in texts.items() if part in machine)
+
+
+def _some(count: Any, noun: str) -> str:
+    """Return a number of things as a record tells it; one from an archive may tell anything."""
+    return f"{count} {noun if count == 1 else f'{noun}s'}".replace("{", "{{").replace("}", "}}")
 
 
 __all__ = ["Artifact", "machine_in_words", "summarise"]

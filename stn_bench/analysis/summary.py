@@ -49,7 +49,8 @@ class ArmSummary(Frozen):
         pairs: number of seeds that the arm and the base both finished and that the verdict uses.
         wins: number of those on which the arm is the better one.
         losses: number of those on which it is the worse one.
-        superiority: exact 95 % bound of P(arm > base): at least this if it won half or more, else at most this.
+        superiority: exact 95 % bound of the chance that it is the better one on a new seed: at least this if it won
+            half or more, else at most this.
         effect_size: difference in standard deviations of the paired differences, with Hedges' factor.
         error_ratio: error rate over the base's, the geometric mean over the seeds, for fractions.
         error_ratio_interval: its interval, at `level`.
@@ -303,7 +304,8 @@ class Summary(Frozen):
     @property
     def unit(self) -> Unit:
         """How values and differences of the primary metric are written."""
-        return Unit.of(self.metric, is_fraction=self.scale == "fraction")
+        means = (arm.mean for ablation in self.ablations for arm in ablation.arms if arm.mean is not None)
+        return Unit.of(self.metric, is_fraction=self.scale == "fraction").to_show(means)
 
     @property
     def claims(self) -> tuple[ClaimSummary, ...]:

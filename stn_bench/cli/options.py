@@ -48,8 +48,11 @@ SubjectName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, see `stn-bench list`.")]
 
-console = Console(highlight=False, soft_wrap=False)
-messages = Console(highlight=False, soft_wrap=True, stderr=True)  # what is no result: it would spoil --json
+console = Console(highlight=False, soft_wrap=False, emoji=False)
+"""For results, as they are: `digits:train:` is the name of a definition and no picture of a train."""
+
+messages = Console(highlight=False, soft_wrap=True, emoji=False, stderr=True)
+"""For what is no result: it would spoil --json."""
 
 
 def assignments(settings: list[str] | None, schema: type[Schema]) -> dict[str, Any]:

@@ -258,9 +258,9 @@ def _print_answers(analysis: Analysis, confirm: bool) -> None:
     from stn_bench.analysis.summarise import summarise
     from stn_bench.report.sentences import told
 
-    summary, unit = summarise(analysis), analysis.plan.metric.unit
+    summary = summarise(analysis)
     for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True):
-        print_answer(told(ablation, unit))
+        print_answer(told(ablation, summary.unit))
         for name in question.arms:
             for doubt in suspicions(question, name, analysis):
                 console.print(f"  ! {name} {doubt}", markup=False, soft_wrap=True)

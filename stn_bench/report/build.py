@@ -14,7 +14,8 @@ from stn_bench.report.figures import forest, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
 from stn_bench.report.latex import render_latex
-from stn_bench.report.page import opening, render_page
+from stn_bench.report.page import GUIDE, opening, render_page
+from stn_bench.subject import is_shipped
 from stn_bench.system.errors import MachineError, ReportError
 from stn_bench.system.files import write_whole
 from stn_bench.system.format import counted
@@ -96,7 +97,8 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
     files: Files = {}
     if {"md", "html", *PRINTED} & set(formats):
         figures = draw(analysis, summary, artifact)
-        page = render_page(summary, figures)
+        guide = GUIDE if is_shipped(analysis.plan.subject.name) else ""
+        page = render_page(summary, figures, guide)
         drawn = {path_of(figure): figure.png for group in figures.values() for figure in group}
         files |= {
             path_of(figure, printed): figure.printed(printed)

@@ -16,7 +16,7 @@ from stn_bench.stats import ALPHA
 from stn_bench.system.format import counted, level_in_words, listed, settings_in_words
 
 GUIDE = "../../docs/statistics.md"
-"""Where the committed reports find what explains their columns."""
+"""Where the committed reports of the shipped subjects find what explains their columns."""
 
 LIVE = re.compile(r"(\\*)(\](?=\((?!#))|<(?=[A-Za-z/!?])|^\[(?=.*\]:))")
 """Characters that make a link, an image or HTML of words, or name a link's target; and the backslashes before them."""
@@ -25,12 +25,13 @@ Figures = Mapping[str, Sequence[Figure]]
 """Ablation -> its figures, in order; "" -> those of the study."""
 
 
-def render_page(summary: Summary, figures: Figures) -> str:
+def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
     """Return `report.md`.
 
     Args:
         summary: the study.
         figures: the figures of the study and of each of its questions.
+        guide: path from the page to what explains its columns; "" where there is none, as beside a user's subject.
     """
     unit, looks, example = summary.unit, len(summary.looks), summary.example
     template = templates().get_template("report.md.j2")
@@ -40,11 +41,11 @@ def render_page(summary: Summary, figures: Figures) -> str:
         figures=figures,
         path_of=path_of,
         opening=opening(summary),
-        guide=GUIDE,
+        guide="" if summary.source else guide,
         rules=rules(summary),
         claim_table=lambda: markdown(columns.claim_table(summary)),
         arm_table=lambda ablation: markdown(columns.arm_table(ablation, unit, looks)),
-        sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example)),
+        sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example, summary.direction)),
         effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
         cost_table=lambda ablation: _costs(ablation, example),
         timed_note=columns.timed_note,

@@ -12,7 +12,7 @@ from stn_bench.analysis.caveats import step_time
 from stn_bench.analysis.claims import ClaimSummary
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.sentences import each, effect_name, seeds_in_words
-from stn_bench.stats import ALPHA
+from stn_bench.stats import ALPHA, Direction
 from stn_bench.study.plan import COSTLIER_SIGN
 from stn_bench.study.spec import BASE
 from stn_bench.system.format import (
@@ -24,6 +24,7 @@ from stn_bench.system.format import (
     number,
     p_value,
     relative,
+    seconds_in_short,
     settings_in_words,
 )
 
@@ -120,18 +121,21 @@ def mark(arm: ArmSummary) -> str:
     return COSTLIER_SIGN if arm.costlier else ""
 
 
-def sure_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:
+def sure_table(
+    ablation: AblationSummary, unit: Unit, example: str = "example", direction: Direction = "maximize"
+) -> Table:
     """Return how sure each difference is: one row an arm, without the columns that tell nothing here.
 
     Args:
         ablation: the question.
         unit: how its metric is written.
         example: the noun for what the subject is tested on.
+        direction: which way its metric is better.
     """
     header = (
         "arm",
         "wins of pairs",
-        "P(arm > base)",
+        f"P(arm {'>' if direction == 'maximize' else '<'} base)",
         "effect size",
         f"error rate ÷ base's {interval_header(ablation)}",
         "seed correlation",
@@ -234,8 +238,8 @@ def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
         f"`{arm.name}`{mark(arm)}",
         _cost(arm.parameters, base.parameters, in_short),
         _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
-        _cost(arm.seconds, base.seconds, lambda seconds: f"{seconds:.0f} s"),
-        _cost(arm.cpu_seconds, base.cpu_seconds, lambda seconds: f"{seconds:.0f} s"),
+        _cost(arm.seconds, base.seconds, seconds_in_short),
+        _cost(arm.cpu_seconds, base.cpu_seconds, seconds_in_short),
         _cost(arm.cpu_step_ms, base.cpu_step_ms, step_time),
         _cost(arm.peak_memory_mb, None, lambda memory: f"{memory:.0f} MiB"),
     )
@@ -278,7 +282,7 @@ def claim_table(summary: Summary) -> Table:
         (
             claim.says,
             f"{claim.asked}{_who(claim, signs)}",
-            f"**{claim.outcome}**{_claim_numbers(claim)}",
+            f"**{claim.outcome}**{_claim_numbers(claim, summary)}",
             f"[{claim.ablation}](#{anchor(titles[claim.ablation])})",
         )
         for claim in summary.claims
@@ -293,8 +297,8 @@ def _who(claim: ClaimSummary, signs: Mapping[tuple[str, str], str]) -> str:
     return f" ({' against '.join(f'`{arm}`{signs[claim.ablation, arm]}' for arm in arms)})"
 
 
-def _claim_numbers(claim: ClaimSummary) -> str:
-    unit = claim.unit
+def _claim_numbers(claim: ClaimSummary, summary: Summary) -> str:
+    unit = summary.unit if claim.metric == summary.metric else claim.unit
     if claim.value is None:
         return f": {claim.reason}" if claim.reason else ""
     is_measured = claim.bound is not None

@@ -12,6 +12,7 @@ is kept. The function returns numbers by name, or an `Outcome`. Attributes of th
     train.data = "wine.csv"          # files or folders that it reads: their bytes are in the run key
     train.prepare = prepare          # folder -> None: makes data there, once; then `run.data` is that folder
     train.fingerprint = fingerprint  # folder -> text that is another where the data are others
+    train.metrics = [Metric("test.error", "what it is", "minimize")]  # all that it returns: the page then says so
     train.curve = "validation.error" # the metric of `run.log` that is drawn
     train.timeout = 600.0            # seconds after which a run is given up
 """
@@ -29,6 +30,7 @@ import shutil
 import sys
 import textwrap
 import types
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
@@ -88,16 +90,35 @@ def subject_of(address: str, function: Function) -> Subject:
     if not isinstance(curve, str):
         raise ConfigError(f"{where}: `curve`: expected the name of a metric, got {quote(curve)}")
     epochs = schema.model_fields.get("epochs")
+    metrics = _declared(function, where)
     return Subject(
         name=address,
         settings=schema,
         train=_training(address, function, data),
-        curve=Metric(curve, "value of an epoch") if curve else None,
+        metrics=metrics,
+        curve=_curve(curve, metrics),
         epochs="epochs" if epochs and epochs.annotation is int else "",
         timeout="timeout" if hasattr(function, "timeout") else "",
         prepare=data.prepare if data and hasattr(function, "prepare") else None,
         fingerprint=data.fingerprint if data else None,
     )
+
+
+def _declared(function: Function, where: str) -> tuple[Metric, ...]:
+    """Return the metrics that a function says it returns; () where it says nothing."""
+    given = getattr(function, "metrics", ())
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Metric) for one in given):
+        raise ConfigError(f"{where}: `metrics`: expected a list of stn_bench.subject.Metric, got {quote(given)}")
+    repeated = sorted(name for name, count in Counter(one.name for one in given).items() if count > 1)
+    if repeated:
+        raise ConfigError(f"{where}: `metrics`: expected each once, got `{shorten(repeated[0])}` more than once")
+    return tuple(given)
+
+
+def _curve(name: str, metrics: Sequence[Metric]) -> Metric | None:
+    """Return the metric that is drawn, as the function declares it where it does."""
+    declared = next((one for one in metrics if one.name == name), None)
+    return declared or (Metric(name, "value of an epoch") if name else None)
 
 
 def _training(address: str, function: Function, data: _Data | None) -> Callable[[Any, int, Run], Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 SMALLEST_P = 0.001
@@ -26,6 +26,13 @@ class Unit:
         if is_fraction:
             return cls(name.replace(".", " "), 100.0, 2, " %", " points")
         return cls(name.replace(".", " "), 1.0, 4, "", "")
+
+    def to_show(self, values: Iterable[float]) -> Unit:
+        """Return the unit with as many digits as tell such values apart: four, fewer where they are 10 or more."""
+        largest = max(map(abs, values), default=0.0)
+        if self.points or largest < 10 or not math.isfinite(largest):
+            return self
+        return replace(self, digits=max(0, 3 - math.floor(math.log10(largest))))
 
     @property
     def in_values(self) -> str:
@@ -114,6 +121,13 @@ def in_short(value: float) -> str:
 def relative(ratio: float) -> str:
     """Return how much more a ratio is than 1: "+12 %", "−40 %"."""
     return _minus(f"{100 * (ratio - 1):+.0f} %")
+
+
+def seconds_in_short(seconds: float) -> str:
+    """Return the time of a training: "95 s", and below 10 s with two digits, such as "0.083 s"."""
+    if seconds < 0.001:
+        return "< 0.001 s"
+    return f"{seconds:.0f} s" if seconds >= 9.95 else f"{float(f'{seconds:.2g}')} s"
 
 
 def duration(seconds: float) -> str:

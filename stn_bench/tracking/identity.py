@@ -91,7 +91,7 @@ def _in_form_of(former: FormerKey, subject: Subject, identity: Identity) -> Iden
         packages=tuple(sorted({*former.packages, *followed})),
         sliced=former.packages,
         names=_named(identity.settings),
-        home=_home(subject),
+        home=home_of(subject),
         prefix=former.prefix,
     )
     return replace(identity, code=digests(trail), libraries=_versions(former.libraries))
@@ -101,14 +101,14 @@ def _trail(subject: Subject, settings: Mapping[str, Any]) -> Trail:
     """Return where a subject's code is followed from: its `train`, and what the settings name besides."""
     train = subject.train
     roots = ((train.__module__, train.__qualname__.partition(".")[0]), *_extensions(subject, settings))
-    home = _home(subject)
+    home = home_of(subject)
     packages = set(subject.code) or (beside(home) if "." not in home else {home})
     for module, _ in roots[1:]:
         packages |= beside(module.partition(".")[0])
     return Trail(roots, tuple(sorted(packages)), subject.code, _named(settings), home)
 
 
-def _home(subject: Subject) -> str:
+def home_of(subject: Subject) -> str:
     """Return the package of a subject: that of a shipped one, or the top-level package of a user's."""
     parts = subject.train.__module__.split(".")
     return ".".join(parts[:3] if parts[:2] == ["stn_bench", "subjects"] else parts[:1])

@@ -8,7 +8,7 @@ from stn_bench.study.catalogue import Catalogue
 from stn_bench.subject import find_subject, is_shipped
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.identity import differences, former_identity, identify
+from stn_bench.tracking.identity import differences, former_identity, home_of, identify
 from stn_bench.tracking.record import RunRecord, settings_today
 from stn_bench.tracking.results import fingerprint_of
 
@@ -55,4 +55,5 @@ def compare_with_today(record: RunRecord, workspace: Workspace) -> Today:
             f"its run key has an older form, which lacks {len(new.code) - len(old.code)} of today's definitions"
             f"{added and f' and the version of {added}'}; they are assumed to be the same"
         )
-    return Today(differences(old, former or new), notes)
+    home = "code __init__:" if is_shipped(record.subject) else f"code {home_of(subject)}:"
+    return Today([line.replace("code __init__:", home) for line in differences(old, former or new)], notes)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from commands import call, widen
-from makers import make_root, write
+from makers import make_root, record, write
+
+from stn_bench.cli.options import console, messages
 
 MINE = '''
 from stn_bench.settings import Settings
@@ -110,6 +113,31 @@ def test_its_code_is_in_the_run_key(cli: Cli, tmp_path: Path) -> None:
     assert "HELP" in keys[0]
     assert keys[0] != keys[1]
     assert keys[0] == keys[2]
+
+
+def test_a_definition_is_told_by_its_name(cli: Cli, tmp_path: Path) -> None:
+    """With the module that it is in; `:train:` is no train, as rich would have it."""
+    from stn_bench.study.load import load_plan
+    from stn_bench.system.workspace import Workspace
+    from stn_bench.tracking.results import identity_of
+    from stn_bench.tracking.why import compare_with_today
+
+    root = own_root(tmp_path, "mine_named")
+    planned = load_plan("small", Workspace.at(root))
+    (spec, *_) = planned.arms[0].verdict_specs({})
+    identity = identity_of(spec, planned.subject, Workspace.at(root).datasets)
+    assert identity is not None
+    before = dataclasses.replace(identity, code={**identity.code, "__init__:train": "0" * 64})
+    run = record(spec, "r").model_copy(update={"subject": planned.subject.name, "identity": before})
+    (line,) = compare_with_today(run, Workspace.at(root)).changed
+    assert line.startswith("code mine_named:train: was 000000000000, is ")
+
+
+def test_what_is_printed_holds_no_emoji(capsys: pytest.CaptureFixture[str]) -> None:
+    for one in (console, messages):
+        one.print("code mine:train: was")
+    told = capsys.readouterr()
+    assert told.out == told.err == "code mine:train: was\n"
 
 
 @pytest.mark.parametrize("set_", ["rates=0.3", "rate=fast"])

@@ -59,6 +59,21 @@ def test_the_page_speaks_of_what_the_subject_is_tested_on(files: dict[str, bytes
             assert not re.search(r"picture|letter|transformer", words, re.IGNORECASE), name
 
 
+def test_a_user_s_page_links_to_no_guide_that_its_root_has_not(files: dict[str, bytes]) -> None:
+    assert "[docs/statistics.md](../../docs/statistics.md) of" in files["report.md"].decode()
+    own = dataclasses.replace(find_subject("toy"), name="mine:subject", figures=None)
+    planned = make_plan(study(subject="mine:subject"), (ablation(DEEP, BARE),), own)
+    page = build_report(analysed(planned), lambda *_: NOWHERE)["report.md"].decode()
+    assert "](../" not in page
+    assert "docs/statistics.md of\nstn-bench explains every column" in page
+
+
+def test_of_one_definition_there_is_one(files: dict[str, bytes]) -> None:
+    page = files["report.md"].decode()
+    assert "- Code that the runs used: 1 definition, SHA-256" in page
+    assert "2 cores (1 thread a run)" in page
+
+
 def test_a_part_that_is_taken_away_has_the_subjects_name_for_it(files: dict[str, bytes]) -> None:
     arms = json.loads(files["report.json"])["ablations"][0]["arms"]
     assert arms[2]["without"] == {"gate": "the gate"}

@@ -104,6 +104,11 @@ def test_how_sure_by_hand() -> None:
     assert "from pictures, points" not in row  # the pictures were not kept
 
 
+def test_where_less_is_better_the_chance_is_that_of_less() -> None:
+    found = summed({"base": BASE[:3], "wide": BETTER[:3]})
+    assert "P(arm < base)" in columns.sure_table(found.ablations[0], POINTS, direction="minimize").header
+
+
 def test_a_loser_has_an_upper_bound() -> None:
     table = columns.sure_table(summed({"base": BETTER[:3], "wide": BASE[:3]}).ablations[0], POINTS)
     assert cells(table, "`wide`")["P(arm > base)"] == "≤ 0.63"

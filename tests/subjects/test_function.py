@@ -23,7 +23,7 @@ from pydantic import Field
 from stn_bench.runner.job import LentRun
 from stn_bench.settings import override
 from stn_bench.study.catalogue import bundled_root
-from stn_bench.subject import Lent, find_subject, shipped_subjects
+from stn_bench.subject import Lent, Metric, find_subject, shipped_subjects
 from stn_bench.subjects.function import settings_of, subject_of
 from stn_bench.system import own_code
 from stn_bench.system.errors import ConfigError, DataError, Interrupted
@@ -538,3 +538,34 @@ def test_the_readme_s_function_runs_as_it_is_printed(tmp_path: Path, capsys: pyt
     (command,) = re.findall(r"```\nstn-bench (.*)\n```", told)
     assert call(*command.split(), "--root", tmp_path) == 0
     assert "better: with degree = 3 (cubic) test error falls by" in capsys.readouterr().out
+
+
+# Metrics -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_function_may_say_what_its_metrics_are() -> None:
+    def train(*, seed: int) -> dict[str, float]:
+        return {}
+
+    error = Metric("test.error", "how often it is wrong", "minimize", "fraction")
+    curve = Metric("train.error", "how often it is wrong while training", "minimize")
+    train.metrics, train.curve = [error, curve], "train.error"  # type: ignore[attr-defined]
+    subject = subject_of("m:train", train)
+    assert (subject.metrics, subject.curve) == ((error, curve), curve)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        ("test.error", "`metrics`: expected a list of stn_bench.subject.Metric, got 'test.error'"),
+        (["test.error"], "`metrics`: expected a list of stn_bench.subject.Metric, got ['test.error']"),
+        ([Metric("a"), Metric("a")], "`metrics`: expected each once, got `a` more than once"),
+    ],
+)
+def test_what_are_no_metrics_is_refused(metrics: Any, message: str) -> None:
+    def train(*, seed: int) -> dict[str, float]:
+        return {}
+
+    train.metrics = metrics  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        subject_of("m:train", train)

@@ -11,8 +11,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from stn_bench.subject import Cost, LayerCost, TrainedModel
-from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
+from stn_bench.subject import Cost, TrainedModel
+from stn_bench.subjects.keras_training.flops import layer_costs
+from stn_bench.subjects.stn.nn.cost import count_parameters
 from stn_bench.system.machine import package_version
 from stn_bench.system.own_code import reason
 
@@ -28,14 +29,14 @@ def cost_of(model: keras.Model) -> Cost:
     """Return parameters, and the operations of one example where the model is a graph of layers."""
     parameters = count_parameters(model) if model.built else None
     try:
-        flops = count_flops(model)
+        layers, uncounted = layer_costs(model)
     except (AttributeError, NotImplementedError):  # a subclassed model has no graph
         return Cost(parameters=parameters, uncounted=(model.name,))
     return Cost(
         parameters=parameters,
-        flops=flops.total,
-        layers=tuple(LayerCost(layer.name, layer.kind, layer.flops) for layer in flops.layers),
-        uncounted=flops.uncounted,
+        flops=sum(layer.flops for layer in layers),
+        layers=layers,
+        uncounted=uncounted,
     )
 
 

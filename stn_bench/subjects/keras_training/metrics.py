@@ -102,7 +102,7 @@ def _known(name: str, metric: Any) -> Metric:
         kinds = [_snake(getattr(metric, "__name__", "")), *(_snake(one.__name__) for one in type(metric).__mro__)]
     for kind in kinds:
         if kind in ACCURACY or kind.endswith("_accuracy"):
-            return Metric(name, f"fraction of examples that are right ({name})", "maximize", "fraction", one_example)
+            return Metric(name, f"fraction that is right ({name})", "maximize", "fraction", one_example)
         if kind in (*FRACTIONS, *HIGHER):
             scale: Scale = "fraction" if kind in FRACTIONS else "number"
             return Metric(name, kind.replace("_", " "), "maximize", scale)
@@ -117,8 +117,17 @@ def _known(name: str, metric: Any) -> Metric:
     )
 
 
-def final_metrics(declared: Sequence[Metric], best: str, count: Callable[[Any, str], int]) -> tuple[Metric, ...]:
-    """Return the metrics that a run ends with, the first of the model's on the test examples first."""
+def final_metrics(
+    declared: Sequence[Metric], best: str, count: Callable[[Any, str], int], example: str
+) -> tuple[Metric, ...]:
+    """Return the metrics that a run ends with, the first of the model's on the test examples first.
+
+    Args:
+        declared: the metrics of a model by their bare names.
+        best: the metric of an epoch by which the best is chosen; or "last".
+        count: settings, part -> how many examples it has.
+        example: the noun for one of them.
+    """
 
     def step(metric: Metric, part: str) -> Callable[[Any], float] | None:
         if metric.resolution is not one_example:
@@ -126,7 +135,7 @@ def final_metrics(declared: Sequence[Metric], best: str, count: Callable[[Any, s
         return lambda settings: 1 / count(settings, part)
 
     def on(metric: Metric, part: str, name: str) -> Metric:
-        meaning = f"{metric.meaning}, {part} examples, {'last' if best == 'last' else 'best'} epoch"
+        meaning = f"{metric.meaning}, {part} {example}s, {'last' if best == 'last' else 'best'} epoch"
         return replace(metric, name=name, meaning=meaning, resolution=step(metric, part))
 
     found = [on(one, "test", f"test.{one.name}") for one in declared]
