@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import hashlib
 import importlib
+import inspect
 import sys
 import sysconfig
+import textwrap
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +56,15 @@ def import_attribute(address: str, where: str) -> Any:
         hint = did_you_mean(attribute, known) or f" The module is {getattr(imported, '__file__', None)}"
         raise ConfigError(f"{where}: `{module}` has no `{shorten(attribute)}`.{hint}")
     return found
+
+
+def digest_of(function: Callable[..., Any]) -> str:
+    """Return 8 hexadecimal digits that change with a function's code, but not with its comments."""
+    try:
+        code = ast.dump(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    except (OSError, TypeError, SyntaxError):  # it was not written down as a function of its own
+        code = ""
+    return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
 def reason(error: BaseException) -> str:
