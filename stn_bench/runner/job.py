@@ -20,6 +20,7 @@ from stn_bench.study.plan import RunSpec
 from stn_bench.subject import EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.errors import (
     ConfigError,
+    DataError,
     Interrupted,
     LeaseLostError,
     MachineError,
@@ -30,6 +31,7 @@ from stn_bench.system.machine import PeakMemory, describe_machine, disk_full, no
 from stn_bench.system.text import did_you_mean, quote, shorten
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_tags
+from stn_bench.tracking.results import fingerprint_of
 
 if TYPE_CHECKING:
     from stn_bench.system.workspace import Workspace
@@ -246,6 +248,7 @@ def train_job(
     try:
         if job.start:
             tracking.note_run(run_id, job.start.note)
+        _check_data(job, subject)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
         _take_over(job.checkpoints, own)
@@ -263,6 +266,13 @@ def train_job(
         raise
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     return record
+
+
+def _check_data(job: Job, subject: Subject) -> None:
+    """Check that the data are those that the run key holds: somebody may have changed them since the plan was made."""
+    today = fingerprint_of(job.spec.settings, subject, job.data)
+    if today not in (None, job.identity.dataset):
+        raise DataError(f"{job.name}: its data have changed since this command began; run it again")
 
 
 # During the training -------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from stn_bench.subjects.picture_folder.reading import Reading, Shares, told
 from stn_bench.subjects.picture_folder.split import Parts, lacking, split
 from stn_bench.subjects.picture_folder.store import READ_AS, Stored, read_all, stored_in
 from stn_bench.system.errors import DataError, MachineError, StnBenchError
-from stn_bench.system.format import counted
+from stn_bench.system.format import counted, listed
 from stn_bench.system.machine import disk_full
 from stn_bench.system.own_code import digest_of, own_lines, reason
 from stn_bench.system.text import printable, shorten
@@ -217,9 +217,8 @@ class PictureFolder:
         except DataError:
             listing = None
         given = {one.part for one in listing.pictures} - {""} if listing else set()
-        parts = f"{', '.join(sorted(given))} as given" if given else ""
-        drawn = "" if {"test", "validation"} <= given else self._shares.words
-        words = [f"pictures in {self.source.name}, {reading.words}", parts, drawn]
+        parts = f"{listed(sorted(given))} as given" if given else ""
+        words = [f"pictures in {self.source.name}, {reading.words}", parts, self._shares.words(given)]
         return DataNote(
             name=shorten(self.source.name),
             title=printable("; ".join(filter(None, words))),
@@ -231,9 +230,14 @@ class PictureFolder:
 
     def caveats(self, settings: Any, base: Any) -> Iterator[str]:
         """Yield what a reader should know of the pictures, once: with the base."""
-        if base is None and self.source.exists():
+        if base is not None or not self.source.exists():
+            return
+        try:
             found = self._look()
-            yield from _caveats(found, self._split(found))
+            parts = self._split(found)
+        except DataError:  # a report tells of runs that were trained before
+            return
+        yield from _caveats(found, parts)
 
     # What is there --------------------------------------------------------------------------------------------------
 
@@ -328,11 +332,12 @@ def _caveats(found: _Found, parts: Parts) -> Iterator[str]:
     pictures = found.listing.pictures
     for part, label in lacking(pictures, parts):
         yield f"No {part} picture shows class {shorten(label)}."
-    places = {part: {found.digests[place] for place in places} for part, places in parts.items()}
     for part in ("validation", "test"):
-        if shared := sum(found.digests[place] in places["train"] for place in parts.get(part, ())):
-            are = "is" if shared == 1 else "are"
-            yield f"{counted(shared, f'{part} picture')} {are} in training too, byte for byte."
+        earlier = ["train", *(["validation"] if part == "test" else [])]
+        known = {found.digests[place] for other in earlier for place in parts.get(other, ())}
+        if shared := sum(found.digests[place] in known for place in parts.get(part, ())):
+            are, where = "is" if shared == 1 else "are", " or ".join(["training", *earlier[1:]])
+            yield f"{counted(shared, f'{part} picture')} {are} in {where} too, byte for byte."
     labels: dict[str, set[str]] = {}
     for one, digest in zip(pictures, found.digests, strict=True):
         labels.setdefault(digest, set()).add(one.label)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stn_bench.settings import explain
 from stn_bench.system.errors import ConfigError
+from stn_bench.system.format import listed
 
 Byte = Annotated[int, Field(ge=0, le=255)]
 Side = Annotated[int, Field(ge=1, le=16384)]
@@ -86,12 +88,12 @@ class Shares(_Told):
             )
         return self
 
-    @property
-    def words(self) -> str:
-        """What is done, in a few words."""
+    def words(self, given: Collection[str] = ()) -> str:
+        """Return what is drawn, in a few words, where some parts are given; "" where nothing is."""
+        shares = (("validation", self.validation), ("test", self.test))
+        drawn = [f"{100 * share:.3g} % for {part}" for part, share in shares if share and part not in given]
         by = "the seed of the run" if self.seed == "run" else f"seed {self.seed}"
-        drawn = f"{100 * self.validation:.3g} % for validation, " * (self.validation > 0)
-        return f"of each class {drawn}{100 * self.test:.3g} % for the test, drawn by {by}"
+        return f"of each class {listed(drawn)}, drawn by {by}" if drawn else ""
 
 
 Kind = TypeVar("Kind", bound=_Told)

@@ -148,3 +148,6 @@ def _read_elsewhere(some: Sequence[Sequence[Path]], reading: Reading, processes:
 def _begin() -> None:
     follow_parent()
     os.environ.update(training_environment(1))
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())  # TensorFlow writes there whatever it is told; errors go another way
