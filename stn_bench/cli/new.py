@@ -29,15 +29,19 @@ def new(
         bool, typer.Option("--function", help="Start from a function: any model, any library.")
     ] = False,
     keras: Annotated[bool, typer.Option("--keras", help="Start from a Keras model and its data.")] = False,
+    folder: Annotated[
+        bool, typer.Option("--folder", help="Start from a Keras model of files in folders, one folder a class.")
+    ] = False,
     root: Root = None,
 ) -> None:
     """Write a subject with an ablation and a study that run as they are; comments say what to change."""
-    if function == keras:
-        raise ConfigError(f"new {shorten(name)}: expected one of --function and --keras")
-    kind = "function" if function else "keras"
-    folder = Workspace.at(root).root
-    _check_name(name, folder)
-    _write({folder / file.format(name=name): _filled(f"{kind}.{end}", name) for file, end in FILES.items()})
+    kinds = [kind for kind, is_meant in (("function", function), ("keras", keras), ("folder", folder)) if is_meant]
+    if len(kinds) != 1:
+        raise ConfigError(f"new {shorten(name)}: expected one of --function, --keras and --folder")
+    (kind,) = kinds
+    home = Workspace.at(root).root
+    _check_name(name, home)
+    _write({home / file.format(name=name): _filled(f"{kind}.{end}", name) for file, end in FILES.items()})
     console.print(f"wrote {', '.join(file.format(name=name) for file in FILES)}", soft_wrap=True, markup=False)
     at_root = f" --root {root}" if root else ""
     console.print(f"train and judge it: stn-bench run {name}{at_root}", soft_wrap=True, markup=False)

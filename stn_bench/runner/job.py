@@ -247,6 +247,7 @@ def train_job(
     try:
         if job.start:
             tracking.note_run(run_id, job.start.note)
+        _check_data(job, subject, settings)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
         _take_over(job.checkpoints, own)
@@ -330,7 +331,7 @@ def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: 
 
 
 def _check_data(job: Job, subject: Subject, settings: Any) -> None:
-    """Check that a training saw the data that its run key names: they may change while a study runs."""
+    """Check, before and after it, that a training sees the data that its run key names: they may change meanwhile."""
     if subject.fingerprint and subject.fingerprint(settings, job.data) != job.identity.dataset:
         raise DataError(f"subject `{job.subject}`: its data changed after it was planned; run again to train on them")
 

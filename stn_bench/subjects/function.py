@@ -19,7 +19,6 @@ is kept. The function returns numbers by name, or an `Outcome`. Attributes of th
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import functools
 import hashlib
@@ -28,7 +27,6 @@ import operator
 import os
 import shutil
 import sys
-import textwrap
 import types
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,7 +38,7 @@ from pydantic import ConfigDict, ValidationError, create_model
 from stn_bench.settings import Settings, explain
 from stn_bench.subject import Lent, Metric, Outcome, Run, Subject, find_subject
 from stn_bench.system.errors import ConfigError, DataError, StnBenchError
-from stn_bench.system.own_code import own_lines, reason
+from stn_bench.system.own_code import digest_of, own_lines, reason
 from stn_bench.system.text import quote, shorten
 
 Function = Callable[..., Any]
@@ -284,7 +282,7 @@ class _Data:
         self._where, self._function = f"`subject` {shorten(address)}", function
         self._name = address.replace(":", ".")
         if hasattr(function, "prepare"):
-            self._name += f"-{_digest_of_code(function.prepare)}"
+            self._name += f"-{digest_of(function.prepare)}"
 
     def folder(self, data: Path) -> Path:
         """Return the folder of the function's own among all data; a changed `prepare` has another."""
@@ -338,15 +336,6 @@ class _Data:
             raise
         except Exception as error:
             raise DataError(f"{self._where}: its `{name}` failed ({reason(error)}){own_lines(error)}") from error
-
-
-def _digest_of_code(function: Function) -> str:
-    """Return 8 hexadecimal digits that change with the function's code, but not with its comments."""
-    try:
-        code = ast.dump(ast.parse(textwrap.dedent(inspect.getsource(function))))
-    except (OSError, TypeError, SyntaxError):  # it was not written down as a function of its own
-        code = ""
-    return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
 def _digests(path: Path) -> list[str]:

@@ -18,8 +18,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stn_bench.settings import Settings, defaults
-from stn_bench.subject import Lent, Metric, Outcome, Run, Subject
+from stn_bench.settings import Settings, defaults, override
+from stn_bench.subject import DataNote, Lent, Metric, Outcome, Run, Subject
 from stn_bench.subjects.keras_training.libraries import keyed_libraries
 from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
 from stn_bench.subjects.keras_training.recipe import Recipe
@@ -31,6 +31,9 @@ TRAINING = ("stn_bench.subjects.keras_training.training", "train_model")
 
 EPOCHS, BATCH_SIZE = "epochs", "batch_size"
 """The settings that are looked for where no others are named; without them it is 10 epochs, and 32 examples."""
+
+TAKEN_ALONG = ("prepare", "fingerprint", "caveats", "example")
+"""Fields of a subject that are taken from `data` where it has them, beside `describe`."""
 
 
 def KerasModel(
@@ -60,7 +63,8 @@ def KerasModel(
         settings: the class of the settings.
         data: settings, or settings and `seed` -> (train, validation, test), or a mapping with these keys. Each is
             (x, y), (x, y, sample weights), or a `tf.data.Dataset` of batches; x and y are arrays, or tuples or dicts
-            of arrays. Without validation, `best` is a metric of training.
+            of arrays. Without validation, `best` is a metric of training. A parameter `folder` gets the folder of
+            all data. Hooks that are attributes of it are taken along: a `PictureFolder` has them.
         build: settings -> a `keras.Model`, compiled or not.
         loss: as in `compile`.
         metrics: names, classes or objects as in `compile`, for several outputs by their names; and `Metric`s, which
@@ -138,7 +142,7 @@ def KerasModel(
         "libraries": keyed_libraries,
         "extensions": lambda values: addresses(),
     }
-    return Subject(settings=settings, train=train, metrics=final, **(fields | more))
+    return Subject(settings=settings, train=train, metrics=final, **(fields | _taken_along(settings, data) | more))
 
 
 def _check(
@@ -166,6 +170,20 @@ def _is_function(value: Any) -> bool:
     return callable(value) and not isinstance(value, type) and not hasattr(value, "apply_gradients")
 
 
+def _taken_along(settings: type[Settings], data: Any) -> dict[str, Any]:
+    """Return the hooks of a subject that its data bring with them."""
+    found = {name: getattr(data, name) for name in TAKEN_ALONG if hasattr(data, name)}
+    if hasattr(data, "describe"):
+
+        def describe(flat: Mapping[str, Any]) -> DataNote | None:
+            known = {path: value for path, value in flat.items() if path in defaults(settings)}
+            note: DataNote | None = data.describe(override(settings(), known)) if known else None
+            return note
+
+        found["describe"] = describe
+    return found
+
+
 def _curve(declared: Sequence[Metric], best: str, chosen: Metric | None) -> Metric:
     """Return what is drawn of each epoch: the first metric on the validation examples, where there are some."""
     if best.startswith("validation."):
@@ -184,7 +202,8 @@ def _addresses(train: Callable[..., Any], build: Callable[..., Any], data: Calla
         for attribute, value in list(getattr(module, "__dict__", {}).items()):
             if isinstance(value, Subject) and value.train is train:
                 return (f"{name}:{attribute}",)
-    return tuple(f"{one.__module__}:{one.__qualname__.partition('.')[0]}" for one in (data, build))
+    functions = [one for one in (data, build) if hasattr(one, "__qualname__")]
+    return tuple(f"{one.__module__}:{one.__qualname__.partition('.')[0]}" for one in functions)
 
 
 __all__ = ["KerasModel"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 import errno
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import re
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -180,3 +182,16 @@ def children_without_main() -> Iterator[None]:
         yield
     finally:
         main.update(hidden)
+
+
+def follow_parent() -> None:
+    """Leave Ctrl-C to the parent of this process, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import hashlib
 import importlib
+import inspect
 import sys
 import sysconfig
+import textwrap
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
@@ -215,6 +219,15 @@ def _holds(module: str, thing: Any) -> str | None:
     """Return the import path of an object in a module, if the module holds it."""
     names = vars(sys.modules[module]) if isinstance(sys.modules.get(module), ModuleType) else {}
     return next((f"{module}:{name}" for name, value in list(names.items()) if value is thing), None)
+
+
+def digest_of(function: Callable[..., Any]) -> str:
+    """Return 8 hexadecimal digits that change with a function's code, but not with its comments."""
+    try:
+        code = ast.dump(ast.parse(textwrap.dedent(inspect.getsource(function))))
+    except (OSError, TypeError, SyntaxError):  # it was not written down as a function of its own
+        code = ""
+    return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
 def reason(error: BaseException) -> str:

@@ -39,6 +39,15 @@ def test_the_keras_model_that_it_writes_trains_and_gets_its_verdict(tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_the_pictures_that_it_draws_are_told_apart(tmp_path: Path) -> None:
+    for arguments in (["new", "shapes", "--folder"], ["check"], ["run", "shapes"]):
+        told = stn_bench(tmp_path, *arguments)
+    assert "better: with filters = 16 (wide) the model gains" in told
+    page = (tmp_path / "reports/shapes/report.md").read_text(encoding="utf-8")
+    assert "Data: pictures in shapes_pictures, grey, stretched to 24 × 32; of each class 20 % for validation" in page
+
+
+@pytest.mark.slow
 def test_the_readme_s_keras_model_runs_as_it_is_printed(tmp_path: Path) -> None:
     readme = (bundled_root() / "README.md").read_text(encoding="utf-8")
     part = readme.partition("**… ask about my own Keras model.**")[2].partition("\n**…")[0]
@@ -50,8 +59,9 @@ def test_the_readme_s_keras_model_runs_as_it_is_printed(tmp_path: Path) -> None:
     assert "better: with width = 64 (wide) the model gains" in stn_bench(tmp_path, *command.split())
 
 
-def test_the_files_of_a_keras_model_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call("new", "glyphs", "--keras", "--root", tmp_path) == 0
+@pytest.mark.parametrize("kind", ["--keras", "--folder"])
+def test_the_files_of_a_keras_model_are_sound(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str) -> None:
+    assert call("new", "glyphs", kind, "--root", tmp_path) == 0
     assert call("check", "--root", tmp_path) == 0
     assert "studies are sound" in capsys.readouterr().out
 
@@ -109,7 +119,7 @@ def test_a_name_that_cannot_be_used_is_refused(
 
 def test_it_must_be_told_what_to_write(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("new", "waves", "--root", tmp_path) == 2
-    assert "new waves: expected one of --function and --keras" in capsys.readouterr().err
+    assert "new waves: expected one of --function, --keras and --folder" in capsys.readouterr().err
 
 
 def test_what_cannot_be_written_whole_is_not_written_at_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from stn_bench.settings import Settings
@@ -60,13 +61,19 @@ class Recipe:
         """Return how many examples a step has."""
         return int(settings.flat().get(self.batch_size, DEFAULT_BATCH_SIZE))
 
-    def read(self, settings: Any, seed: int) -> dict[str, Part]:
+    def read(self, settings: Any, seed: int, folder: Path | None = None) -> dict[str, Part]:
         """Call the user's `data`, and return its parts.
+
+        Args:
+            settings: the settings.
+            seed: the seed of the run.
+            folder: the folder of all data, where there is one.
 
         Raises:
             DataError: if it raises, or returns what is no data.
         """
-        given = {"seed": seed} if "seed" in inspect.signature(self.data).parameters else {}
+        asked = inspect.signature(self.data).parameters
+        given = {name: value for name, value in (("seed", seed), ("folder", folder)) if name in asked}
         try:
             returned = self.data(settings, **given)
         except StnBenchError:
@@ -76,7 +83,9 @@ class Recipe:
         return read_parts(returned)
 
     def count(self, settings: Any, name: str) -> int:
-        """Return how many examples a part has; the data are read once for that."""
+        """Return how many examples a part has; data that cannot tell are read once for that."""
+        if hasattr(self.data, "count"):
+            return max(1, int(self.data.count(settings, name)))
         key = settings.canonical()
         if (key, name) not in self.counts:
             parts = self.read(settings, 0)

@@ -83,7 +83,7 @@ class _Trained:
 
 def _train(recipe: Recipe, settings: Any, seed: int, run: Run, checkpoint: Checkpoint | None) -> Outcome:
     keras.utils.set_random_seed(seed)  # what `data` draws
-    parts = recipe.read(settings, seed)
+    parts = recipe.read(settings, seed, run.data)
     model = build_model(recipe, settings, seed)
     callbacks = user_callbacks(recipe, settings)
     size, epochs = recipe.step_size(settings), recipe.num_epochs(settings)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from stn_bench.subjects.labelled import Labelled
     from stn_bench.subjects.stn.data.dataset import Dataset
     from stn_bench.subjects.stn.nn.rectify import Rectified
     from stn_bench.subjects.stn.predictions import Predictions
@@ -108,7 +109,10 @@ def export(
 
 @data.command("import")
 def import_(
-    folder: Annotated[Path, typer.Argument(help="Folder with pictures named like `0001_K.png`.")],
+    folder: Annotated[
+        Path,
+        typer.Argument(help="Folder with pictures named like `0001_K.png`, or one folder a class; or a CSV table."),
+    ],
     name: Annotated[str, typer.Option("--name", help="Name for `data.source`.")],
     root: Root = None,
     settings: Settings = None,
@@ -132,6 +136,9 @@ def import_(
     for path, reason in report.skipped:
         console.print(f"left out {path}: {reason}", soft_wrap=True, markup=False)
     console.print(f"{report.count} pictures; use them with --set data.source={name} --set data.count={report.count}")
+    if report.parts:
+        told = " ".join(f"--set data.{part}={count}" for part, count in report.parts.items())
+        console.print(f"its parts are kept with {told}", soft_wrap=True)
 
 
 def _dataset(root: Path | None, settings: list[str] | None, processes: int | None) -> Dataset:
@@ -163,12 +170,12 @@ def predict(
 ) -> None:
     """Print the letter of each picture, and the probability that the model gives it.
 
-    Where names carry labels (0001_K.png is a K), also print the accuracy and each mistake. Pictures with a label
-    outside the model's alphabet are named, and count neither as right nor as wrong.
+    Where names (0001_K.png is a K), class folders or a table say the labels, also print the accuracy and each
+    mistake. Pictures with a label outside the model's alphabet are named, and count neither as right nor as wrong.
     """
     network, config = _load(model, Workspace.at(root, tracking_uri), trust)
-    paths, images = _read(pictures, config)
-    predictions = _predict(network, config, paths, images)
+    found, images = _read(pictures, config)
+    predictions = _predict(network, config, found, images)
     if report:
         _write_files(report, _report_files(predictions, images))
     if as_json:
@@ -204,7 +211,8 @@ def rectify(
         raise typer.BadParameter("nothing to write: name --output FILE or --check FILE, or ask for --json")
     _check_endings(output, check)
     network, config = _load(model, Workspace.at(root, tracking_uri), trust)
-    paths, images = _read(pictures, config)
+    found, images = _read(pictures, config)
+    paths = [one.file for one in found]
     from stn_bench.subjects.stn.nn.rectify import rectify as rectified_of
 
     rectified = rectified_of(network, images)
@@ -245,31 +253,31 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
     return load_model(path, trust=bool(factory))
 
 
-def _read(pictures: list[Path], config: Config) -> tuple[list[Path], NDArray[np.uint8]]:
-    """Return paths and pictures, letterboxed and corrected as in training: uint8, (count, size, size, 3)."""
+def _read(pictures: list[Path], config: Config) -> tuple[list[Labelled], NDArray[np.uint8]]:
+    """Return labelled files, and pictures, letterboxed and corrected as in training: uint8, (count, size, size, 3)."""
     import numpy as np
 
     from stn_bench.subjects.stn.data.correction import correct
+    from stn_bench.subjects.stn.data.folder import find_letters
     from stn_bench.subjects.stn.data.letterbox import letterbox
-    from stn_bench.subjects.stn.data.pictures import find_pictures, read_picture
+    from stn_bench.subjects.stn.data.pictures import read_picture
     from stn_bench.subjects.stn.data.spec import pad_byte
 
-    paths = find_pictures(pictures)
+    found = find_letters(pictures)
     pad = pad_byte(config)
-    images = np.stack([letterbox(read_picture(path), config.data.size, pad) for path in paths])
-    return paths, correct(images, config)
+    images = np.stack([letterbox(read_picture(one.file), config.data.size, pad) for one in found])
+    return found, correct(images, config)
 
 
-def _predict(network: Any, config: Config, paths: list[Path], images: NDArray[np.uint8]) -> Predictions:
-    from stn_bench.subjects.stn.data.folder import label_of
+def _predict(network: Any, config: Config, found: list[Labelled], images: NDArray[np.uint8]) -> Predictions:
     from stn_bench.subjects.stn.nn.train import predict as probabilities_of
     from stn_bench.subjects.stn.predictions import Prediction, Predictions
 
     alphabet = config.data.alphabet
-    rows = zip(paths, probabilities_of(network, images), strict=True)
+    rows = zip(found, probabilities_of(network, images), strict=True)
     return Predictions(
         alphabet,
-        tuple(Prediction(path, label_of(path), alphabet[int(row.argmax())], float(row.max())) for path, row in rows),
+        tuple(Prediction(one.file, one.label, alphabet[int(row.argmax())], float(row.max())) for one, row in rows),
     )
 
 

@@ -18,7 +18,7 @@ class Prediction:
 
     Args:
         picture: the file.
-        label: the character that its name says it is, or "".
+        label: the character that its name or its folder says it is, or "".
         letter: the character that the model gives the highest probability.
         probability: that probability.
     """

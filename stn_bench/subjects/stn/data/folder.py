@@ -1,21 +1,23 @@
-"""The article's folder of picture files: one picture each, the label in the name (`0001_K.png`)."""
+"""Folders of letters: the article's, with the label in the name (`0001_K.png`), one folder a class, or a table."""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from stn_bench.subjects.labelled import PARTS, Labelled, list_pictures
 from stn_bench.subjects.stn.data import store
 from stn_bench.subjects.stn.data.dataset import Dataset, is_drawn_name, open_dataset
 from stn_bench.subjects.stn.data.letterbox import letterbox
-from stn_bench.subjects.stn.data.pictures import read_picture, write_picture
+from stn_bench.subjects.stn.data.pictures import SUFFIXES, find_pictures, read_picture, write_picture
 from stn_bench.subjects.stn.data.spec import Chunk, DatasetSpec
 from stn_bench.system.errors import DataError
-from stn_bench.system.text import LONGEST, is_portable
+from stn_bench.system.text import LONGEST, is_portable, shorten
 
 NAME_PATTERN = r"[a-z0-9][a-z0-9_-]*"
 """Valid names of an imported data set, as `data.source` accepts them."""
@@ -32,11 +34,13 @@ class ImportReport:
         dataset: the new data set.
         count: number of pictures in it.
         skipped: file and reason of each that was left out.
+        parts: validation and test -> number of pictures, where the folder or the table gives the parts.
     """
 
     dataset: Dataset
     count: int
     skipped: tuple[tuple[Path, str], ...]
+    parts: Mapping[str, int] = field(default_factory=dict)
 
 
 def export_folder(dataset: Dataset, folder: Path) -> int:
@@ -72,13 +76,16 @@ def _export_paths(dataset: Dataset, folder: Path) -> list[Path]:
 def import_folder(
     folder: Path, name: str, root: Path, *, size: int, alphabet: str, pad_byte: int = 0, skip_bad: bool = False
 ) -> ImportReport:
-    """Read a folder of pictures, sorted by name, into a data set; `data.source = name` then uses it.
+    """Read a folder of pictures into a data set; `data.source = name` then uses it.
 
-    The label is what follows the last `_` of the name, without its ending. Pictures of other sizes or shapes are
-    letterboxed. The same pictures under the same name may be imported again, which mends a damaged data set.
+    The label is what follows the last `_` of the name, without its ending, and pictures are sorted by name. Where
+    none lies in the folder itself, it holds one folder a class; or it is a table of file and label. These pictures
+    are shuffled, since the article's split goes by their order: training, validation, test. Pictures of other sizes
+    or shapes are letterboxed. The same pictures under the same name may be imported again, which mends a damaged
+    data set.
 
     Args:
-        folder: where the pictures lie; hidden files and folders inside it are passed over.
+        folder: where the pictures lie, or a table; hidden files are passed over.
         name: what to call the data set.
         root: the folder of all data sets.
         size: height and width to store, in pixels.
@@ -92,14 +99,20 @@ def import_folder(
         MachineError: if the disk is full or cannot be written.
     """
     _check_name(name)
-    files, skipped = _sort_out(folder, alphabet)
+    found = _find(folder)
+    if _has_classes(folder) and not skip_bad:
+        _check_classes(folder, found, alphabet)
+    faults = [_find_fault(one, alphabet) for one in found]
+    skipped = [(one.file, fault) for one, fault in zip(found, faults, strict=True) if fault]
     if skipped and not skip_bad:
         raise DataError(_list_failures(folder, skipped))
-    if not files:
+    letters = [one for one, fault in zip(found, faults, strict=True) if not fault]
+    if not letters:
         raise DataError(f"{folder}: no pictures to import. Expected files such as 0001_K.png.")
-    spec = DatasetSpec(name, len(files), size, alphabet, fonts=(), shapes="varied", pad_byte=pad_byte, seed=0)
-    _store(files, spec, root)
-    return ImportReport(open_dataset(spec, root), len(files), tuple(skipped))
+    spec = DatasetSpec(name, len(letters), size, alphabet, fonts=(), shapes="varied", pad_byte=pad_byte, seed=0)
+    _store(letters, spec, root)
+    parts = {part: count for part in PARTS if part != "train" and (count := sum(one.part == part for one in letters))}
+    return ImportReport(open_dataset(spec, root), len(letters), tuple(skipped), parts)
 
 
 def _check_name(name: str) -> None:
@@ -112,26 +125,68 @@ def _check_name(name: str) -> None:
         raise DataError(f"--name {name}: the name of pictures that stn-bench draws. Choose another.")
 
 
-def _sort_out(folder: Path, alphabet: str) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Return the usable files, and the others with the reason; nothing is written before this is known."""
+def _has_classes(folder: Path) -> bool:
+    """Return whether a folder holds one folder a class, or is a table: no picture lies in it itself."""
+    if not folder.is_dir():
+        return folder.is_file()
+    below = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    return any(path.is_dir() for path in below) and not any(path.suffix.lower() in SUFFIXES for path in below)
+
+
+def _find(folder: Path) -> list[Labelled]:
+    """Return the pictures in the order in which they are stored; one whose name has no label has none."""
+    if _has_classes(folder):
+        return sorted(list_pictures(folder, tuple(sorted(SUFFIXES))).pictures, key=_place)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Name a folder of pictures such as 0001_K.png.")
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    reasons = [(path, _find_fault(path, alphabet)) for path in files]
-    return [path for path, reason in reasons if not reason], [(path, reason) for path, reason in reasons if reason]
+    return [Labelled(path, path.name, _label_text(path) or "") for path in files]
 
 
-def _find_fault(path: Path, alphabet: str) -> str:
-    label = _label_text(path)
-    if label is None:
+def _place(picture: Labelled) -> tuple[int, str]:
+    """Return where a picture comes: behind those of earlier parts, and there as if it had been shuffled."""
+    part = list(PARTS).index(picture.part) if picture.part else 0
+    return part, hashlib.sha256(picture.name.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _check_classes(folder: Path, pictures: Sequence[Labelled], alphabet: str) -> None:
+    unknown = sorted({one.label for one in pictures if len(one.label) != 1 or one.label not in alphabet})
+    if unknown:
+        shown = ", ".join(f"`{shorten(label)}`" for label in unknown[:3]) + ", …" * (len(unknown) > 3)
+        raise DataError(
+            f"{folder}: class {shown}: expected single characters of the alphabet {alphabet}, which `stn` reads; "
+            f"for other classes: stn-bench new NAME --folder"
+        )
+
+
+def _find_fault(picture: Labelled, alphabet: str) -> str:
+    if not picture.label:
         return "no label: expected a name such as 0001_K.png"
-    if len(label) != 1 or label not in alphabet:
-        return f"label {label!r} is not in the alphabet {alphabet}"
+    if len(picture.label) != 1 or picture.label not in alphabet:
+        return f"label {picture.label!r} is not in the alphabet {alphabet}"
     try:
-        read_picture(path)
+        read_picture(picture.file)
     except DataError as error:
-        return str(error).removeprefix(f"{path}: ")
+        return str(error).removeprefix(f"{picture.file}: ")
     return ""
+
+
+def find_letters(paths: Iterable[Path]) -> list[Labelled]:
+    """Return the files named, and in place of each folder or table its pictures, with the labels that they have.
+
+    In a folder that holds one folder a class, and in a table, that says the label; else the picture's name does.
+
+    Raises:
+        DataError: if a path does not exist, or a folder holds no picture.
+    """
+    return [one for path in paths for one in _letters(path)]
+
+
+def _letters(path: Path) -> list[Labelled]:
+    if path.suffix.lower() == ".csv" or (path.is_dir() and _has_classes(path)):
+        found = list_pictures(path, tuple(sorted(SUFFIXES))).pictures
+        return [one if len(one.label) == 1 else replace(one, label="") for one in found]
+    return [Labelled(file, file.name, label_of(file)) for file in find_pictures([path])]
 
 
 def label_of(path: Path) -> str:
@@ -153,19 +208,19 @@ def _list_failures(folder: Path, skipped: list[tuple[Path, str]]) -> str:
     return f"{folder}: {count} cannot be used; mend them, or pass --skip-bad:\n{shown}{more}"
 
 
-def _store(files: list[Path], spec: DatasetSpec, root: Path) -> None:
+def _store(letters: list[Labelled], spec: DatasetSpec, root: Path) -> None:
     target = root / spec.folder_name
     needed = store.needed_bytes(spec)
     with store.locked(target), store.explain_disk(root, needed), store.new_folder(target) as partial:
         store.check_disk(root, needed)
-        store.write_arrays(partial, spec, _read_chunks(files, spec))
+        store.write_arrays(partial, spec, _read_chunks(letters, spec))
         _check_taken(target, store.write_manifest(partial, spec))
 
 
-def _read_chunks(files: list[Path], spec: DatasetSpec) -> Iterator[Chunk]:
-    for path in files:
-        label = spec.alphabet.index(_label_text(path) or "")
-        picture = letterbox(read_picture(path), spec.size, spec.pad_byte or 0)
+def _read_chunks(letters: list[Labelled], spec: DatasetSpec) -> Iterator[Chunk]:
+    for one in letters:
+        label = spec.alphabet.index(one.label)
+        picture = letterbox(read_picture(one.file), spec.size, spec.pad_byte or 0)
         yield picture[np.newaxis], np.array([label], np.int64)
 
 

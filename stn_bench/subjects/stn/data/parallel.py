@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Generator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from stn_bench.subjects.stn.data.render import render_range
 from stn_bench.subjects.stn.data.spec import Chunk, DatasetSpec
 from stn_bench.system.errors import MachineError
-from stn_bench.system.machine import children_ignore_interrupts
+from stn_bench.system.machine import children_ignore_interrupts, follow_parent
 
 CHUNK_BYTES = 2**20
 """How much a process draws before it hands it over: about 0.1 s of work, so that progress is steady."""
@@ -43,7 +40,7 @@ def _chunk_ranges(spec: DatasetSpec) -> list[range]:
 def _render_in_processes(spec: DatasetSpec, ranges: list[range], processes: int) -> Generator[Chunk, None, None]:
     # Spawned, not forked: a fork of a process in which TensorFlow runs threads can hang.
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes - 1, mp_context=spawn, initializer=_follow_parent)
+    pool = ProcessPoolExecutor(processes - 1, mp_context=spawn, initializer=follow_parent)
     try:
         with children_ignore_interrupts():
             futures = [pool.submit(render_range, spec, indices) for indices in ranges]
@@ -70,16 +67,3 @@ def _draw_along(spec: DatasetSpec, ranges: list[range], futures: list[Future[Chu
                 ours[untouched] = render_range(spec, ranges[untouched])
             untouched += 1
         yield ours.pop(number) if number in ours else future.result()
-
-
-def _follow_parent() -> None:
-    """Leave Ctrl-C to the parent, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -11,7 +11,7 @@ from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data import folder as folder_module
 from stn_bench.subjects.stn.data import store
 from stn_bench.subjects.stn.data.dataset import Dataset, DatasetSpec, imported_names, make_dataset, open_dataset
-from stn_bench.subjects.stn.data.folder import export_folder, import_folder, label_of
+from stn_bench.subjects.stn.data.folder import export_folder, find_letters, import_folder, label_of
 from stn_bench.subjects.stn.data.letterbox import letterbox
 from stn_bench.subjects.stn.data.spec import Picture
 from stn_bench.system.errors import DataError
@@ -211,3 +211,80 @@ def test_drawn_folder_is_no_import(dataset: Dataset) -> None:
 )
 def test_a_label_is_the_one_character_behind_the_last_underscore(name: str, label: str) -> None:
     assert label_of(Path("some_X") / name) == label
+
+
+# One folder a class, or a table ------------------------------------------------------------------------------------
+
+
+def sort_into_folders(exported: Path, home: Path) -> Path:
+    """Move pictures into one folder a class, below `home`."""
+    for path in sorted(exported.iterdir()):
+        target = home / label_of(path) / f"{path.stem[:4]}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+    return home
+
+
+def as_set(dataset: Dataset) -> set[tuple[bytes, int]]:
+    return {(image.tobytes(), int(label)) for image, label in zip(dataset.images, dataset.labels, strict=True)}
+
+
+def test_one_folder_a_class_is_imported_too(dataset: Dataset, exported: Path, tmp_path: Path) -> None:
+    folder = sort_into_folders(exported, tmp_path / "sorted")
+    report = import_folder(folder, "mine", tmp_path / "sets", size=60, alphabet=ALPHABET)
+    assert (report.count, report.skipped, report.parts) == (12, (), {})
+    assert as_set(report.dataset) == as_set(dataset)
+    again = import_folder(folder, "mine", tmp_path / "sets", size=60, alphabet=ALPHABET)
+    assert again.dataset.fingerprint == report.dataset.fingerprint
+
+
+def test_classes_do_not_follow_one_another(tmp_path: Path) -> None:
+    """The article's split goes by order: the last pictures are the test."""
+    for label in "ABC":
+        for index in range(20):
+            save_noise(tmp_path / "letters" / label / f"{index}.png")
+    report = import_folder(tmp_path / "letters", "mine", tmp_path / "sets", size=16, alphabet=ALPHABET)
+    for part in np.split(report.dataset.labels, 4):
+        assert set(part) == {ALPHABET.index(label) for label in "ABC"}
+
+
+def test_a_table_is_imported_too(dataset: Dataset, exported: Path, tmp_path: Path) -> None:
+    rows = [f"{path.name},{label_of(path)}" for path in sorted(exported.iterdir())]
+    (exported / "labels.csv").write_text("\n".join(["file,label", *rows]))
+    report = import_folder(exported / "labels.csv", "mine", tmp_path / "sets", size=60, alphabet=ALPHABET)
+    assert as_set(report.dataset) == as_set(dataset)
+
+
+def test_parts_that_are_given_come_in_their_order(tmp_path: Path) -> None:
+    for part, label, count in (("test", "A", 2), ("train", "B", 6), ("val", "C", 3)):
+        for index in range(count):
+            save_noise(tmp_path / "letters" / part / label / f"{index}.png")
+    report = import_folder(tmp_path / "letters", "mine", tmp_path / "sets", size=16, alphabet=ALPHABET)
+    assert "".join(ALPHABET[label] for label in report.dataset.labels) == "BBBBBBCCCAA"
+    assert report.parts == {"validation": 3, "test": 2}
+
+
+def test_longer_class_names_lead_to_subjects_of_pictures_in_folders(tmp_path: Path) -> None:
+    for label in ("cat", "K", "dog", "owl", "yak"):
+        save_noise(tmp_path / "pets" / label / "1.png")
+    with pytest.raises(DataError) as told:
+        import_folder(tmp_path / "pets", "mine", tmp_path / "sets", size=60, alphabet=ALPHABET)
+    assert str(told.value) == (
+        f"{tmp_path / 'pets'}: class `cat`, `dog`, `owl`, …: expected single characters of the alphabet {ALPHABET}, "
+        "which `stn` reads; for other classes: stn-bench new NAME --folder"
+    )
+    report = import_folder(tmp_path / "pets", "mine", tmp_path / "sets", size=60, alphabet=ALPHABET, skip_bad=True)
+    assert (report.count, len(report.skipped)) == (1, 4)
+
+
+def test_letters_are_found_with_the_labels_of_their_folders(tmp_path: Path) -> None:
+    save_noise(tmp_path / "letters" / "K" / "img_2.png")
+    save_noise(tmp_path / "letters" / "cat" / "1.png")
+    save_noise(tmp_path / "1_X.png")
+    found = find_letters([tmp_path / "letters", tmp_path / "1_X.png"])
+    assert [(one.file.name, one.label) for one in found] == [("img_2.png", "K"), ("1.png", ""), ("1_X.png", "X")]
+
+
+def save_noise(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(len(str(path))).integers(0, 256, (16, 16, 3), np.uint8)).save(path)
