@@ -105,7 +105,7 @@ def KerasModel(
         epochs=epochs,
         batch_size=batch_size,
     )
-    final = final_metrics(declared, best, recipe.count, more.get("example", "example"))
+    final = final_metrics(declared, best, recipe.count, more.get("example", getattr(data, "example", "example")))
     recipe = replace(recipe, final=final)
     has_epochs = epochs in defaults(settings)
 

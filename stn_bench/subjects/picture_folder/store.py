@@ -24,7 +24,12 @@ from stn_bench.subject import Numbers
 from stn_bench.subjects.picture_folder.reading import Reading
 from stn_bench.subjects.stn.data.store import SPARE_BYTES, check_disk, explain_disk, locked, new_folder
 from stn_bench.system.errors import MachineError
-from stn_bench.system.machine import children_ignore_interrupts, follow_parent, training_environment
+from stn_bench.system.machine import (
+    children_ignore_interrupts,
+    children_without_main,
+    follow_parent,
+    training_environment,
+)
 
 ARRAY, MANIFEST = "pictures.npy", "manifest.json"
 
@@ -132,7 +137,7 @@ def _read_elsewhere(some: Sequence[Sequence[Path]], reading: Reading, processes:
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
     pool = ProcessPoolExecutor(max(1, processes), mp_context=spawn, initializer=_begin)
     try:
-        with children_ignore_interrupts():
+        with children_ignore_interrupts(), children_without_main():
             futures = [pool.submit(_read, one, reading) for one in some]
         for number, future in enumerate(futures):
             yield future.result()
