@@ -42,18 +42,18 @@ NOTHING = 1e-9  # a margin within which no interval lies
 def train_seeds(seeds: Sequence[int], epochs: int, folder: Path) -> list[float]:
     """Return the test accuracy of the base on every seed."""
     os.environ.update(training_environment(threads=1))  # before Keras is loaded
-    from stn_bench.settings import override
-    from stn_bench.subjects.stn.config import Config
-    from stn_bench.subjects.stn.data.dataset import make_dataset
-    from stn_bench.subjects.stn.data.spec import DatasetSpec
-    from stn_bench.subjects.stn.nn.train import Job, train
+    from stn_bench.runner.job import LentRun
+    from stn_bench.subject import Lent, find_subject
 
-    config = override(Config(), {**SETTINGS, "train.epochs": epochs}).resolved()
-    split = make_dataset(DatasetSpec.of(config), folder).split(config.data)
+    subject = find_subject("stn")
+    config = subject.read({**SETTINGS, "train.epochs": epochs}).resolved()
+    subject.prepare([config], Lent(folder))
     accuracies = []
     for seed in seeds:
-        job = Job(config, seed, split, f"seed {seed}", folder / f"{seed}.npz")
-        accuracies.append(train(job).metrics["test.accuracy"])
+        own = folder / f"seed{seed}"
+        own.mkdir()
+        run = LentRun(f"seed {seed}", folder, own, own, is_trial=True)
+        accuracies.append(subject.train(config, seed, run).metrics["test.accuracy"])
     return accuracies
 
 

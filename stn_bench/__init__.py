@@ -22,9 +22,12 @@ Glossary, one word per thing:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import signal
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from stn_bench.study.arguments import checked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,6 +74,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+@checked
 def run(
     study: str | Study,
     *,
@@ -106,6 +110,8 @@ def run(
     Raises:
         StnBenchError: in one line, if the study, its subject, the machine or a store cannot be used.
         KeyboardInterrupt: after Ctrl-C, once the epochs have ended; after a second one at once.
+        SystemExit: with code 143 after SIGTERM, 129 after the hang-up of a terminal, in the same way. Handlers of
+            your own are put back before; only the main thread hears signals.
 
     Example:
         >>> result = stn_bench.run("waves", workers=2)
@@ -115,31 +121,43 @@ def run(
     from stn_bench.report.judged import Judged
     from stn_bench.runner.progress import progress_of
     from stn_bench.runner.runner import train_study
+    from stn_bench.runner.settled import Settled
     from stn_bench.runner.stores import borrowing_mlflow
+    from stn_bench.study.calibration import calibrated
     from stn_bench.study.load import check_runnable
     from stn_bench.system.errors import Interrupted
     from stn_bench.system.machine import Resources
+    from stn_bench.tracking.results import as_read
 
     shared_out = Resources.of(workers, threads)
     plan, workspace = _load(study, root, tracking_uri, settings)
+    plan = as_read(plan, workspace.datasets)
     check_runnable(plan, study, confirm=confirm)
+    plan = calibrated(plan, workspace.root)
+    settled = Settled.of(plan, workspace, confirm=confirm)
+    if found := None if accept_stale else settled.look():
+        return Judged(analyses=(found[0],), artifact=found[1].file, report=workspace.page(plan.study.name))
     with borrowing_mlflow(), progress_of(plan, is_shown=progress) as watcher:
         try:
             analysis, tracking = train_study(
                 plan, workspace, shared_out, watcher, confirm=confirm, accept_stale=accept_stale
             )
-        except Interrupted:
-            raise KeyboardInterrupt(
-                "stopped; what was finished is kept, and the same call goes on from here"
-            ) from None
-        page, *_ = keep_report(analysis, workspace.report(plan.study.name), tracking)
-        if missing := analysis.missing_runs + (analysis.confirming_runs if confirm else 0):
+        except Interrupted as stop:
+            told = "stopped; what was finished is kept, and the same call goes on from here"
+            if stop.signum == signal.SIGINT:
+                raise KeyboardInterrupt(told) from None
+            watcher.say(told)
+            raise SystemExit(stop.exit_code) from None
+        page, *_ = keep_report(analysis, workspace.report(plan.study.name), tracking, logs=workspace.logs)
+        settled.note(analysis)
+        if missing := analysis.unfinished(confirm):
             watcher.say(
                 f"{missing} runs did not finish; {page} and {workspace.logs} say why; run it again to try them"
             )
     return Judged(analyses=(analysis,), artifact=tracking.file, report=page)
 
 
+@checked
 def results(
     study: str | Study,
     *,
@@ -156,18 +174,17 @@ def results(
     """
     from stn_bench.analysis.analyse import analyse, nothing_finished
     from stn_bench.report.judged import Judged
-    from stn_bench.runner.stores import borrowing_mlflow, open_tracking
-    from stn_bench.tracking.results import gather
+    from stn_bench.runner.stores import analyse_stored, borrowing_mlflow
 
     plan, workspace = _load(study, root, tracking_uri, settings)
     if not workspace.has_tracking:
         return Judged(analyses=(analyse(nothing_finished(plan)),))
     with borrowing_mlflow():
-        tracking = open_tracking(workspace)
-    analysis = analyse(gather(plan, tracking, workspace.datasets))
+        analysis, tracking = analyse_stored(plan, workspace)
     return Judged(analyses=(analysis,), artifact=tracking.file)
 
 
+@checked
 def runs(study: str | Study, *, root: Path | str | None = None, tracking_uri: str | None = None) -> pd.DataFrame:
     """Return the runs of a study, what `runs.csv` holds: one line a run, with all its settings, metrics and costs.
 
@@ -179,28 +196,66 @@ def runs(study: str | Study, *, root: Path | str | None = None, tracking_uri: st
     return results(study, root=root, tracking_uri=tracking_uri).runs
 
 
+@checked
 def summary(study: str | Study, *, root: Path | str | None = None, tracking_uri: str | None = None) -> Summary:
     """Return the summary of a study, the object behind `report.json`; arguments as for `run`."""
     return results(study, root=root, tracking_uri=tracking_uri).summary
 
 
-def judge(frame: pd.DataFrame | Path | str, **options: Any) -> JudgedTable:
+@checked
+def judge(
+    frame: pd.DataFrame | Path | str,
+    *,
+    arm: str = "",
+    seed: str = "",
+    metric: str | Sequence[str] = (),
+    base: str = "",
+    question: str = "",
+    dataset: str = "",
+    wide: bool = False,
+    direction: str | Sequence[str] | Mapping[str, str] = (),
+    margin: float | Sequence[float] | Mapping[str, float] | None = None,
+    looks: Sequence[int] = (),
+    resolution: float | None = None,
+    max_failed: int = 0,
+    family: str = "question",
+) -> JudgedTable:
     """Return what may be said of results that exist: the verdicts on a table of anybody's runs; nothing is trained.
 
     The result is that of `run`, for each metric: `verdicts`, `runs`, `summary`, `figures()`, `write(folder)`.
 
     Args:
         frame: the runs, one a row, or with a column for each arm and a row for each seed; or a CSV file of them.
-        options: `arm`, `seed`, `metric`, `base`, `question` and `dataset` name columns, or the base; those left out
-            are guessed where that is plain. `wide`, `direction`, `margin`, `looks`, `resolution`, `max_failed` and
-            `family` are as on the command line; `metric`, `direction` and `margin` may be lists.
+        arm: the column of what is compared. It and the next ones are guessed where they are left out and plain.
+        seed: the column of what pairs the arms.
+        metric: the column of what is measured, or several.
+        base: the arm that the others are compared with.
+        question: the column that tells questions apart.
+        dataset: the column that tells data sets apart.
+        wide: whether each arm is a column, and each seed a row; `metric` is then a name for the numbers.
+        direction: "maximize" or "minimize"; of several metrics by name, `{"acc": "maximize"}`, or in their order.
+        margin: differences that count as equivalent; of several metrics as `direction`.
+        looks: after how many seeds the results were looked at.
+        resolution: the smallest step of the metric, such as 1 / test examples.
+        max_failed: seeds of an arm that may have failed.
+        family: what p is corrected over: the arms of a "question", or those of the whole "study".
+
+    Raises:
+        StnBenchError: in one line, if an argument or the table cannot be used.
 
     Example:
         >>> stn_bench.judge(frame, arm="method", metric="acc", base="resnet").verdicts
     """
-    from stn_bench.report.judging import judge_frame
+    from stn_bench.report.judging import Request, stated
+    from stn_bench.report.judging import judge as judge_table
+    from stn_bench.tracking.columns import Columns
+    from stn_bench.tracking.table import from_frame, read_file
 
-    return judge_frame(frame, **options)
+    table = read_file(Path(frame)) if isinstance(frame, Path | str) else from_frame(frame)
+    metrics = tuple(filter(None, (metric,))) if isinstance(metric, str) else tuple(map(str, metric))
+    columns = Columns(arm, seed, metrics, base, question, dataset, wide)
+    asked = Request(stated(direction), stated(margin), tuple(looks), resolution, max_failed, family)
+    return judge_table(table, columns, asked)
 
 
 def _load(
@@ -208,14 +263,10 @@ def _load(
 ) -> tuple[Plan, Workspace]:
     """Return the plan of a study and where it is run, as the files are now."""
     from stn_bench.study.load import load_plan
-    from stn_bench.study.spec import Study
-    from stn_bench.system.errors import ConfigError
     from stn_bench.system.own_code import check_not_importing, forget_changed, remember
     from stn_bench.system.workspace import Workspace
     from stn_bench.tracking.code import forget
 
-    if not isinstance(study, str | Study):
-        raise ConfigError(f"expected a Study, or the name of one, got {type(study).__name__}")
     check_not_importing()
     forget_changed()
     forget()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
+import textwrap
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,7 +20,16 @@ COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
 MOST_INSIDE = 4
+WIDEST_INSIDE = 0.45
+"""Of the figure's width; a wider legend inside the axes would cover what they show."""
+
 LEGEND_COLUMNS = 3
+INSIDE_SIZE, BENEATH_SIZE = 9.0, 7.0
+HANDLE = 0.42
+"""Inches beside a name in a legend: its line, and the space to the next column."""
+
+LEGEND_ROW, LEGEND_LINE = 0.17, 0.12
+UNNAMED = re.compile(r"_child\d+")
 STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
@@ -75,19 +86,69 @@ def look(index: int) -> tuple[str, str, str]:
     return COLOURS[index % len(COLOURS)], LINES[turn % len(LINES)], MARKERS[(index + turn) % len(MARKERS)]
 
 
-def add_legend(axes: Axes, count: int) -> None:
-    """Name the arms inside the axes, or beneath them where they are too many to leave room."""
-    if count <= MOST_INSIDE:
-        axes.legend(loc="best")
-        return
-    figure = axes.get_figure(root=True)
-    assert figure is not None
-    figure.legend(loc="outside lower center", ncols=LEGEND_COLUMNS, fontsize=7)
+@dataclass(frozen=True)
+class Legend:
+    """The names of the lines of a figure: where they stand, and how much room they need.
+
+    Args:
+        names: the names, as they are drawn: long ones in several lines.
+        columns: beneath the axes, in so many columns; 0: inside the axes.
+    """
+
+    names: tuple[str, ...]
+    columns: int
+
+    @classmethod
+    def of(cls, names: Sequence[str], width: float) -> Legend:
+        """Return the legend of a figure of a width in inches, in which every name is whole."""
+        widest = max((_inches(name, INSIDE_SIZE) for name in names), default=0.0)
+        if len(names) <= MOST_INSIDE and widest <= width * WIDEST_INSIDE:
+            return cls(tuple(names), 0)
+        widest = max(_inches(name, BENEATH_SIZE) for name in names)
+        for columns in range(LEGEND_COLUMNS, 1, -1):
+            if widest <= width / columns - HANDLE:
+                return cls(tuple(names), columns)
+        return cls(tuple(_wrapped(name, width - HANDLE) for name in names), 1)
+
+    @property
+    def height(self) -> float:
+        """Inches that it adds to a figure, beneath the axes."""
+        if not self.columns:
+            return 0.0
+        more = sum(name.count("\n") for name in self.names)
+        return LEGEND_ROW * -(-len(self.names) // self.columns) + LEGEND_LINE * more
+
+    def add(self, axes: Axes) -> None:
+        """Name the lines of axes that have a label, in their order."""
+        lines = [line for line in axes.get_lines() if not UNNAMED.fullmatch(str(line.get_label()))]
+        for line, name in zip(lines, self.names, strict=True):
+            line.set_label("\u200b" * name.startswith("_") + name)  # what begins with _ is left out
+        if not self.columns:
+            drawn = axes.legend(handles=lines, loc="best")
+        else:
+            figure = axes.get_figure(root=True)
+            assert figure is not None
+            drawn = figure.legend(handles=lines, loc="outside lower center", ncols=self.columns, fontsize=BENEATH_SIZE)
+        for text in drawn.get_texts():
+            text.set_parse_math(False)  # a dollar in a name is a dollar
 
 
-def legend_height(count: int) -> float:
-    """Return how many inches a legend beneath the axes adds to a figure."""
-    return 0.17 * -(-count // LEGEND_COLUMNS) if count > MOST_INSIDE else 0.0
+def _inches(text: str, size: float) -> float:
+    """Return how wide a text is drawn in a size in points."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    with _style():
+        width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
+    return float(width) / 72
+
+
+def _wrapped(name: str, width: float) -> str:
+    """Return a name in as many lines as a width in inches asks for."""
+    fits = len(name)
+    while fits > 1 and max(_inches(line, BENEATH_SIZE) for line in textwrap.wrap(name, fits)) > width:
+        fits = fits * 9 // 10
+    return "\n".join(textwrap.wrap(name, fits)) or name
 
 
 class _Sheet(io.BytesIO):
@@ -112,7 +173,21 @@ def new_figure(width: float, height: float) -> Iterator[tuple[Canvas, io.BytesIO
         figure = Canvas(figsize=(width, height), layout="constrained")
         png = _Sheet(figure)
         yield figure, png
-        figure.savefig(png, format="png", metadata={"Software": None})
+        _write_png(figure, png)
+
+
+def _write_png(figure: Canvas, file: io.BytesIO) -> None:
+    """Write what `savefig` would, which draws twice, the first time for the layout: a drawing lays out by itself."""
+    import matplotlib as mpl
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas, shown, written = figure.canvas, figure.dpi, mpl.rcParams["savefig.dpi"]
+    figure.dpi = shown if written == "figure" else written
+    try:
+        FigureCanvasAgg(figure).print_png(file, metadata={"Software": None})  # type: ignore[no-untyped-call]
+    finally:
+        figure.dpi = shown
+        figure.set_canvas(canvas)
 
 
 @contextmanager

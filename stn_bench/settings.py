@@ -10,18 +10,25 @@ import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self, TypeVar
+from dataclasses import dataclass
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stn_bench.system.errors import ConfigError
+from stn_bench.system.format import listed
 from stn_bench.system.text import did_you_mean, quote, shorten
 
 
 class Group(BaseModel):
-    """A frozen group of settings that refuses what it does not know."""
+    """A frozen group of settings that refuses what it does not know.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    The docstring of a field is its description in schemas (`study/schema`), which alone reads it: pydantic would read
+    the source of every class as it is imported.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Settings(Group):
@@ -32,6 +39,11 @@ class Settings(Group):
 
     unkeyed: ClassVar[tuple[str, ...]] = ()
     """Paths of settings that change no result, such as how long to wait for one: they are in no run's identity."""
+    later: ClassVar[Mapping[str, Any]] = {}
+    """Path -> value of settings that came when there were runs already, and that change nothing at this value.
+
+    At it they are in no run's identity, so that the runs from before they came still count.
+    """
 
     def resolved(self) -> Self:
         """Return the same settings with the defaults that follow from others written out."""
@@ -47,7 +59,18 @@ class Settings(Group):
 
     def canonical(self) -> str:
         """Return the resolved settings as canonical JSON: what an identity is taken from."""
-        return canonical_settings(self.resolved().flat(), self.unkeyed)
+        return canonical(self.keyed(self.resolved().flat()))
+
+    @classmethod
+    def keyed(cls, flat: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those settings by dotted path that are in a run's identity."""
+        return {
+            path: value for path, value in flat.items() if path not in cls.unkeyed and not cls._as_before(path, value)
+        }
+
+    @classmethod
+    def _as_before(cls, path: str, value: Any) -> bool:
+        return path in cls.later and canonical(cls.later[path]) == canonical(value)
 
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -56,11 +79,6 @@ AnySettings = TypeVar("AnySettings", bound=Settings)
 def canonical(value: Any) -> str:
     """Return JSON that is the same text for the same value."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
-def canonical_settings(flat: Mapping[str, Any], unkeyed: tuple[str, ...]) -> str:
-    """Return settings by dotted path as canonical JSON, without those that are in no identity."""
-    return canonical({path: value for path, value in flat.items() if path not in unkeyed})
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -77,6 +95,46 @@ def defaults(schema: type[Settings]) -> Mapping[str, Any]:
     return schema().flat()
 
 
+@dataclass(frozen=True)
+class Kind:
+    """The values that a setting may take, as far as its type tells.
+
+    Args:
+        may_be_unset: whether `None` is among them.
+        may_be_text: whether some text is.
+        is_text: whether all others are text.
+    """
+
+    may_be_unset: bool
+    may_be_text: bool
+    is_text: bool
+
+
+def kind_of(schema: type[Settings], path: str) -> Kind:
+    """Return what values a setting may take, by its dotted path."""
+    kinds: list[Any] = [schema]
+    for name in path.split("."):
+        fields = next((kind.model_fields for kind in kinds if isinstance(kind, type) and issubclass(kind, Group)), {})
+        kinds = [*_alternatives(fields[name].annotation)] if name in fields else []
+    others = [_is_text(kind) for kind in kinds if kind not in (None, NoneType)]
+    return Kind(len(others) < len(kinds), any(others), all(others) and bool(others))
+
+
+def _alternatives(kind: Any) -> Iterator[Any]:
+    """Yield the types that a union is of, or the values of a `Literal`'s; any other type is its own."""
+    if get_origin(kind) is Annotated:
+        yield from _alternatives(get_args(kind)[0])
+    elif get_origin(kind) in (Union, UnionType, Literal):
+        for one in get_args(kind):
+            yield from _alternatives(one)
+    else:
+        yield kind
+
+
+def _is_text(kind: Any) -> bool:
+    return isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, str))
+
+
 def check_path(schema: type[Settings], path: str, *, where: str = "override") -> str:
     """Return `path` if it names a setting.
 
@@ -85,7 +143,13 @@ def check_path(schema: type[Settings], path: str, *, where: str = "override") ->
     """
     known = defaults(schema)
     if path not in known:
-        raise ConfigError(f"{where}: no setting `{shorten(path)}`.{did_you_mean(path, known)}")
+        within = [name for name in known if name.startswith(f"{path}.")]
+        hint = (
+            f" It is a group of {listed([f'`{name}`' for name in within])}: set one of them."
+            if within
+            else did_you_mean(path, known)
+        )
+        raise ConfigError(f"{where}: no setting `{shorten(path)}`.{hint}")
     return path
 
 

@@ -1,9 +1,8 @@
 """The contract: what the harness asks of a subject, and what it lends to a training.
 
 A *subject* is something that can be trained: its settings, and a function from settings and a seed to metrics. Four
-fields are enough, `Subject("toy", Toy, train, (Metric("test.loss", "…", "minimize"),))`; the others say more, and each
-has a sensible absence. A subject is found by its name (`stn_bench/subjects/NAME`) or by an import path
-(`package.module:attribute`), never imported by the harness. `stn_bench.testing` checks the contract.
+fields are enough, `Subject("toy", Toy, train, (Metric("test.loss", "…", "minimize"),))`. It is found by its name
+(`stn_bench/subjects/NAME`) or by an import path (`package.module:attribute`); `stn_bench.testing` checks it.
 """
 
 from __future__ import annotations
@@ -24,17 +23,15 @@ from stn_bench.settings import Settings, defaults, override
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.format import Unit
 from stn_bench.system.own_code import import_attribute
+from stn_bench.system.sounds import UNSAID, Direction, said
 from stn_bench.system.text import did_you_mean, shorten
 
-Direction = Literal["maximize", "minimize"]
 Scale = Literal["fraction", "number", "seconds", "mebibytes", "count"]
 Numbers: TypeAlias = NDArray[Any]
 
 EXAMPLES = "examples.npz"
 """File of a run with the value of each metric for each test example, where the training told it."""
-
-
-# What a training is measured by -------------------------------------------------------------------------------------
+CLASSES = "#classes"  # the classes of the test examples in that file; no metric can be called so
 
 
 @dataclass(frozen=True)
@@ -44,16 +41,24 @@ class Metric:
     Args:
         name: its name, such as "test.accuracy".
         meaning: what it is, in one sentence without its full stop.
-        direction: which way it is better.
+        direction: which way it is better; has to be said where the name says that less is.
         scale: what it is measured in; of a "fraction" values are shown in per cent and differences in points.
         resolution: settings -> the smallest step by which it can differ, such as 1 / test examples; None: none.
+        chance: settings -> its value for the most frequent answer alone, or None where nothing tells.
+
+    Raises:
+        ConfigError: if nobody says which way it is better, and its name says that less is.
     """
 
     name: str
     meaning: str = ""
-    direction: Direction = "maximize"
+    direction: Direction = UNSAID
     scale: Scale = "number"
     resolution: Callable[[Any], float] | None = None
+    chance: Callable[[Any], float | None] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "direction", said(self.name, self.direction))
 
     @property
     def unit(self) -> Unit:
@@ -145,6 +150,7 @@ class Outcome:
         cost: what the model costs.
         model: the model, where MLflow should keep it.
         state: returns every number that the training left, by name, for a bit-by-bit comparison of two trainings.
+        classes: the class of each test example as text, `(examples,)`; the report then has the metric by class.
     """
 
     metrics: Mapping[str, float]
@@ -155,6 +161,7 @@ class Outcome:
     cost: Cost | None = None
     model: TrainedModel | None = None
     state: Callable[[], Mapping[str, Numbers]] | None = None
+    classes: Numbers | None = None
 
 
 class Run(Protocol):
@@ -185,9 +192,7 @@ class Run(Protocol):
         """Whether this is a tuning trial, which keeps only numbers: no files, no model."""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Tell of a finished epoch, counted from 1, once its checkpoint is written.
-
-        A training that goes on from a checkpoint first tells of the epochs that the checkpoint holds.
+        """Tell of a finished epoch, from 1, once its checkpoint is written; first of those that a checkpoint holds.
 
         Raises:
             Interrupted: when it is time to stop; the last epoch never raises it if the training ends there.
@@ -196,9 +201,6 @@ class Run(Protocol):
 
 Train = Callable[[Any, int, Run], Outcome | Mapping[str, float]]
 """(settings, seed, run) -> what it ended with; a mapping is the metrics of a finished run."""
-
-
-# What the optional hooks are given and give --------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -278,16 +280,18 @@ class FormerKey:
     """How an older version took a run key, so that the runs of its day are known.
 
     Args:
-        roots: (module, definition) that it followed the code from, by their places of today.
+        roots: (module, definition) that it followed the code from.
         packages: the packages that it followed it through.
         prefix: what stood before a module's name, which was relative to the subject's package behind it.
-        libraries: the distributions whose versions were in the key.
+        libraries: the distributions whose versions were in the key; (): those that the code imported.
+        code: table of code that was replaced since, by what gives the same results; "": none was.
     """
 
     roots: tuple[tuple[str, str], ...]
     packages: tuple[str, ...]
     prefix: str
-    libraries: tuple[str, ...]
+    libraries: tuple[str, ...] | Callable[[], tuple[str, ...]]
+    code: str = ""
 
 
 def read_examples(metric: str, file: Callable[[str], Path]) -> Numbers | None:
@@ -323,6 +327,8 @@ class Subject:
         prepare: makes the data of some settings, each once; None: the training loads its own.
         fingerprint: settings, folder of data -> SHA-256 of the data in hexadecimal, or None while they are not made.
         describe: a run's settings by dotted path -> its data, or None where they do not say.
+        split: settings, folder of data -> how these are split, or ""; raises DataError if they cannot serve.
+        idle: settings -> path of each that nothing reads, given the others -> why, in a clause.
         cost: settings -> what the model costs on paper.
         match: settings, the base's settings -> overrides that give a model the base's FLOPs; raises ConfigError.
         caveats: an arm's settings, its base's or None for a base itself -> what a reader should know, in sentences.
@@ -357,6 +363,8 @@ class Subject:
     prepare: Callable[[Sequence[Any], Lent], None] | None = None
     fingerprint: Callable[[Any, Path], str | None] | None = None
     describe: Callable[[Mapping[str, Any]], DataNote | None] | None = None
+    split: Callable[[Any, Path], str] | None = None
+    idle: Callable[[Any], Mapping[str, str]] | None = None
     cost: Callable[[Any], Cost | None] | None = None
     match: Callable[[Any, Any], Mapping[str, Any]] | None = None
     caveats: Callable[[Any, Any], Iterable[str]] | None = None
@@ -372,11 +380,7 @@ class Subject:
     parts: Mapping[str, str] = field(default_factory=dict)
 
     def read(self, flat: Mapping[str, Any], *, where: str = "settings") -> Settings:
-        """Return settings from their dotted paths.
-
-        Raises:
-            ConfigError: if a path is unknown, or a value is none that the setting takes.
-        """
+        """Return settings from their dotted paths; a path or a value that is none raises ConfigError."""
         return override(self.settings(), flat, where=where)
 
     @property
@@ -414,8 +418,8 @@ def shipped_subjects() -> tuple[str, ...]:
     """Return the names of the subjects that come with stn-bench: modules that define a `subject`, read alone."""
     import stn_bench.subjects
 
-    places = (Path(folder) for folder in stn_bench.subjects.__path__)
-    files = [file for place in places for file in (*place.glob("*.py"), *place.glob("*/__init__.py"))]
+    folders = map(Path, stn_bench.subjects.__path__)
+    files = [file for folder in folders for file in (*folder.glob("*.py"), *folder.glob("*/__init__.py"))]
     found = (file for file in files if DEFINITION.search(file.read_text(encoding="utf-8")))
     return tuple(sorted(file.parent.name if file.stem == "__init__" else file.stem for file in found))
 
@@ -435,13 +439,10 @@ def find_subject(name: str) -> Subject:
     if is_shipped(name):
         known = shipped_subjects()
         if name not in known:
-            raise ConfigError(
-                f"`subject`: no subject `{shorten(name)}`.{did_you_mean(name, known)} Known: {', '.join(known)}; "
-                f"name your own by its import path, `module:attribute`"
-            )
+            told = f"`subject`: no subject `{shorten(name)}`.{did_you_mean(name, known)} Known: {', '.join(known)}"
+            raise ConfigError(f"{told}; name your own by its import path, `module:attribute`")
         address = f"stn_bench.subjects.{name}:subject"
-    found = import_attribute(address, where)
-    if isinstance(found, FunctionType):
+    if isinstance(found := import_attribute(address, where), FunctionType):
         found = importlib.import_module("stn_bench.subjects.function").subject_of(name, found)
     if not isinstance(found, Subject):
         hint = "; write a function `train(*, seed, …)` that calls it" if callable(found) else ""

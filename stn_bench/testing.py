@@ -26,6 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
+from stn_bench.isolation import isolated
 from stn_bench.runner.determinism import Trained, first_difference
 from stn_bench.runner.job import LentRun
 from stn_bench.settings import Settings, override
@@ -101,9 +102,9 @@ class SubjectContract:
 
         checkpoints, files = folder / "checkpoints", Path(tempfile.mkdtemp(dir=self.home))
         checkpoints.mkdir(parents=True, exist_ok=True)
-        left = self.subject.train(
-            self.settings, seed, LentRun(KEY, self.home / "data", checkpoints, files, tell, start)
-        )
+        lent = LentRun(KEY, self.home / "data", checkpoints, files, tell, start)
+        with isolated(seed):
+            left = self.subject.train(self.settings, seed, lent)
         outcome = left if isinstance(left, Outcome) else Outcome(left)
         if outcome.examples:  # as the harness keeps them
             arrays: dict[str, Any] = dict(outcome.examples)
@@ -136,7 +137,7 @@ class SubjectContract:
         settings = self.subject.settings()
         assert settings.canonical() == settings.resolved().canonical()
         keyed = set(json.loads(settings.canonical()))
-        assert keyed == set(self.subject.paths) - set(settings.unkeyed)
+        assert keyed == set(self.subject.paths) - set(settings.unkeyed) - set(settings.later)
         assert self.subject.read(json.loads(settings.canonical())).canonical() == settings.canonical()
 
     def test_derived_settings_can_be_written_out_and_taken_back(self) -> None:
@@ -148,7 +149,8 @@ class SubjectContract:
     def test_it_names_settings_that_there_are(self) -> None:
         """The subject names only settings of its own."""
         one, paths = self.subject, set(self.subject.paths)
-        named = {*one.budget, *one.small, *one.parts, *one.settings.unkeyed, *filter(None, (one.epochs, one.timeout))}
+        named = {*one.budget, *one.small, *one.parts, *one.settings.unkeyed, *one.settings.later}
+        named |= {*filter(None, (one.epochs, one.timeout))}
         assert named <= paths
         assert {one.timeout} - {""} <= set(one.settings.unkeyed)
 
@@ -296,6 +298,10 @@ class SubjectContract:
         if self.subject.caveats:
             told = [*self.subject.caveats(settings, None), *self.subject.caveats(settings, settings)]
             assert all(sentence and sentence[0].isupper() and sentence.endswith(".") for sentence in told)
+        if self.subject.idle:
+            idle = self.subject.idle(settings)
+            assert set(idle) <= set(self.subject.paths)
+            assert all(isinstance(why, str) and why for why in idle.values())
         if self.subject.given:
             given = self.subject.given(settings)
             assert all(noun and isinstance(number, int) and number > 0 for noun, number in given.items())

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import gc
+import signal
 import sys
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import pytest
 
 from stn_bench.cli import main
 from stn_bench.cli.options import console
+from stn_bench.system.signals import STOPS
+
+Cli = Callable[..., tuple[int, str, str]]
+"""A command line that returns exit code, output and error."""
 
 
 def call(*arguments: object) -> int:
-    """Run `stn-bench …` and return its exit code; arguments, module path and modules are afterwards what they were.
+    """Run `stn-bench …` and return its exit code; what it sets in this process is afterwards as before.
 
     Modules of a root are forgotten: the next root may have another of the same name.
     """
@@ -20,19 +27,27 @@ def call(*arguments: object) -> int:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
         patch.setattr(sys, "path", list(sys.path))
+        heard = {one: signal.getsignal(one) for one in STOPS}
         patch.setattr(sys, "unraisablehook", sys.unraisablehook)  # pytest's own makes what is dropped an error
-        path = list(sys.path)
+        path, thresholds = list(sys.path), gc.get_threshold()
         try:
             main()
         except SystemExit as stop:
             return int(stop.code or 0)
         finally:
-            added = {Path(folder) for folder in sys.path if folder not in path}
-            for name in set(sys.modules) - known:
-                file = getattr(sys.modules[name], "__file__", None)
-                if file and added & {*Path(file).parents}:
-                    del sys.modules[name]
+            gc.set_threshold(*thresholds)
+            for one, handler in heard.items():
+                signal.signal(one, handler)
+            forget_modules({Path(folder) for folder in sys.path if folder not in path}, kept=known)
     return 0
+
+
+def forget_modules(roots: Collection[Path], kept: Collection[str] = ()) -> None:
+    """Forget the modules of these roots, and of tests' own temporary folders, but for those whose names are kept."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if name not in kept and file and (set(roots) & {*Path(file).parents} or "pytest-of-" in file):
+            del sys.modules[name]
 
 
 def widen(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:

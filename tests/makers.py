@@ -146,4 +146,4 @@ def _listed(one: RunRecord) -> FinishedRun:
 def digest_of(one: RunRecord) -> str:
     """Return the digest of a run's settings, as its tag has it."""
     schema = find_subject(one.subject).settings
-    return settings_digest(settings_today(one, schema), schema.unkeyed)
+    return settings_digest(settings_today(one, schema), schema)

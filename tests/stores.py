@@ -13,9 +13,10 @@ from makers import ablation, arm, plan, record
 
 from stn_bench.study.plan import Plan, RunSpec
 from stn_bench.subject import DataNote, find_subject
+from stn_bench.system.workspace import sqlite_address, sqlite_file
 from stn_bench.tracking.identity import identify
 from stn_bench.tracking.mlflow import Tracking
-from stn_bench.tracking.record import RunRecord, arm_tags, run_name, run_tags
+from stn_bench.tracking.record import RunRecord, arm_tags, run_name, run_note, run_tags
 
 FINGERPRINT = "f" * 64
 STN = find_subject("stn")
@@ -39,7 +40,7 @@ def _empty() -> Path:
 
 
 def _open(folder: Path) -> Tracking:
-    return Tracking(f"sqlite:///{folder / 'mlflow.db'}", folder / "artifacts", folder / "tracking.lock")
+    return Tracking(sqlite_address(folder / "mlflow.db"), folder / "artifacts", folder / "tracking.lock")
 
 
 def open_store(folder: Path) -> Tracking:
@@ -51,7 +52,7 @@ def open_store(folder: Path) -> Tracking:
 
 def artifact_file(store: Tracking, run_id: str, name: str) -> Path:
     """Return the file of an artifact in a store here, to be changed; what `Tracking.file` returns is a copy."""
-    path = Path(store.uri.removeprefix("sqlite:///")).parent / "artifacts" / run_id / "artifacts" / name
+    path = (sqlite_file(store.uri) or Path()).parent / "artifacts" / run_id / "artifacts" / name
     assert path.is_file()
     return path
 
@@ -62,6 +63,7 @@ def finish(spec: RunSpec, store: Tracking, outcome: str = "finished", accuracy: 
     experiment = store.open_study(spec.study)
     parent = store.open_arm(experiment, spec.label, arm_tags(spec.study, spec.ablation, spec.arm), f"Arm {spec.label}")
     run_id = store.start_run(experiment, parent, run_name(spec), run_tags(spec, identity, STN.settings))
+    store.note_run(run_id, run_note(spec, identity.run_key))
     store.log_settings(run_id, spec.settings, PICTURES, FINGERPRINT)
     history = {
         "train.loss": tuple(1.0 / (spec.seed + epoch) for epoch in range(EPOCHS)),

@@ -29,15 +29,16 @@ WINGS = {
     "settings": ("system",),
     "figure": ("system",),
     "subject": ("system", "settings", "figure"),
+    "isolation": ("system",),
     "study": ("system", "settings", "subject", "stats"),
     "tracking": ("system", "settings", "subject", "stats", "study"),
     "analysis": ("system", "settings", "subject", "stats", "study", "tracking"),
-    "runner": (*BELOW_ANALYSIS, "analysis"),
+    "runner": (*BELOW_ANALYSIS, "analysis", "isolation"),
     "report": (*BELOW_ANALYSIS, "analysis"),
-    "cli": (*BELOW_ANALYSIS, "analysis", "runner", "report", "stn_bench"),
-    "subjects": ("system", "settings", "figure", "subject", "stats"),
+    "cli": (*BELOW_ANALYSIS, "analysis", "isolation", "runner", "report", "stn_bench"),
+    "subjects": ("system", "settings", "figure", "subject", "stats", "isolation"),
     "stn_bench": (*BELOW_ANALYSIS, "analysis", "runner", "report"),  # Python's door: `stn_bench.runs` and `summary`
-    "testing": (*BELOW_ANALYSIS, "analysis", "runner"),  # the contract suite, for anybody's subject
+    "testing": (*BELOW_ANALYSIS, "analysis", "isolation", "runner"),  # the contract suite, for anybody's subject
     "__main__": ("cli",),
 }
 """Wing -> the wings that it may import. This list is the only one: what it does not name is not there."""
@@ -45,16 +46,26 @@ WINGS = {
 EXCEPTIONS = {
     "subjects/stn/commands.py": ("cli.options", "runner.stores"),  # the command line mounts it by its name
     "subject.py": ("subjects",),  # the bare package, of which it lists the names
+    "isolation.py": ("subjects",),  # the same: it says where libraries' settings are
 }
 """File -> what it may import beside what its wing may."""
 
 STN = "subjects/stn/"
-KERAS = ("subjects/keras_model.py", "subjects/keras_training/", "subjects/picture_folder/")
-SHARED = (f"{STN}nn/forget.py", f"{STN}nn/cost.py", f"{STN}data/store.py")
-"""What any Keras model needs, and what stn must keep: the keys of its runs name it there."""
+KERAS = (
+    "subjects/keras_model.py",
+    "subjects/keras_by_class.py",
+    "subjects/keras_classes.py",
+    "subjects/keras_training/",
+    "subjects/picture_folder/",
+)
+SHARED = (f"{STN}data/store.py",)
+"""What pictures in folders need too, and what stn must keep: the keys of its runs name it there."""
 
-LISTED = "subjects/labelled.py"
-"""Which pictures a folder holds, of which class: for every subject of pictures. It reads none."""
+TRAINING = "subjects/keras_training/"
+"""The training of any Keras model, the article's among them."""
+
+OF_PICTURES = ("subjects/labelled.py", "subjects/transparency.py")
+"""Which pictures a folder holds, of which class, and what transparent ones show: for every subject of pictures."""
 
 FLOORS = 9
 """Wings that may stand on one another."""
@@ -65,7 +76,7 @@ DOORS = {
     "jax": (*KERAS, f"{STN}nn/"),
     "captcha": (f"{STN}data/",),
     "cv2": (f"{STN}data/",),
-    "PIL": (f"{STN}data/", "subjects/picture_folder/decoding.py"),
+    "PIL": (f"{STN}data/", "subjects/picture_folder/decoding.py", "subjects/transparency.py"),
     "optuna": ("runner/queue.py",),
     "mlflow": ("tracking/mlflow.py",),
     "alembic": ("tracking/mlflow.py",),
@@ -76,7 +87,7 @@ DOORS = {
     "markdown_it": ("report/html.py",),
     "jinja2": ("report/page.py",),
     "pandas": ("report/frames.py", "tracking/table.py"),
-    "scipy": ("stats/", "study/search_space.py"),
+    "scipy": ("stats/",),
     "typer": ("cli/", f"{STN}commands.py"),
     "click": ("cli/", f"{STN}commands.py"),
     "rich": ("cli/", f"{STN}commands.py"),
@@ -87,14 +98,25 @@ DOORS = {
 }
 """Library -> the modules and folders that may import it; "" stands for all."""
 
+RUNNER = [path.stem for path in (PACKAGE / "runner").glob("[a-z]*.py")]
+
 INSIDE = {
-    "tracking/code.py": ("tracking",),
+    "tracking/former.py": ("tracking",),
+    "tracking/code.py": (
+        *("tracking.identity", "tracking.record", "tracking.results"),
+        *("tracking.mlflow", "tracking.archive", "tracking.store"),
+    ),
     "tracking/identity.py": ("tracking.mlflow", "tracking.archive", "tracking.results", "tracking.record"),
     "tracking/record.py": ("tracking.mlflow", "tracking.archive", "tracking.results", "tracking.store"),
     "tracking/results.py": ("tracking.mlflow", "tracking.archive"),
     "tracking/mlflow.py": ("tracking.results", "tracking.archive"),
     "analysis/": ("tracking.mlflow", "tracking.archive", "tracking.server"),
-    "runner/queue.py": ("runner", "tracking", "analysis"),
+    "runner/queue.py": (
+        *(f"runner.{name}" for name in RUNNER if name not in ("queue", "turns")),
+        "tracking",
+        "analysis",
+    ),
+    "runner/turns.py": ("runner", "study", "tracking", "analysis"),
     "runner/job.py": ("runner.runner", "runner.worker", "runner.pool", "runner.queue", "analysis"),
     "runner/worker.py": ("runner.runner", "runner.pool", "analysis"),
     "runner/determinism.py": ("runner.runner", "runner.worker", "runner.pool", "runner.queue", "tracking", "analysis"),
@@ -111,13 +133,8 @@ INSIDE = {
 LONGEST = 450
 LONG_DOORS = ("tracking/mlflow.py", "runner/queue.py")
 
-KEYED = "stn/nn had it first, and its names are in the keys of finished runs: another would train all of them again"
 TWINS = {
-    "Job": KEYED,
-    "EpochEnd": KEYED,
-    "Progress": KEYED,
-    "Predictions": KEYED,
-    "Checkpoint": KEYED,
+    "Progress": "of a training, in its checkpoint, and of a study, on the screen",
     "Manifest": "of an archive of runs, and of a folder of pictures: each is what its own file is called",
 }
 """Name of two classes -> why one name is right for both."""
@@ -130,6 +147,7 @@ WORDS = re.compile(
 SPOKEN = {
     ("subject.py", "stn"): "DEFAULT, the subject of a study that names none",
     ("system/text.py", "letters"): "of which names are made",
+    ("system/library_state.py", "pixel"): "of Pillow's own setting",
     ("testing.py", "pictures"): "figures, as a test's name calls them",
     ("cli/studies.py", "letters"): "of a run's id",
     ("cli/new.py", "keras"): "the kind of subject that `new --keras` writes",
@@ -238,17 +256,21 @@ def test_a_wing_imports_only_what_is_below_it(wing: str) -> None:
 
 def test_no_wing_imports_a_module_of_a_subject() -> None:
     users = {(file, other) for file in FILES for other in ours(file) if other.startswith("subjects/")}
-    assert {pair for pair in users if not pair[0].startswith("subjects/")} == {("subject.py", "subjects/__init__.py")}
+    bare = {("subject.py", "subjects/__init__.py"), ("isolation.py", "subjects/__init__.py")}
+    assert {pair for pair in users if not pair[0].startswith("subjects/")} == bare
 
 
 def test_one_subject_knows_of_no_other() -> None:
     def home(file: str) -> str:
         return "keras" if lies_in(file, KERAS) else file.split("/")[1].removesuffix(".py")
 
-    own = [file for file in FILES if file.startswith("subjects/") and file not in ("subjects/__init__.py", LISTED)]
+    own = [
+        file for file in FILES if file.startswith("subjects/") and file not in ("subjects/__init__.py", *OF_PICTURES)
+    ]
     found = {(file, other) for file in own for other in ours(file) if other in own and home(other) != home(file)}
     assert {other for file, other in found if lies_in(file, KERAS)} <= set(SHARED)
-    assert [(file, other) for file, other in found if not lies_in(file, KERAS)] == []
+    others = [(file, other) for file, other in found if not lies_in(file, KERAS)]
+    assert {file.startswith(STN) and other.startswith(TRAINING) for file, other in others} <= {True}
 
 
 def test_of_pythons_door_the_command_line_uses_the_version_alone() -> None:
@@ -274,6 +296,7 @@ def test_wings_stand_on_at_most_nine_floors() -> None:
         for wing in WINGS
     }
     standing["subject"] -= {"subjects"}  # names alone
+    standing["isolation"] -= {"subjects"}  # the same
     standing["cli"] -= {"stn_bench"}  # its version alone
     standing["subjects"] -= {"cli", "runner", "tracking"}  # that is where `commands` stands
     floors: dict[str, int] = {}
@@ -418,20 +441,25 @@ def test_every_module_says_what_it_is_for(file: str) -> None:
 # At run time -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command", [["--help"], ["run", "--help"], ["list"], ["check"], ["plan", "small"]], ids=" ".join
-)
-def test_quick_command_loads_nothing_heavy(command: list[str], tmp_path: Path) -> None:
-    root = [] if "--help" in command else ["--root", str(make_root(tmp_path))]
+def test_quick_commands_load_nothing_heavy(tmp_path: Path) -> None:
+    root = ["--root", str(make_root(tmp_path))]
+    light = [["--help"], ["list", *root], ["show", "small", *root]]
+    commands = [*light, ["run", "--help"], ["check", *root], ["plan", "small", *root]]
+    unasked = ("stn_bench.cli.planning", "stn_bench.tracking", "stn_bench.analysis", "stn_bench.runner")
     code = f"""
 import sys
 from stn_bench.cli import main
-sys.argv = {["stn-bench", *command, *root]!r}
-try:
-    main()
-finally:
-    print("LOADED", *sorted({{name.partition(".")[0] for name in sys.modules}} & set({HEAVY!r})))
+for command in {commands!r}:
+    sys.argv = ["stn-bench", *command]
+    try:
+        main()
+    except SystemExit as stop:
+        assert not stop.code, command
+    unasked = set({unasked!r}) if command in {light!r} else set()
+    print("LOADED by", command[0], *sorted({{name.partition(".")[0] for name in sys.modules}} & set({HEAVY!r})))
+    assert not unasked & sys.modules.keys(), (command, unasked & sys.modules.keys())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1].strip() == "LOADED"
+    told = [line.removeprefix("LOADED by ") for line in done.stdout.splitlines() if line.startswith("LOADED")]
+    assert told == [command[0] for command in commands]

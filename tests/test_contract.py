@@ -23,13 +23,14 @@ from stn_bench.study.catalogue import Catalogue, bundled_root, load
 from stn_bench.study.plan import make_plan
 from stn_bench.study.spec import BASE
 from stn_bench.subject import Cost, Lent, Metric, Outcome, Run, Subject, find_subject, shipped_subjects
+from stn_bench.subjects.keras_training.kept import cost_of
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.dataset import open_dataset
 from stn_bench.subjects.stn.data.spec import DatasetSpec
 from stn_bench.subjects.stn.nn.build import build_model
-from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
+from stn_bench.subjects.stn.nn.compiled import transformer_flops
 from stn_bench.subjects.stn.nn.model_file import load_model
-from stn_bench.subjects.stn.nn.train import predict
+from stn_bench.subjects.stn.nn.scores import predict
 from stn_bench.testing import SubjectContract
 from stn_bench.tracking.identity import identify
 
@@ -117,7 +118,7 @@ BREACHES: dict[str, tuple[str, Subject]] = {
     "examples": ("examples_average_to_their_metric", replace(TOY, train=changed(metrics(test_loss=9.0)))),
     "cost": ("the_cost_on_paper_is_that_of_the_training", replace(TOY, cost=lambda settings: Cost(parameters=9.0))),
     "match": ("a_matched_arm_costs_what_the_base_costs", replace(TOY, match=lambda settings, base: {"depth": 8})),
-    "meaning": ("every_metric_has_a_meaning", replace(TOY, metrics=(Metric("test.loss"),))),
+    "meaning": ("every_metric_has_a_meaning", replace(TOY, metrics=(Metric("test.loss", direction="minimize"),))),
     "test metric": ("tuning_sees_no_test_metric", replace(TOY, tune_on=("test.loss",))),
     "budget": ("it_names_settings_that_there_are", replace(TOY, budget=("epoch",))),
     "timeout": ("it_names_settings_that_there_are", replace(TOY, timeout="seconds")),
@@ -185,7 +186,7 @@ def test_every_arm_trains_saves_and_counts(config: Config, datasets: Path, tmp_p
     assert outcome.cost is not None
     assert (outcome.cost.flops or 0) > 0
     assert outcome.cost.uncounted == ()
-    assert outcome.cost.parameters == count_parameters(model)
+    assert outcome.cost.parameters == model.count_params()
     assert outcome.cost.parameters == sum(
         int(np.prod(weight.shape)) for weight in model.weights if "seed_generator" not in weight.path
     )
@@ -230,7 +231,7 @@ def test_matched_arms_cost_what_the_base_costs(name: str) -> None:
         (planned,) = make_plan(study, (found,), STN, {"model.width": width, "data.size": 32}).questions
         for arm_name, arm in planned.tested.items():
             if planned.written(arm_name).match == "flops":
-                built = [count_flops(build_model(one.config)).total for one in (arm, planned.base)]  # type: ignore[arg-type]
+                built = [cost_of(build_model(one.config), transformer_flops).flops for one in (arm, planned.base)]  # type: ignore[arg-type]
                 assert built[0] == pytest.approx(built[1], rel=0.03)
                 assert arm.matched == {"model.width": arm.settings["model.width"]}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 
@@ -27,11 +28,22 @@ DOCUMENTS = [
 
 
 def test_the_readme_shows_the_rows_of_the_committed_report() -> None:
-    report = (ROOT / "reports/quickstart/report.md").read_text(encoding="utf-8")
+    report = (ROOT / "docs/quickstart/report.md").read_text(encoding="utf-8")
     rows = [line.rstrip("| ") for line in README.splitlines() if line.startswith(("| `base`", "| `none`"))]
     assert len(rows) == 2
     for row in rows:
         assert row in report
+
+
+def test_the_quickstart_changes_no_committed_file() -> None:
+    """A fresh clone stays clean: its report is written where git tracks nothing and looks at nothing."""
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    assert "reports/quickstart/" in ignored
+    if (ROOT / ".git").exists():
+        listed = subprocess.run(
+            ["git", "ls-files", "reports/quickstart", "mlruns"], cwd=ROOT, capture_output=True, text=True, check=True
+        )
+        assert listed.stdout.split() == ["mlruns/.gitignore"]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -55,3 +67,12 @@ def test_the_lowest_versions_are_those_of_the_project_file() -> None:
 def test_no_file_that_installs_names_an_address() -> None:
     for name in ("pyproject.toml", "Makefile", "requirements/lowest.txt", ".ci/run"):
         assert "://" not in (ROOT / name).read_text(), name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_into_a_page_leads_to_a_head_of_its_own(document: Path) -> None:
+    """GitHub's anchors: a head in small letters, without punctuation, with a dash for each blank."""
+    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    heads = [re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in re.findall(r"^#+ (.+)$", text, re.M)]
+    links = re.findall(r"\]\(#([^)]+)\)", text)
+    assert [link for link in links if heads.count(link) != 1] == []

@@ -16,6 +16,7 @@ from stn_bench.analysis.analyse import analyse
 from stn_bench.analysis.summarise import summarise
 from stn_bench.report.frames import runs_table, to_csv
 from stn_bench.report.judging import Judged, Request, judge
+from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import Plan
 from stn_bench.system.errors import DataError, ReportError
 from stn_bench.tracking.columns import Columns
@@ -56,8 +57,8 @@ def test_holm_doubles_the_smaller_of_two_ps_and_leaves_the_larger() -> None:
     )
     assert smaller < larger
     found = stn_bench.judge(frame())
-    assert row(found, "mixup").p_adjusted == pytest.approx(2 * smaller)
-    assert row(found, "ResNet-50 (ours)").p_adjusted == pytest.approx(larger)
+    assert row(found, "mixup").holm_p == pytest.approx(2 * smaller)
+    assert row(found, "ResNet-50 (ours)").holm_p == pytest.approx(larger)
 
 
 def test_the_words_follow_from_these_numbers() -> None:
@@ -67,6 +68,15 @@ def test_the_words_follow_from_these_numbers() -> None:
     less = stn_bench.judge(frame(metric="loss"), direction="minimize")
     assert row(less, "mixup").verdict == "worse"
     assert row(stn_bench.judge(frame(), margin=0.0001), "ResNet-50 (ours)").verdict == "undecided"
+
+
+@pytest.mark.parametrize("resolution", [None, 0.01])
+def test_one_error_more_on_each_of_three_seeds_is_no_certainty(resolution: float | None) -> None:
+    rows = [(name, seed, value) for name, value in (("baseline", 1.0), ("ours", 0.99)) for seed in (1, 2, 3)]
+    table = pd.DataFrame(rows, columns=["method", "seed", "acc"])
+    ours = row(stn_bench.judge(table, resolution=resolution), "ours")
+    assert ours.verdict == "undecided"
+    assert ours.p != 0
 
 
 # The same as of a study ----------------------------------------------------------------------------------------------
@@ -82,7 +92,7 @@ def studied(seeds: int, looks: tuple[int, ...], shift: float) -> Plan:
     )
 
 
-@pytest.mark.parametrize(("seeds", "looks"), [(3, ()), (5, ()), (8, (3, 5, 8)), (7, (4, 7))])
+@pytest.mark.parametrize(("seeds", "looks"), [(3, ()), (5, ()), (8, (3, 5, 8)), (6, (4, 6))])
 @pytest.mark.parametrize("shift", [0.0, 0.01, 0.1])
 def test_the_runs_of_a_study_have_the_verdicts_that_the_study_has(
     seeds: int, looks: tuple[int, ...], shift: float, tmp_path: Path
@@ -97,7 +107,8 @@ def test_the_runs_of_a_study_have_the_verdicts_that_the_study_has(
     results = gather(planned, FakeStore(*(one.model_copy(update={"subject": "toy"}) for one in runs)), tmp_path)
     ours = summarise(analyse(results)).ablations[0].arms
     (tmp_path / "runs.csv").write_text(to_csv(runs_table(results)))
-    asked = Request(margin=(0.02,), looks=looks)
+    step = step_of(planned.metric, planned.arms[0].config)
+    asked = Request(margin=(0.02,), looks=looks, resolution=step)
     again = judge(read_file(tmp_path / "runs.csv"), Columns("arm", "seed", ("test.score",), "base"), asked)
     for one, other in zip(ours, again.summary.ablations[0].arms, strict=True):
         assert (one.name, one.verdict, one.look, one.stopped) == (
@@ -152,6 +163,10 @@ def test_several_metrics_are_judged_one_by_one(tmp_path: Path) -> None:
     assert found.verdicts.metric.tolist() == ["acc"] * 3 + ["loss"] * 3
     assert [summary.margin for summary in found.summaries] == [0.005, 0.01]
     assert found.verdicts.verdict.tolist() == [None, "better", "equivalent"] * 2
+    named = stn_bench.judge(both, metric=["acc", "loss"], direction={"loss": "minimize"}, margin={"loss": 0.01})
+    assert named.verdicts.drop(columns="study").equals(found.verdicts.drop(columns="study"))
+    with pytest.raises(DataError, match="say it of each: --direction acc=maximize --direction loss=minimize"):
+        stn_bench.judge(both, metric=["acc", "loss"], direction="minimize")
     assert [one.name for one in found.write(tmp_path)] == ["acc", "loss"]
     assert (tmp_path / "loss/report.md").is_file()
 

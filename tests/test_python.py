@@ -38,9 +38,9 @@ from stn_bench.study.catalogue import bundled_root
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan
 from stn_bench.study.preregistration import preregister, write_preregistration
-from stn_bench.system.errors import CatalogueError, ConfigError, PlanError, ReportError
+from stn_bench.system.errors import CatalogueError, ConfigError, Interrupted, PlanError, ReportError
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.results import identity_of
+from stn_bench.tracking.results import Keys
 
 WAVES = """
 def train(*, seed, run, degree=1, noise=0.5, epochs=2):
@@ -109,7 +109,7 @@ def with_subject(root: Path, text: str = WAVES) -> Path:
 
 def keys(plan: Plan, root: Path) -> list[str]:
     specs = [spec for arm in plan.arms for spec in (*arm.tuning_specs(), *arm.verdict_specs({}))]
-    found = [identity_of(spec, plan.subject, root) for spec in specs]
+    found = [Keys(plan.subject, root).identity(spec) for spec in specs]
     return [one.run_key for one in found if one]
 
 
@@ -117,7 +117,14 @@ def keys(plan: Plan, root: Path) -> list[str]:
 
 SEEDS = st.lists(st.integers(0, 50), min_size=3, max_size=5, unique=True)
 SPACES = st.sampled_from([{"noise": {"low": 0.1, "high": 1.0, "log": True}}, {"noise": {"choices": [0.25, 0.5]}}])
-TUNING = st.fixed_dictionaries({"trials": st.integers(1, 3), "metric": st.just("val.error"), "search": SPACES})
+TUNING = st.fixed_dictionaries(
+    {
+        "trials": st.integers(1, 3),
+        "metric": st.just("val.error"),
+        "direction": st.just("minimize"),
+        "search": SPACES,
+    }
+)
 ARMS = st.dictionaries(
     st.sampled_from(["cubic", "loud", "long"]),
     st.sampled_from(
@@ -286,7 +293,7 @@ def test_run_refuses_what_it_cannot_do_and_leaves_nothing(
 
 
 def test_what_is_no_study_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected a Study, or the name of one, got dict"):
+    with pytest.raises(ConfigError, match="run: `study`: expected text or a Study, got \\{"):
         stn_bench.run({"name": "small"})  # type: ignore[arg-type]
     with pytest.raises(AttributeError, match="Studdy"):
         _ = stn_bench.Studdy
@@ -374,7 +381,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     experiment = store.open_study("small", study_note(plan))
     for arm in plan.arms:
         for spec in arm.verdict_specs({}):
-            identity = identity_of(spec, plan.subject, workspace.datasets)
+            identity = Keys(plan.subject, workspace.datasets).identity(spec)
             assert identity is not None
             job = Job.of(plan.subject, spec, identity, workspace, experiment=experiment, parent=None, threads=1)
             train_job(job, store)
@@ -413,7 +420,7 @@ def test_tables_hold_the_numbers_of_the_runs(trained: Path) -> None:
         pytest.approx(values)
     )
     assert result.verdicts.set_index("name").loc["cubic", ["verdict", "difference"]].tolist() == (
-        ["better", pytest.approx(1 / 3 - 1)]
+        ["undecided", pytest.approx(1 / 3 - 1)]  # the same on each seed, so that no spread tells
     )
     curves = result.curves.set_index(["arm", "seed", "epoch"])["train.error"].to_dict()
     assert curves == pytest.approx({(*run, epoch): value / epoch for run, value in values.items() for epoch in (1, 2)})
@@ -451,7 +458,7 @@ def test_a_figure_that_was_drawn_with_something_else_is_shown_in_one() -> None:
 def test_a_notebook_shows_sentences_table_and_figure(trained: Path) -> None:
     result = stn_bench.results("small", root=trained)
     html, markdown = result._repr_html_(), result._repr_markdown_()
-    assert '<span class="verdict better">better</span>' in html
+    assert '<span class="verdict undecided">undecided</span>' in html
     assert html.count('<img src="data:image/png;base64,') == 1
     assert "| `cubic` |" in markdown
     assert "](figures/" not in markdown
@@ -469,7 +476,9 @@ def test_results_of_nothing_say_so_and_make_no_store(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("formats", ["md,htlm", ["htlm"]])
 def test_a_format_that_is_none_is_refused(trained: Path, tmp_path: Path, formats: Any) -> None:
-    with pytest.raises(ReportError, match="formats: expected some of md, html, latex, csv, pdf, svg, got `htlm`"):
+    with pytest.raises(
+        ReportError, match="formats: expected some of md, html, latex, tables, csv, pdf, svg, got `htlm`"
+    ):
         stn_bench.results("small", root=trained).write(tmp_path, formats)
 
 
@@ -538,11 +547,11 @@ def start(folder: Path, *arguments: str, text: str | None = None) -> subprocess.
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["file", "text", "input"])
 def test_a_script_needs_no_guard_wherever_it_comes_from(tmp_path: Path, way: str) -> None:
-    with_subject(tmp_path)
+    with_subject(tmp_path, WAVES.replace("1.0 / degree", "(1.0 + 0.01 * seed) / degree"))
     write(tmp_path / "script.py", SCRIPT)
     arguments = {"file": ["script.py"], "text": ["-c", SCRIPT], "input": ["-"]}[way]
     out, err = start(tmp_path, *arguments, text=SCRIPT if way == "input" else None).communicate(timeout=200)
-    assert out.splitlines()[1].startswith("  better: with degree = 3 (cubic) test error falls by 0.6667"), err
+    assert out.splitlines()[1].startswith("  better: with degree = 3 (cubic) test error falls by 0.6800"), err
     assert out.splitlines()[-1] == "missing 0"
     assert err.splitlines()[0] == "small, verdict: 6 runs to train"
     assert sum("finished, " in line for line in err.splitlines()) == 6
@@ -582,6 +591,30 @@ def test_ctrl_c_stops_a_script_and_the_same_script_goes_on(tmp_path: Path) -> No
     assert stn_bench.results(in_code(), root=tmp_path).missing == 6
 
 
+@pytest.mark.parametrize(
+    ("signum", "raised", "code"),
+    [(signal.SIGINT, KeyboardInterrupt, None), (signal.SIGTERM, SystemExit, 143), (signal.SIGHUP, SystemExit, 129)],
+)
+def test_a_signal_ends_the_call_as_it_ends_a_program(
+    signum: int,
+    raised: type[BaseException],
+    code: int | None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def stop(*arguments: object, **more: object) -> None:
+        raise Interrupted("stopped", signum)
+
+    monkeypatch.setattr("stn_bench.runner.runner.train_study", stop)
+    question = Ablation("depth", title="D", question="Q?", arms=[Arm("four", set={"depth": 4})])
+    study = Study("toys", title="T", subject="toy", ablations=[question], seeds=[1, 2, 3])
+    with pytest.raises(raised) as stopped:
+        stn_bench.run(study, root=tmp_path)
+    assert getattr(stopped.value, "code", None) == code
+    assert "the same call goes on from here" in f"{stopped.value}{capsys.readouterr().err}"
+
+
 @pytest.mark.slow
 def test_a_thread_may_run_a_study(tmp_path: Path) -> None:
     with_subject(tmp_path)
@@ -597,9 +630,9 @@ def test_a_thread_may_run_a_study(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_python_of_the_readme_runs_as_it_is_printed(tmp_path: Path) -> None:
     readme = (bundled_root() / "README.md").read_text(encoding="utf-8")
-    function = readme.partition("**… ask about any function.**")[2].partition("\n**…")[0]
+    function = readme.partition("### Ask about any function\n")[2].partition("\n### ")[0]
     (module,) = re.findall(r"```python\n# waves.py\n(.*?)```", function, re.DOTALL)
-    part = readme.partition("**… work from Python or a notebook.**")[2].partition("\n**…")[0]
+    part = readme.partition("### Work from Python or a notebook\n")[2].partition("\n### ")[0]
     blocks = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
     (printed,) = re.findall(r"says:\n\n```\n(.*?)```", part, re.DOTALL)
     write(tmp_path / "waves.py", module)

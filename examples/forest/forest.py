@@ -60,6 +60,16 @@ def train(
 
 
 train.metrics = [  # optional: what each metric is; of a fraction the report shows per cent and points
-    Metric("test.accuracy", "fraction of test digits read correctly", scale="fraction"),
-    Metric("validation.accuracy", "fraction of validation digits read correctly", scale="fraction"),
+    Metric(
+        "test.accuracy",
+        "fraction of test digits read correctly",
+        scale="fraction",
+        resolution=lambda settings: 1 / (1797 - TRAIN - VALIDATION),  # one digit more or less
+    ),
+    Metric(
+        "validation.accuracy",
+        "fraction of validation digits read correctly",
+        scale="fraction",
+        resolution=lambda settings: 1 / VALIDATION,
+    ),
 ]

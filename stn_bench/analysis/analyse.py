@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from stn_bench.analysis.looks import Standings, selected_arm, standings, wanted_seeds
 from stn_bench.analysis.verdicts import Verdicts, verdicts
 from stn_bench.study.plan import Plan
+from stn_bench.study.preregistration import is_later
+from stn_bench.system.format import counted
 from stn_bench.tracking.results import ArmResults, Results
 
 
@@ -75,6 +77,24 @@ class Analysis:
         """Number of runs on fresh seeds that `run --confirm` has still to finish."""
         finished = {arm.arm.label: arm.confirmed.keys() for arm in self.results.arms}
         return sum(len(set(seeds) - finished[label]) for label, seeds in self.confirming_seeds.items())
+
+    def unfinished(self, confirm: bool) -> int:
+        """Return the number of runs that a `run` has still to finish, with those on fresh seeds if it confirms."""
+        return self.missing_runs + (self.confirming_runs if confirm else 0)
+
+    @property
+    def is_preregistered_late(self) -> bool:
+        """Whether a run had ended when the plan was preregistered, or one of the plan's own had begun."""
+        fixed, started = self.plan.preregistration, [run.started for run in self.results.records]
+        return fixed is not None and (fixed.runs > 0 or (bool(started) and is_later(fixed.date, min(started))))
+
+    @property
+    def preregistered_when(self) -> str:
+        """When that was, beside the study's runs."""
+        if self.plan.preregistration is None or not self.is_preregistered_late:
+            return "before the first run"
+        runs = self.plan.preregistration.runs
+        return f"after {counted(runs, 'run')} of the study had ended" if runs else "after the first run"
 
     @functools.cached_property
     def stops(self) -> Mapping[int, tuple[str, ...]]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.cost import Costs
 from stn_bench.analysis.verdicts import budget_reason, factor_reason
-from stn_bench.stats import FEWEST_SEEDS, spread
+from stn_bench.stats import FEWEST_SEEDS, Values, spread
 from stn_bench.study.plan import COSTLIER, PlannedQuestion
 from stn_bench.study.spec import BASE
 from stn_bench.subject import Metric
 from stn_bench.system.format import in_short, relative
 from stn_bench.tracking.results import ArmResults
+
+ERRORS = 2
+"""Standard errors, of a share of the test examples, within which an arm is no better than a guess."""
+
+NEARLY = 1e-12
+"""Relative to the values: differences that differ by less are the same."""
 
 
 class Change(NamedTuple):
@@ -41,7 +48,7 @@ def caveats(question: PlannedQuestion, name: str, costs: Mapping[str, Costs]) ->
     if name == BASE:
         return tuple(told(base.config, None)) if told else ()
     special = told(arm.config, base.config) if told else ()
-    return (*_factors(question, name), *special, *_dearer(costs[name], costs[BASE]))
+    return (*_factors(question, name), *_idle(question, name), *special, *_dearer(costs[name], costs[BASE]))
 
 
 def _factors(question: PlannedQuestion, name: str) -> Iterator[str]:
@@ -52,6 +59,15 @@ def _factors(question: PlannedQuestion, name: str) -> Iterator[str]:
         yield f"moves {len(moved)} settings as one factor: {written.together}"
     if reason := budget_reason(question.arms[name], question.base):
         yield f"{reason}; that makes its verdict invalid"
+
+
+def _idle(question: PlannedQuestion, name: str) -> Iterator[str]:
+    """Yield the settings of an arm's own that nothing reads."""
+    arm, written = question.arms[name], question.written(name)
+    for path in (*question.moved(name), *(path for path in arm.space if path not in written.set)):
+        if path in arm.idle:
+            meant = f"; meant so: {written.no_effect}" if written.no_effect else ""
+            yield f"`{path}` has no effect here: {arm.idle[path]}{meant}"
 
 
 def _dearer(ours: Costs, theirs: Costs) -> Iterator[str]:
@@ -70,18 +86,22 @@ def suspicions(question: PlannedQuestion, name: str, analysis: Analysis) -> tupl
     Args:
         question: the question.
         name: the arm's name in it; "base" for the base itself.
-        analysis: what the study's results say. Of an arm that is worse the verdict says it already.
+        analysis: what the study's results say. Of an arm that is worse the verdict says the most already.
     """
-    verdict = analysis.verdicts[question.ablation.name].get(name)
-    if verdict and verdict.word == "worse":
-        return ()
     results, metric = analysis.results, analysis.plan.metric
     arm = results.of(question.arms[name])
     ours, theirs = arm.values(metric.name), results.of(question.base).values(metric.name)
-    both = sorted(ours.keys() & theirs.keys())
+    verdict = analysis.verdicts[question.ablation.name].get(name)
+    shift = _one_shift(ours, theirs) if name != BASE else None
     told = []
-    if name != BASE and len(both) >= FEWEST_SEEDS and all(ours[seed] == theirs[seed] for seed in both):
-        told.append(f"equals the base on each of {len(both)} seeds; perhaps training does not use what it sets")
+    if shift:
+        by = f"{metric.unit.signed(shift)}{metric.unit.points}"
+        told.append(f"differs by {by} on each seed alike, so that no spread tells how sure this is")
+    if verdict and verdict.word == "worse":
+        return tuple(told)
+    if shift == 0:
+        both = len(ours.keys() & theirs.keys())
+        told.append(f"equals the base on each of {both} seeds; perhaps training does not use what it sets")
     if len(ours) >= FEWEST_SEEDS and len(set(ours.values())) == 1:
         value = f"{metric.unit.value(next(iter(ours.values())))}{metric.unit.suffix}"
         told.append(f"has one value on all {len(ours)} seeds, {value}; perhaps training does not use the seed")
@@ -89,7 +109,21 @@ def suspicions(question: PlannedQuestion, name: str, analysis: Analysis) -> tupl
         mean = spread(list(ours.values())).mean
         if ours and mean <= chance:
             told.append(f"is right no more often than by chance, 1 in {round(1 / chance)}")
+    elif told_of_class := _hardly_better(arm, ours, metric):
+        told.append(told_of_class)
     return tuple(told)
+
+
+def _one_shift(ours: Values, theirs: Values) -> float | None:
+    """Return by how much an arm differs from its base if it is the same on each seed, but for rounding; else None."""
+    both = sorted(ours.keys() & theirs.keys())
+    if len(both) < FEWEST_SEEDS:
+        return None
+    if all(ours[seed] == theirs[seed] for seed in both):
+        return 0.0
+    shifts = [ours[seed] - theirs[seed] for seed in both]
+    largest = max(max(abs(ours[seed]), abs(theirs[seed])) for seed in both)
+    return shifts[0] if max(shifts) - min(shifts) <= NEARLY * largest else None
 
 
 def _chance(arm: ArmResults, metric: Metric) -> float | None:
@@ -99,6 +133,19 @@ def _chance(arm: ArmResults, metric: Metric) -> float | None:
         return None
     note = describe(arm.arm.settings)
     return 1 / note.classes if note and note.classes > 1 else None
+
+
+def _hardly_better(arm: ArmResults, ours: Values, metric: Metric) -> str:
+    """Return that an arm is hardly better than the most frequent answer alone, where it is and the metric tells."""
+    often = metric.chance(arm.arm.config) if metric.chance and ours else None
+    if often is None:
+        return ""
+    count = metric.examples(arm.arm.config)
+    error = math.sqrt(often * (1 - often) / count) if count else 0.0
+    if spread(list(ours.values())).mean > often + ERRORS * error:
+        return ""
+    value = f"{metric.unit.value(often)}{metric.unit.suffix}"
+    return f"is hardly better than always saying the most frequent class of the test, {value}"
 
 
 def step_time(milliseconds: float) -> str:
@@ -116,7 +163,7 @@ def _plain(value: Any) -> str:
         return ", ".join(map(str, value)) or "none"
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}".replace("-", "−") if isinstance(value, float) else str(value)
+    return f"{value:zg}".replace("-", "−") if isinstance(value, float) else str(value)
 
 
 __all__ = ["Change", "caveats", "difference", "in_words", "step_time", "suspicions"]

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.verdicts import ArmVerdict, unfair_reason
 from stn_bench.stats import FEWEST_SEEDS, Verdict, compare, estimate, judge, known, known_interval
+from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.study.spec import BASE, Claim
 from stn_bench.subject import Metric, Scale
@@ -115,8 +116,10 @@ class _Test:
         if in_table := self._in_table():
             comparison, unfair, verdict = in_table.judgement.comparison, in_table.reason, in_table.word
         else:
-            comparison = compare(arm.values(self._metric.name), against.values(self._metric.name), direction)
-            unfair = unfair_reason(arm, against, self._study.max_failed)
+            ours, theirs = (one.values(self._metric.name) for one in (arm, against))
+            step = max(step_of(self._metric, one.arm.config) for one in (arm, against))
+            comparison = compare(ours, theirs, direction, resolution=step)
+            unfair = unfair_reason(arm, against, self._metric.name, self._study.max_failed)
             margin = self._study.margin if self._is_primary else 0.0  # no margin is set for other metrics
             verdict = judge(comparison, comparison.p, margin=margin, direction=direction)
         found: dict[str, Any] = {

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.stats import Comparison, Verdict, compare, known, known_interval
+from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.tracking.results import ArmResults
 
@@ -28,6 +29,7 @@ class ConfirmationSummary(BaseModel):
             difference, or, where the verdict was equivalent, lies within the margin. Never where more of them
             failed, for the arm or for the base, than the study allows.
         failed: fresh seed -> why the arm or the base diverged or crashed on it.
+        words: what the report calls the arm, where its file says so; else left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -44,6 +46,7 @@ class ConfirmationSummary(BaseModel):
     wins: int | None
     agrees: bool
     failed: dict[int, str] = {}
+    words: str = Field("", exclude_if=lambda words: not words)
 
 
 def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> ConfirmationSummary | None:
@@ -57,7 +60,8 @@ def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> Confirmati
     if not seeds:
         return None
     verdict = analysis.verdicts[question.ablation.name][name]
-    selected, fresh = verdict.judgement.comparison, compare(ours, theirs, plan.metric.direction)
+    step = max(step_of(plan.metric, one.arm.config) for one in (arm, base))
+    selected, fresh = verdict.judgement.comparison, compare(ours, theirs, plan.metric.direction, resolution=step)
     failures = [_failures(one) for one in (arm, base)]
     is_sound = all(len(failed) <= plan.study.max_failed for failed in failures)
     return ConfirmationSummary(
@@ -73,6 +77,7 @@ def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> Confirmati
         wins=fresh.wins,
         agrees=is_sound and _agrees(selected, fresh, verdict.word, plan.study.margin),
         failed=failures[1] | failures[0],
+        words=question.written(name).label,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import functools
 import heapq
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -231,7 +232,11 @@ class CostEstimate:
 
     def of(self, label: str) -> ArmCostEstimate:
         """Return what one arm will cost."""
-        return next(arm for arm in self.arms if arm.label == label)
+        return self._by_label[label]
+
+    @functools.cached_property
+    def _by_label(self) -> dict[str, ArmCostEstimate]:
+        return {arm.label: arm for arm in self.arms}
 
     def share(self, arm: ArmCostEstimate) -> float | None:
         """Return an arm's part of the whole time, in seconds: its jobs, shared out among the workers."""

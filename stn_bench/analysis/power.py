@@ -45,28 +45,28 @@ class Power:
     Args:
         question: the question's name.
         design: how it is asked.
-        first: how it is asked at the first look, or None where that is the only one.
         sd: standard deviation of the base over seeds; None for a metric of which nothing can be assumed.
         mean: mean of the base; None for a metric that is no fraction.
         examples: number of test examples that the metric is a fraction of; None where that is not known.
+        collapsed: the one value that all runs of the base have, of which no spread can be told; `sd` is then None.
     """
 
     question: str
     design: Design
-    first: Design | None
     sd: Assumption | None
     mean: Assumption | None
     examples: int | None
+    collapsed: Assumption | None = None
 
     @property
     def smallest(self) -> float | None:
         """The smallest true difference that is found with 80 % power once all seeds are trained."""
-        return self._smallest(self.design)
+        return self._smallest(0)
 
     @property
     def smallest_at_first(self) -> float | None:
         """The same at the first look."""
-        return self._smallest(self.first) if self.first else None
+        return self._smallest(1) if len(self.design.looks) > 1 else None
 
     @property
     def example_error(self) -> float | None:
@@ -75,10 +75,10 @@ class Power:
             return None
         return known(binomial_error(self.mean.value, self.examples))
 
-    def _smallest(self, design: Design) -> float | None:
-        if self.sd is None or design.seeds < FEWEST_SEEDS or not design.arms:
+    def _smallest(self, looks: int) -> float | None:
+        if self.sd is None or self.design.seeds < FEWEST_SEEDS or not self.design.arms:
             return None
-        return known(detectable(design, self.sd.value, ASSUMED_CORRELATION.value))
+        return known(detectable(self.design, self.sd.value, ASSUMED_CORRELATION.value, looks))
 
 
 def powers(results: Results) -> tuple[Power, ...]:
@@ -92,20 +92,23 @@ def _power(question: PlannedQuestion, results: Results) -> Power:
     measured, runs = spread(values), f"{counted(len(values), 'run')} of {question.base.label}"
     is_fraction = plan.metric.scale == "fraction"
     sd, mean = (ASSUMED_SD, ASSUMED_MEAN) if is_fraction else (None, None)
-    looks = plan.study.all_looks
+    is_collapsed = measured.n >= FEWEST_SEEDS and len(set(values)) == 1
+    if measured.n >= FEWEST_SEEDS:
+        sd = None if is_collapsed else Assumption(measured.sd, runs)
     return Power(
         question=question.ablation.name,
-        design=_design(question, plan, len(plan.study.seeds)),
-        first=_design(question, plan, looks[0]) if len(looks) > 1 else None,
-        sd=Assumption(measured.sd, runs) if measured.n >= FEWEST_SEEDS else sd,
+        design=_design(question, plan),
+        sd=sd,
         mean=Assumption(measured.mean, runs) if mean and values else mean,
         examples=plan.metric.examples(question.base.config),
+        collapsed=Assumption(measured.mean, runs) if is_collapsed else None,
     )
 
 
-def _design(question: PlannedQuestion, plan: Plan, seeds: int) -> Design:
-    tests = sum(len(one.tested) for one in plan.questions) if plan.study.family == "study" else 0
-    return Design(seeds, len(question.tested), len(plan.study.all_looks), tests)
+def _design(question: PlannedQuestion, plan: Plan) -> Design:
+    study = plan.study
+    tests = plan.families[0] if study.family == "study" else 0
+    return Design(study.all_looks, len(question.tested), tests, study.correction, plan.levels)
 
 
 __all__ = ["ASSUMED_CORRELATION", "ASSUMED_MEAN", "ASSUMED_SD", "Assumption", "Power", "powers"]

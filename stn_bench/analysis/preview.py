@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from stn_bench.analysis.analyse import Analysis, analyse
-from stn_bench.analysis.caveats import caveats, difference
+from stn_bench.analysis.caveats import caveats, difference, suspicions
 from stn_bench.analysis.cost import Clock, CostEstimate, KeysOf, estimate_cost, known_costs, measured_costs, reusable
+from stn_bench.analysis.doubts import doubts
 from stn_bench.analysis.power import ASSUMED_CORRELATION, Power, powers
 from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
-from stn_bench.study.preregistration import changes_since, is_later
+from stn_bench.study.preregistration import changes_since
 from stn_bench.system.machine import Resources
 from stn_bench.tracking.results import Results
 
@@ -27,16 +28,21 @@ class Preview:
     """A plan, with what its study would cost and could show.
 
     Args:
-        results: the plan, and what is finished of it.
+        analysis: the plan, what is finished of it, and what that says.
         estimate: what is left to train, and how long that takes.
         powers: what each question can show, in the plan's order.
         resources: how the work would be shared.
     """
 
-    results: Results
+    analysis: Analysis
     estimate: CostEstimate
     powers: tuple[Power, ...]
     resources: Resources
+
+    @property
+    def results(self) -> Results:
+        """What is finished of the plan."""
+        return self.analysis.results
 
     @property
     def plan(self) -> Plan:
@@ -44,15 +50,17 @@ class Preview:
         return self.results.plan
 
     @property
-    def is_preregistered_late(self) -> bool:
-        """Whether the plan was preregistered after the first of its runs had begun."""
-        fixed, started = self.plan.preregistration, [run.started for run in self.results.records]
-        return fixed is not None and bool(started) and is_later(fixed.date, min(started))
+    def doubts(self) -> tuple[str, ...]:
+        """What of metric and margin makes every verdict doubtful, in sentences without their full stop."""
+        return doubts(self.results)
 
     def caveats(self, question: PlannedQuestion) -> dict[str, tuple[str, ...]]:
         """Return the name of each arm of a question, the base first -> what a reader should know of it."""
         costs = known_costs(question, measured_costs(question, self.results))
-        return {name: caveats(question, name, costs) for name in question.arms}
+        return {
+            name: (*caveats(question, name, costs), *suspicions(question, name, self.analysis))
+            for name in question.arms
+        }
 
 
 def preview(
@@ -78,7 +86,7 @@ def preview(
         if probed:
             clock = dataclasses.replace(clock, probed=probe(probed, resources))
             found = estimate_cost(results, reused, clock, resources.workers)
-    return Preview(results, found, powers(results), resources)
+    return Preview(analysis, found, powers(results), resources)
 
 
 def yardsticks(found: CostEstimate) -> set[str]:
@@ -98,6 +106,7 @@ def plan_tree(found: Preview, keys_of: KeysOf) -> dict[str, Any]:
         "metric": plan.metric.name,
         "direction": plan.metric.direction,
         "margin": plan.study.margin,
+        **({"doubts": found.doubts} if found.doubts else {}),
         "looks": plan.study.all_looks,
         "runs": plan.jobs(),
         "cost": {
@@ -173,6 +182,7 @@ def _power_tree(power: Power) -> dict[str, Any]:
         "smallest": power.smallest,
         "smallest_at_first_look": power.smallest_at_first,
         "sd": power.sd and dataclasses.asdict(power.sd),
+        **({"collapsed": dataclasses.asdict(power.collapsed)} if power.collapsed else {}),
         "correlation": dataclasses.asdict(ASSUMED_CORRELATION),
         "example_error": power.example_error,
         "mean": power.mean and dataclasses.asdict(power.mean),

@@ -13,10 +13,13 @@ from typing import Any
 import numpy as np
 
 from stn_bench.analysis.analyse import Analysis
+from stn_bench.analysis.by_class import by_class
 from stn_bench.analysis.caveats import caveats, suspicions
 from stn_bench.analysis.claims import claims_of
 from stn_bench.analysis.confirmation import confirmation_of
 from stn_bench.analysis.cost import Costs, known_costs, measured_costs, timed_seeds
+from stn_bench.analysis.doubts import doubts
+from stn_bench.analysis.rejudged import rejudged
 from stn_bench.analysis.summary import (
     AblationSummary,
     ArmSummary,
@@ -27,12 +30,12 @@ from stn_bench.analysis.summary import (
     Provenance,
     Summary,
 )
-from stn_bench.analysis.verdicts import ArmVerdict, failed_seeds
+from stn_bench.analysis.verdicts import ArmVerdict, failed_seeds, outcomes_of, rules_of
 from stn_bench.stats import (
     ExampleParts,
     Ratio,
     effects,
-    error_ratios,
+    error_ratio,
     example_parts,
     expected_best,
     hedges,
@@ -40,10 +43,10 @@ from stn_bench.stats import (
     known_interval,
     published_p,
     spread,
-    superiority_bound,
+    superiority,
 )
 from stn_bench.study.plan import COSTLIER, Plan, PlannedQuestion
-from stn_bench.study.preregistration import changes_since, is_later
+from stn_bench.study.preregistration import changes_since
 from stn_bench.study.spec import BASE
 from stn_bench.subject import Metric, Numbers, Subject
 from stn_bench.system.errors import StnBenchError
@@ -56,8 +59,8 @@ MARKED_COSTS = ("flops", "parameters")
 Artifact = Callable[[str, str], Path]
 """(run id, path) -> local path of an artifact of a run."""
 
-Read = Callable[[RunRecord], Numbers | None]
-"""A run -> the primary metric's value for each of its test examples, where they are known."""
+Read = Callable[[RunRecord, str], Numbers | None]
+"""A run, a metric -> its value for each of the run's test examples, where they are known."""
 
 
 def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
@@ -74,14 +77,15 @@ def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
         provenance = provenance.model_copy(update={"datasets": {source.name: source.digest}})
 
     @functools.cache
-    def read(run_id: str) -> Numbers | None:
+    def read(run_id: str, name: str) -> Numbers | None:
+        if artifact is None or source:  # nobody has the files of runs that others made, of a million maybe
+            return None
         try:
-            if artifact is not None:
-                return plan.subject.read_examples(metric.name, functools.partial(artifact, run_id))
+            return plan.subject.read_examples(name, functools.partial(artifact, run_id))
         except (OSError, KeyError, ValueError, StnBenchError):
-            pass
-        return None
+            return None
 
+    ablations = tuple(_ablation(one, analysis, lambda run, name: read(run.run_id, name)) for one in plan.questions)
     return Summary(
         study=study.name,
         title=study.title,
@@ -96,31 +100,37 @@ def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
         seeds=study.seeds,
         looks=study.all_looks,
         family=study.family,
+        correction=study.correction,
+        levels={arms: rules_of(plan).level(arms) for arms in sorted({1, *plan.families})},
         max_failed=study.max_failed,
         trials=study.tuning.trials,
         base=dict(study.base),
         planned_runs=analysis.planned_runs,
         finished_runs=analysis.results.finished,
         missing_runs=analysis.missing_runs,
-        ablations=tuple(_ablation(one, analysis, lambda run: read(run.run_id)) for one in plan.questions),
+        ablations=ablations,
         provenance=provenance,
-        preregistration=_preregistration(plan, provenance.started),
+        preregistration=_preregistration(analysis),
         source=source.name if source else "",
         notes=source.notes if source else (),
+        doubts=doubts(analysis.results),
+        rejudged=rejudged(study.published, ablations, study.margin, provenance.ended),
     )
 
 
-def _preregistration(plan: Plan, started: str) -> PreregistrationSummary | None:
-    fixed = plan.preregistration
+def _preregistration(analysis: Analysis) -> PreregistrationSummary | None:
+    plan, fixed = analysis.plan, analysis.plan.preregistration
     if fixed is None:
         return None
     return PreregistrationSummary(
         date=fixed.date,
         digest=fixed.digest,
         deviations=tuple(
-            DeviationSummary(date=one.date, what="; ".join(one.changes), why=one.because) for one in fixed.deviations
+            DeviationSummary(date=one.date, what="; ".join(one.changes), why=one.because, runs=one.runs)
+            for one in fixed.deviations
         ),
-        before_first_run=not (started and is_later(fixed.date, started)),
+        before_first_run=not analysis.is_preregistered_late,
+        when=analysis.preregistered_when,
         undeclared=tuple(changes_since(fixed, plan)),
     )
 
@@ -157,6 +167,7 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
         },
         confirmation=confirmation_of(question, analysis),
         timed=timed_seeds(question, results),
+        classes=() if is_found else by_class(rows, analysis.plan.metric.name, read),
     )
 
 
@@ -172,6 +183,8 @@ def _arm_summary(
     return ArmSummary(
         name=name,
         label=arm.arm.label,
+        words=written.label if written else "",
+        called=analysis.results.called(name),
         set=dict(settings),
         matched={path: value for path, value in arm.arm.matched.items() if written and path in settings},
         without={path: parts[path] for path, value in settings.items() if path in parts and value == "none"},
@@ -179,7 +192,7 @@ def _arm_summary(
         planned=analysis.planned_seeds[arm.arm.label],
         seeds=tuple(values),
         values=tuple(values.values()),
-        failed=failed_seeds(arm),
+        failed=failed_seeds(arm, analysis.plan.metric.name),
         mean=known(spreads.mean),
         sd=known(spreads.sd),
         together=written.together if written else "",
@@ -195,24 +208,24 @@ def _arm_summary(
 def _comparison(verdict: ArmVerdict, arm: ArmResults, base: ArmResults, plan: Plan, read: Read) -> dict[str, Any]:
     """Return the numbers of an arm beside its base."""
     judgement, comparison = verdict.judgement, verdict.judgement.comparison
-    both = arm.runs.keys() & base.runs.keys() - failed_seeds(arm).keys() - failed_seeds(base).keys()
+    both = arm.values(plan.metric.name).keys() & base.values(plan.metric.name).keys()
     seeds = [seed for seed in plan.study.seeds if seed in both][: comparison.n]
     ratio = _error_ratio(arm, base, plan.metric, seeds, 1 - comparison.level)
-    parts = _example_parts(arm, base, seeds, read)
+    parts = _example_parts(arm, base, plan.metric.name, seeds, read)
     return {
         "difference": known(comparison.difference),
         "interval": known_interval(comparison.low, comparison.high),
         "level": comparison.level,
-        "method": comparison.method,
         "p": known(comparison.p),
         "p_adjusted": known(judgement.p_adjusted),
+        "holm_p": known(judgement.holm_p),
         "equivalence_p": known(judgement.equivalence_p) if plan.study.margin else None,
         "sign_flip_p": known(comparison.flip_p),
         "correlation": known(comparison.correlation),
         "pairs": comparison.n,
         "wins": comparison.wins,
         "losses": comparison.losses,
-        "superiority": known(superiority_bound(comparison.wins, comparison.n)),
+        "superiority": known_interval(*superiority(comparison.wins, comparison.losses)),
         "effect_size": known(hedges(comparison)),
         "error_ratio": ratio and known(ratio.value),
         "error_ratio_interval": ratio and known_interval(ratio.low, ratio.high),
@@ -221,6 +234,8 @@ def _comparison(verdict: ArmVerdict, arm: ArmResults, base: ArmResults, plan: Pl
         "verdict": verdict.word,
         "reason": verdict.reason,
         "look": judgement.look,
+        "lacks": judgement.lacks,
+        "first_look": judgement.rules.looks[0],
         "stopped": verdict.stopped,
         "more_seeds": judgement.more_seeds if verdict.word == "undecided" else None,
     }
@@ -235,14 +250,16 @@ def _error_ratio(
     ours, theirs = ({seed: one.runs[seed].metrics[metric.name] for seed in seeds} for one in (arm, base))
     if metric.direction == "minimize":  # it is the error rate already
         ours, theirs = ({seed: 1 - value for seed, value in values.items()} for values in (ours, theirs))
-    return error_ratios([ours], theirs, alpha)[0]
+    return error_ratio(ours, theirs, alpha)
 
 
-def _example_parts(arm: ArmResults, base: ArmResults, seeds: Sequence[int], read: Read) -> ExampleParts | None:
+def _example_parts(
+    arm: ArmResults, base: ArmResults, metric: str, seeds: Sequence[int], read: Read
+) -> ExampleParts | None:
     """Return what seeds and what examples leave uncertain, or None where the examples are not known one by one."""
     if len(seeds) < 2:
         return None
-    ours, theirs = ([read(one.runs[seed]) for seed in seeds] for one in (arm, base))
+    ours, theirs = ([read(one.runs[seed], metric) for seed in seeds] for one in (arm, base))
     known_ones = [one for one in (*ours, *theirs) if one is not None]
     if len(known_ones) < 2 * len(seeds) or len({one.shape for one in known_ones}) > 1:
         return None
@@ -272,11 +289,11 @@ def _factor_levels(question: PlannedQuestion) -> dict[str, tuple[Any, ...]]:
 
 
 def _effects(question: PlannedQuestion, analysis: Analysis) -> tuple[EffectSummary, ...]:
-    factors, metric = _factor_levels(question), analysis.plan.metric.name
+    factors = _factor_levels(question)
     if not factors:
         return ()
     cells = {
-        tuple(arm.settings[path] for path in factors): analysis.results.of(arm).values(metric)
+        tuple(arm.settings[path] for path in factors): outcomes_of(arm, analysis.results)
         for name, arm in question.arms.items()
         if name == BASE or question.written(name).set.keys() <= factors.keys()
     }
@@ -287,11 +304,13 @@ def _effects(question: PlannedQuestion, analysis: Analysis) -> tuple[EffectSumma
             levels=dict(effect.levels),
             value=effect.value,
             interval=(effect.low, effect.high),
-            p=effect.p,
-            p_adjusted=effect.p_adjusted,
-            method=effect.method,
+            level=effect.level,
+            p=known(effect.p),
+            p_adjusted=known(effect.p_adjusted),
+            holm_p=known(effect.holm_p),
+            pairs=effect.n,
         )
-        for effect in effects(factors, cells)
+        for effect in effects(factors, cells, rules_of(analysis.plan))
     )
 
 
@@ -341,7 +360,8 @@ def _datasets(records: Sequence[RunRecord], subject: Subject) -> dict[str, str]:
     for record in records:
         note = subject.describe(record.settings) if subject.describe else None
         if record.identity.dataset:
-            found[note.title if note else f"of {subject.name}"] = record.identity.dataset
+            title = note.title if note else f"of {subject.name}"
+            found[f"{title}; {record.split}" if record.split else title] = record.identity.dataset
     return dict(sorted(found.items()))
 
 
@@ -356,19 +376,20 @@ def _versions(parts: Iterable[Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
 def machine_in_words(machine: Mapping[str, Any]) -> str:
     """Return a machine in one line, with what a run's record tells of it."""
     threads = f" ({_some(machine['threads'], 'thread')} a run)" if "threads" in machine else ""
+    told = {**machine, "cores": f"{_some(machine.get('cores'), 'core')}{threads}"}
     texts = {
         "processor": "{processor}",
-        "cores": f"{_some(machine.get('cores'), 'core')}{threads}",
+        "cores": "{cores}",
         "memory_gb": "{memory_gb} GB",
         "system": "{system}",
         "python": "Python {python}",
     }
-    return ", ".join(text.format(**machine) for part, text in texts.items() if part in machine)
+    return ", ".join(text.format(**told) for part, text in texts.items() if part in machine)
 
 
 def _some(count: Any, noun: str) -> str:
     """Return a number of things as a record tells it; one from an archive may tell anything."""
-    return f"{count} {noun if count == 1 else f'{noun}s'}".replace("{", "{{").replace("}", "}}")
+    return f"{count} {noun if count == 1 else f'{noun}s'}"
 
 
 __all__ = ["Artifact", "machine_in_words", "summarise"]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from stn_bench.analysis.claims import ClaimSummary
 from stn_bench.analysis.confirmation import ConfirmationSummary
 from stn_bench.settings import canonical
-from stn_bench.stats import ALPHA, Direction, Method, Verdict
+from stn_bench.stats import ALPHA, Correction, Direction, Verdict
 from stn_bench.subject import LayerCost, Scale
-from stn_bench.system.format import Unit
+from stn_bench.system.format import Unit, counted
 
 
 class Frozen(BaseModel):
@@ -40,17 +40,18 @@ class ArmSummary(Frozen):
         difference: mean difference to the base, paired by seed.
         interval: its t-interval, at `level`.
         level: confidence level of the interval: 0.95, or higher where several looks share the 5 %.
-        method: where the interval's error comes from: the pairs alone, or the layout of all arms and seeds.
         p: two-sided p of the t-test that the difference is 0.
-        p_adjusted: the same times the number of looks, after Holm's correction over the family's arms.
-        equivalence_p: p of the two one-sided tests against the margin, times the number of looks.
+        p_adjusted: the same, adjusted for the looks so far and for the family's arms by the study's correction; null
+            before the arm's first look is complete.
+        holm_p: the same by the classic: paired t, looks, Holm.
+        equivalence_p: p of the two one-sided tests against the margin, times the number of looks, and adjusted for the
+            family's arms by Holm's method.
         sign_flip_p: p of the exact sign-flip test, a second opinion from six seeds on.
         correlation: of the arm and the base over the seeds.
         pairs: number of seeds that the arm and the base both finished and that the verdict uses.
         wins: number of those on which the arm is the better one.
         losses: number of those on which it is the worse one.
-        superiority: exact 95 % bound of the chance that it is the better one on a new seed: at least this if it won
-            half or more, else at most this.
+        superiority: exact 95 % interval of the chance that it is the better one on a new seed on which they differ.
         effect_size: difference in standard deviations of the paired differences, with Hedges' factor.
         error_ratio: error rate over the base's, the geometric mean over the seeds, for fractions.
         error_ratio_interval: its interval, at `level`.
@@ -59,8 +60,10 @@ class ArmSummary(Frozen):
         verdict: better, worse, equivalent, undecided, unreplicated or invalid; null for the base.
         reason: why an invalid verdict is invalid.
         look: number of the look that the verdict was reached at, from 1.
+        lacks: how many seeds of its first look are still to come; 0 once that is complete.
+        first_look: how many seeds that has.
         stopped: whether the arm was decided before the last look, and trained on no more seeds.
-        more_seeds: for an undecided arm, about how many more seeds would decide it; null if a thousand would not.
+        more_seeds: for an undecided arm, roughly how many more seeds would decide it; null if a thousand would not.
         together: why the settings that it changes are one factor, where there is more than one.
         match: "flops" if its model was scaled until it costs the base's FLOPs.
         caveats: what differs from the base beyond its one factor, in sentences: costs, and settings that go together;
@@ -77,6 +80,8 @@ class ArmSummary(Frozen):
         run_ids: MLflow's ids of the runs of those seeds, in the same order.
         costlier: FLOPs and parameters -> how much more than the base's, as a fraction, where it is over 5 %.
         published_p: Fisher's p of the published accuracies of arm and base, if it is told on how many examples.
+        words: what the report calls it, where its file says so (`label` there); else left out.
+        called: what it is called in results that others made, where that may not be its name; else left out.
     """
 
     name: str
@@ -94,16 +99,16 @@ class ArmSummary(Frozen):
     difference: float | None = None
     interval: tuple[float, float] | None = None
     level: float | None = None
-    method: Method | None = None
     p: float | None = None
     p_adjusted: float | None = None
+    holm_p: float | None = None
     equivalence_p: float | None = None
     sign_flip_p: float | None = None
     correlation: float | None = None
     pairs: int | None = None
     wins: int | None = None
     losses: int | None = None
-    superiority: float | None = None
+    superiority: tuple[float, float] | None = None
     effect_size: float | None = None
     error_ratio: float | None = None
     error_ratio_interval: tuple[float, float] | None = None
@@ -112,6 +117,8 @@ class ArmSummary(Frozen):
     verdict: Verdict | None = None
     reason: str = ""
     look: int | None = None
+    lacks: int = 0
+    first_look: int = 0
     stopped: bool = False
     more_seeds: int | None = None
     together: str = ""
@@ -129,6 +136,28 @@ class ArmSummary(Frozen):
     run_ids: tuple[str, ...]
     costlier: dict[str, float] = {}
     published_p: float | None = None
+    words: str = Field("", exclude_if=lambda words: not words)
+    called: str = Field("", exclude_if=lambda called: not called)
+
+    @property
+    def plain_name(self) -> str:
+        """What figures call it."""
+        return self.words or self.called or self.name
+
+    @property
+    def marked_name(self) -> str:
+        """What sentences and tables call it, in Markdown."""
+        return self.words or f"`{self.called or self.name}`"
+
+    @property
+    def has_no_spread(self) -> bool:
+        """Whether its pairs differ all by the same, and no resolution of the metric says how much they could have."""
+        return self.p is None and self.interval is not None and self.interval[0] == self.interval[1]
+
+    @property
+    def seeds_of_first_look(self) -> str:
+        """How many seeds of the first look are there, as "n of N seeds"."""
+        return f"{self.first_look - self.lacks} of {counted(self.first_look, 'seed')}"
 
     @property
     def moved(self) -> dict[str, Any]:
@@ -149,9 +178,11 @@ class EffectSummary(Frozen):
     levels: dict[str, Any]
     value: float
     interval: tuple[float, float]
-    p: float
-    p_adjusted: float
-    method: Method
+    level: float
+    p: float | None
+    p_adjusted: float | None
+    holm_p: float | None
+    pairs: int
 
 
 class Fairness(Frozen):
@@ -168,6 +199,20 @@ class Fairness(Frozen):
     given: dict[str, int]
 
 
+class ClassSummary(Frozen):
+    """The primary metric on the test examples of one class.
+
+    Args:
+        name: the class.
+        examples: how many test examples there are of it, the mean over the runs.
+        values: arm -> the mean of the metric on these, over its seeds.
+    """
+
+    name: str
+    examples: int
+    values: dict[str, float]
+
+
 class AblationSummary(Frozen):
     """One question: its arms, the base first.
 
@@ -179,6 +224,7 @@ class AblationSummary(Frozen):
         confirmation: what fresh seeds say of the best arm; null as long as none were trained.
         remark: what the study's author found out about its runs.
         timed: the seeds whose runs tell the costs: those that all arms have.
+        classes: the metric by class, where the runs tell of their test examples' classes; else left out.
     """
 
     name: str
@@ -195,11 +241,22 @@ class AblationSummary(Frozen):
     expected_best: dict[str, tuple[float | None, ...]] = {}
     confirmation: ConfirmationSummary | None = None
     timed: tuple[int, ...] = ()
+    classes: tuple[ClassSummary, ...] = Field((), exclude_if=lambda classes: not classes)
 
     @property
     def base(self) -> ArmSummary:
         """The arm that the others are compared with."""
         return self.arms[0]
+
+    def arm(self, name: str) -> ArmSummary:
+        """Return an arm by its name."""
+        return next(arm for arm in self.arms if arm.name == name)
+
+    def differences(self, arm: ArmSummary) -> tuple[float, ...]:
+        """Return an arm's difference to the base on each seed that both finished."""
+        base = dict(zip(self.base.seeds, self.base.values, strict=True))
+        pairs = zip(arm.seeds, arm.values, strict=True)
+        return tuple(value - base[seed] for seed, value in pairs if seed in base)
 
 
 class Provenance(Frozen):
@@ -234,11 +291,12 @@ class Provenance(Frozen):
 
 
 class DeviationSummary(Frozen):
-    """Something that changed after the plan was preregistered: when, what, and why."""
+    """Something that changed after the plan was preregistered: when, what, why, and after how many ended runs."""
 
     date: str
     what: str
     why: str
+    runs: int = 0
 
 
 class PreregistrationSummary(Frozen):
@@ -248,7 +306,9 @@ class PreregistrationSummary(Frozen):
         date: when it was preregistered, ISO 8601 in UTC.
         digest: its digest then.
         deviations: every change that was declared since, in their order.
-        before_first_run: whether that was before the first of the study's runs began; true as long as there is none.
+        before_first_run: whether that was before the first of the study's runs began, of whatever settings; true as
+            long as there is none.
+        when: the same in words, with how many of the study's runs had ended.
         undeclared: how the plan differs today besides, which nobody declared.
     """
 
@@ -256,7 +316,40 @@ class PreregistrationSummary(Frozen):
     digest: str
     deviations: tuple[DeviationSummary, ...] = ()
     before_first_run: bool = True
+    when: str = "before the first run"
     undeclared: tuple[str, ...] = ()
+
+
+class ChangedWord(Frozen):
+    """An arm whose published word is another one now.
+
+    Args:
+        label: question and arm.
+        was: the word that was published.
+        now: the word of today.
+        why: the numbers of today that make it so, in a sentence without its full stop.
+    """
+
+    label: str
+    was: str
+    now: str
+    why: str
+
+
+class Rejudged(Frozen):
+    """What became of words that were published under other rules.
+
+    Args:
+        until: the day until which they stood.
+        rule: the rules that they followed.
+        count: how many words there were.
+        changed: those that are others now.
+    """
+
+    until: str
+    rule: str
+    count: int
+    changed: tuple[ChangedWord, ...]
 
 
 class Summary(Frozen):
@@ -274,6 +367,10 @@ class Summary(Frozen):
         preregistration: the plan as fixed before the first run; null if it was not.
         source: where the runs were found, if others made them; "" for runs of a study.
         notes: what was found while those were read, in sentences without their full stop.
+        doubts: what of metric and margin makes every verdict doubtful, the same.
+        correction: how p is adjusted: "ranked", the rule, or "holm", the classic.
+        rejudged: what became of words that were published under other rules; left out where there are none.
+        levels: number of arms without effect -> the level of one look for so many, for one arm and for each family.
     """
 
     study: str
@@ -289,6 +386,8 @@ class Summary(Frozen):
     seeds: tuple[int, ...]
     looks: tuple[int, ...]
     family: str
+    correction: Correction
+    levels: dict[int, float]
     max_failed: int
     trials: int
     base: dict[str, Any]
@@ -300,6 +399,8 @@ class Summary(Frozen):
     preregistration: PreregistrationSummary | None = None
     source: str = ""
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    rejudged: Rejudged | None = Field(None, exclude_if=lambda rejudged: rejudged is None)
 
     @property
     def unit(self) -> Unit:
@@ -316,10 +417,12 @@ class Summary(Frozen):
 __all__ = [
     "AblationSummary",
     "ArmSummary",
+    "ChangedWord",
     "ConfirmationSummary",
     "EffectSummary",
     "Fairness",
     "PreregistrationSummary",
     "Provenance",
+    "Rejudged",
     "Summary",
 ]

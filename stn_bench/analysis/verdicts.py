@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stn_bench.stats import Judgement, Outcomes, Question, Rules, Verdict, judge_questions
+from stn_bench.stats import Judgement, Outcomes, Question, Rules, Verdict, is_number, judge_questions
+from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
+from stn_bench.tracking.found import FoundResults
 from stn_bench.tracking.results import ArmResults, Results
 
 
@@ -37,13 +39,11 @@ Verdicts = Mapping[str, Mapping[str, ArmVerdict]]
 def verdicts(results: Results) -> Verdicts:
     """Return the verdict on every arm of every question."""
     plan = results.plan
-
-    def outcomes(arm: PlannedArm) -> Outcomes:
-        found = results.of(arm)
-        return Outcomes(found.values(plan.metric.name), frozenset(failed_seeds(found)))
-
     asked = [
-        Question(outcomes(question.base), {name: outcomes(arm) for name, arm in question.tested.items()})
+        Question(
+            outcomes_of(question.base, results),
+            {name: outcomes_of(arm, results) for name, arm in question.tested.items()},
+        )
         for question in plan.questions
     ]
     judged = judge_questions(asked, rules_of(plan))
@@ -55,34 +55,61 @@ def verdicts(results: Results) -> Verdicts:
     }
 
 
+def outcomes_of(arm: PlannedArm, results: Results) -> Outcomes:
+    """Return what an arm's seeds ended with, in the primary metric."""
+    found, metric = results.of(arm), results.plan.metric
+    return Outcomes(
+        values=found.values(metric.name),
+        failed=frozenset(failed_seeds(found, metric.name)),
+        resolution=step_of(metric, arm.config),
+        is_closed=isinstance(results, FoundResults),
+    )
+
+
 def rules_of(plan: Plan) -> Rules:
     """Return what the study fixed before its first run."""
     study = plan.study
-    return Rules(study.seeds, study.all_looks, study.margin, plan.metric.direction, study.family)
+    return Rules(
+        seeds=study.seeds,
+        looks=study.all_looks,
+        margin=study.margin,
+        direction=plan.metric.direction,
+        family=study.family,
+        correction=study.correction,
+        levels=plan.levels,
+    )
 
 
 def _with_reason(judgement: Judgement, question: PlannedQuestion, name: str, results: Results) -> ArmVerdict:
     study, arm = results.plan.study, results.of(question.arms[name])
     seeds = study.seeds[: study.all_looks[judgement.look - 1]]  # a later failure cannot undo an earlier look
-    reason = unfair_reason(arm, results.of(question.base), study.max_failed, seeds)
+    metric = results.plan.metric.name
+    reason = unfair_reason(arm, results.of(question.base), metric, study.max_failed, seeds)
     reason = reason or factor_reason(question, name)
     return ArmVerdict("invalid" if reason else judgement.word, reason, judgement)
 
 
-def unfair_reason(arm: ArmResults, base: ArmResults, max_failed: int = 0, seeds: Sequence[int] | None = None) -> str:
-    """Return why two arms cannot be compared on some seeds, on all of them unless told, or ""."""
+def unfair_reason(
+    arm: ArmResults, base: ArmResults, metric: str, max_failed: int = 0, seeds: Sequence[int] | None = None
+) -> str:
+    """Return why two arms cannot be compared in a metric on some seeds, on all of them unless told, or ""."""
     for results in (arm, base):
         planned = set(results.arm.seeds)
         among = results.arm.seeds if seeds is None else [seed for seed in seeds if seed in planned]
-        failed = failed_seeds(results).keys() & set(among)
+        failed = failed_seeds(results, metric).keys() & set(among)
         if len(failed) > max_failed:
             return f"{len(failed)} of {len(among)} seeds of `{results.arm.name}` failed"
     return budget_reason(arm.arm, base.arm)
 
 
-def failed_seeds(arm: ArmResults) -> dict[int, str]:
-    """Return seed -> why it diverged or crashed."""
+def failed_seeds(arm: ArmResults, metric: str) -> dict[int, str]:
+    """Return seed -> why it diverged or crashed, or ended with a value of the metric that is no finite number."""
     diverged = {seed: f"diverged: {run.reason}" for seed, run in arm.runs.items() if run.outcome == "diverged"}
+    diverged |= {
+        seed: f"diverged: {metric} is not finite"
+        for seed, run in arm.runs.items()
+        if run.outcome == "finished" and not is_number(run.metrics.get(metric, 0.0))
+    }
     return diverged | {seed: f"crashed: {run.reason}" for seed, run in arm.crashed.items()}
 
 
@@ -113,6 +140,7 @@ __all__ = [
     "budget_reason",
     "factor_reason",
     "failed_seeds",
+    "outcomes_of",
     "rules_of",
     "unfair_reason",
     "verdicts",

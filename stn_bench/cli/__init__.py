@@ -2,31 +2,52 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
-import signal
 import sys
-import threading
 import traceback
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from stn_bench.system.errors import StnBenchError
 
 
-def main() -> None:
-    """Run the command line; an error that a person can mend is one or two lines and exit code 2, Ctrl-C is 130."""
-    from stn_bench.cli.app import app
-    from stn_bench.system.errors import Interrupted, StnBenchError
+SELDOM = (100_000, 20, 50)
+"""When garbage is looked for: a command makes many objects that stay, and looking at all took a sixth of its time."""
 
-    signal.signal(signal.SIGINT, _interrupt)
-    sys.unraisablehook = _keep_interrupt
+
+def main() -> None:
+    """Run the command line.
+
+    An error that a person can mend is one or two lines and exit code 2. Ctrl-C is 130, SIGTERM 143, a hang-up 129.
+    """
+    gc.set_threshold(*SELDOM)
+    from stn_bench.cli.output import unbroken_output
+    from stn_bench.system.text import spell_out
+
+    spell_out(sys.stdout, sys.stderr)
+    with unbroken_output():
+        _run()
+
+
+def _run() -> None:
+    from stn_bench.system.errors import Interrupted, StnBenchError
+    from stn_bench.system.signals import raise_interrupts
+
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
     try:
+        raise_interrupts()
+        from stn_bench.cli.app import app
+        from stn_bench.isolation import watch_imports
+
+        watch_imports()
         app()
     except Interrupted as stop:
-        print(f"stn-bench: {stop}", file=sys.stderr)
-        sys.exit(130)
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            print(f"stn-bench: {stop}", file=sys.stderr)
+        sys.exit(stop.exit_code)
     except StnBenchError as error:
         _fail(error)
     except Exception as error:
@@ -51,20 +72,3 @@ def _tell_fault(kind: type[BaseException], error: BaseException, trace: Tracebac
     from stn_bench.system.text import without_secrets
 
     print(without_secrets("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    from stn_bench.system.errors import Interrupted
-
-    raise Interrupted("stopped; what was finished is kept")
-
-
-def _keep_interrupt(dropped: sys.UnraisableHookArgs) -> None:
-    """Interrupt again where Python had to drop the exception, as in a weak reference's callback: imports have such."""
-    from stn_bench.system.errors import Interrupted
-
-    if isinstance(dropped.exc_value, Interrupted):
-        main_thread = threading.get_ident()
-        threading.Timer(0.05, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
-    else:
-        sys.__unraisablehook__(dropped)

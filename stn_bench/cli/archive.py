@@ -22,17 +22,17 @@ def export(
     """Write the finished runs of a study to a file, without their models; `stn-bench import` reads it elsewhere."""
     workspace = Workspace.at(root, tracking_uri)
     planned = load_plan(study, workspace, settings or ())
-    from stn_bench.analysis.analyse import analyse
     from stn_bench.report.build import build_report
-    from stn_bench.runner.stores import open_tracking
-    from stn_bench.tracking.archive import collect, write_archive
-    from stn_bench.tracking.results import gather
+    from stn_bench.runner.stores import analyse_stored
+    from stn_bench.tracking.archive import check_home, collect, write_archive
 
-    tracking = open_tracking(workspace)
-    analysis = analyse(gather(planned, tracking, workspace.datasets))
-    archive = collect(analysis.results, tracking.file, lambda artifact: build_report(analysis, artifact))
+    check_home(file)
+    analysis, runs = analyse_stored(planned, workspace)
+    archive = collect(analysis.results, runs.file, lambda artifact: build_report(analysis, artifact))
     size = write_archive(file, archive)
-    console.print(f"{file}: {len(archive.records)} runs of study {study}, {size / 1e6:.2f} MB", soft_wrap=True)
+    console.print(
+        f"{file}: {len(archive.records)} runs of study {study}, {size / 1e6:.2f} MB", soft_wrap=True, markup=False
+    )
     if missing := analysis.missing_runs:
         told = f"{missing} of its {analysis.planned_runs} runs are not finished; `stn-bench status {study}` says which"
         console.print(told, soft_wrap=True)
@@ -55,6 +55,7 @@ def import_(
         f"{file}: {merged.written} runs of study {archive.study} merged, "
         f"{merged.present} skipped, since the store has them",
         soft_wrap=True,
+        markup=False,
     )
 
 

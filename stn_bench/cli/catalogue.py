@@ -11,13 +11,11 @@ from rich.markup import escape
 
 from stn_bench.cli.options import AsJson, Root, console, print_json
 from stn_bench.study.catalogue import Catalogue, Kind
-from stn_bench.study.load import load_plan
 from stn_bench.study.spec import Ablation, Study
-from stn_bench.system.errors import CatalogueError, ConfigError, Interrupted, StnBenchError
+from stn_bench.system.errors import CatalogueError, ConfigError, StnBenchError
+from stn_bench.system.format import counted
 from stn_bench.system.text import printable
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.identity import identify
-from stn_bench.tracking.results import fingerprint_of
 
 KINDS: tuple[Kind, ...] = ("ablations", "studies")
 
@@ -47,8 +45,6 @@ def _sound(names: Iterable[str], read: Callable[[str], Found]) -> tuple[list[Fou
     for name in names:
         try:
             found.append(read(name))
-        except Interrupted:
-            raise
         except StnBenchError as error:
             unsound[str(error)] = None
     return found, list(unsound)
@@ -123,16 +119,25 @@ def check(root: Root = None) -> None:
     workspace = Workspace.at(root)
     catalogue = Catalogue(workspace.root)
     names = {kind: catalogue.names(kind) for kind in KINDS}
-    _, unsound = _sound(names["ablations"], catalogue.ablation)
-    _, more = _sound(names["studies"], lambda name: _check_study(name, workspace))
-    if reasons := list(dict.fromkeys([*unsound, *more])):
+    _, reasons = _sound(names["studies"], lambda name: _check_study(name, workspace))
+    # What a study that is named above does not say of its subject is no fault of its ablations.
+    misses = catalogue.may_miss_subject if reasons else lambda name: False
+    _, more = _sound((name for name in names["ablations"] if not misses(name)), catalogue.ablation)
+    if reasons := list(dict.fromkeys([*reasons, *more])):
         _complain(reasons)
         raise typer.Exit(2)
-    console.print(f"{len(names['ablations'])} ablations and {len(names['studies'])} studies are sound")
+    own = [sum(not catalogue.is_bundled(kind, one) for one in names[kind]) for kind in KINDS]
+    ours = f"{counted(own[0], 'ablation')} and {own[1]} {'study' if own[1] == 1 else 'studies'} of its own; "
+    with_bundled = f"{len(names['ablations'])} ablations and {len(names['studies'])} studies are sound"
+    console.print(f"{ours}with those that come with stn-bench, {with_bundled}", soft_wrap=True)
 
 
 def _check_study(name: str, workspace: Workspace) -> None:
     """Check that a study can be planned, that its data are there, and that the code that its arms name is."""
+    from stn_bench.study.load import load_plan
+    from stn_bench.tracking.identity import identify
+    from stn_bench.tracking.results import check_data, fingerprint_of
+
     planned = load_plan(name, workspace)
     for arm in planned.arms:
         try:
@@ -140,6 +145,7 @@ def _check_study(name: str, workspace: Workspace) -> None:
             identify(planned.subject, arm.settings, 0, "")
         except ConfigError as error:
             raise CatalogueError(f"studies/{name}.toml: {arm.label}: {error}") from None
+    check_data(planned, workspace.datasets)
 
 
 def _about(ablation: Ablation) -> dict[str, Any]:

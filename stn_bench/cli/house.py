@@ -28,7 +28,7 @@ def schema(
     if not is_shipped(subject):
         Workspace.at(root).find_code()
     for path in write_schemas(folder, find_subject(subject)):
-        console.print(str(path), soft_wrap=True)
+        console.print(str(path), soft_wrap=True, markup=False)
 
 
 def doctor(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from stn_bench.analysis.summary import Summary
     from stn_bench.report.judging import JudgedTable
     from stn_bench.tracking.table import Sheet
+
+
+Value = TypeVar("Value")
 
 
 def judge(
@@ -35,12 +39,15 @@ def judge(
     ] = "",
     wide: Annotated[bool, typer.Option("--wide", help="Each arm is a column, each seed a row.")] = False,
     direction: Annotated[
-        list[str] | None, typer.Option(metavar="WAY", help="maximize or minimize; one for all metrics, or one each.")
+        list[str] | None,
+        typer.Option(
+            metavar="[METRIC=]WAY", help="maximize or minimize, such as acc=maximize where there are several."
+        ),
     ] = None,
     margin: Annotated[
-        list[float] | None,
+        list[str] | None,
         typer.Option(
-            metavar="NUMBER",
+            metavar="[METRIC=]NUMBER",
             help="Differences that count as equivalent; for fractions 0.005 unless given, for others none.",
         ),
     ] = None,
@@ -48,7 +55,8 @@ def judge(
         str, typer.Option(metavar="COUNTS", help="After how many seeds the results were looked at, such as 3,5,8.")
     ] = "",
     resolution: Annotated[
-        float | None, typer.Option(help="The smallest step of the metric, such as 1 / test examples.")
+        float | None,
+        typer.Option(metavar="NUMBER", help="The smallest step of the metric, such as 1 / test examples."),
     ] = None,
     max_failed: Annotated[int, typer.Option(min=0, help="Seeds of an arm that may have failed.")] = 0,
     family: Annotated[
@@ -60,18 +68,27 @@ def judge(
         Path | None, typer.Option("--output", "-o", metavar="FOLDER", help="Also write the whole report here.")
     ] = None,
     formats: Annotated[
-        str, typer.Option("--format", metavar="NAMES", help="With -o: some of md,html,latex,csv,pdf,svg, by commas.")
-    ] = "md",
+        str,
+        typer.Option(
+            "--format",
+            metavar="NAMES",
+            help="With -o: some of md,html,latex,tables,csv,pdf,svg, by commas [default: md].",
+            show_default=False,
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
     """Judge results that exist: nothing is trained, and columns that are not named are guessed where that is plain."""
+    if formats and not output:
+        raise ConfigError(f"--format {shorten(formats)}: says what is written to a folder; name that with -o FOLDER")
     counts = _counts(looks)
+    ways, margins = _stated(direction, "direction", str), _stated(margin, "margin", _number)
     table = _read(file, mlflow, experiment)
     from stn_bench.report.judging import Request, judge
     from stn_bench.tracking.columns import Columns
 
     columns = Columns(arm, seed, tuple(metric or ()), base, question, dataset, wide)
-    asked = Request(tuple(direction or ()), tuple(margin or ()), counts, resolution, max_failed, family)
+    asked = Request(ways, margins, counts, resolution, max_failed, family)
     judged = judge(table, columns, asked)
     messages.print(f"{judged.columns.in_words()}; {_terms(judged)}", markup=False)
     for note in judged.notes:
@@ -80,7 +97,7 @@ def judge(
     if output:
         from stn_bench.report.build import place_of, read_formats
 
-        wanted = read_formats(formats)
+        wanted = read_formats(formats or "md")
         written = list(dict.fromkeys(place_of(to, name) for to in judged.write(output, wanted) for name in wanted))
     if as_json:
         told = {"columns": vars(judged.columns), "notes": judged.notes}
@@ -103,6 +120,26 @@ def _counts(looks: str) -> tuple[int, ...]:
         ) from None
 
 
+def _stated(
+    given: list[str] | None, option: str, read: Callable[[str], Value]
+) -> tuple[Value, ...] | dict[str, Value]:
+    """Return what was said of metrics, by name where it was said so."""
+    parts = [text.rpartition("=") for text in given or ()]
+    named = {name: read(text) for name, sign, text in parts if sign}
+    if not named:
+        return tuple(read(text) for _, _, text in parts)
+    if len(named) < len(parts):
+        raise ConfigError(f"--{option}: expected METRIC=VALUE of each, once, got {shorten(', '.join(given or ()))}")
+    return named
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--margin: expected a number such as 0.005, got `{shorten(text)}`") from None
+
+
 def _read(file: Path | None, mlflow: str, experiment: str) -> Sheet:
     """Return the table in the file or in the store, whichever was named."""
     if (file is None) == (not mlflow):
@@ -122,7 +159,7 @@ def _terms(judged: JudgedTable) -> str:
     parts = []
     for summary in judged.summaries:
         unit = summary.unit
-        margin = f"margin {unit.value(summary.margin)}{unit.points}" if summary.margin else "no margin"
+        margin = f"margin {unit.given(summary.margin)}{unit.points}" if summary.margin else "no margin"
         name = f"{summary.metric} " if len(judged.summaries) > 1 else ""
         parts.append(f"{name}{summary.direction}, {margin}")
     return "; ".join(parts)

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from stn_bench.cli.options import Root, console
+from stn_bench.cli.options import Root, at_root, console
 from stn_bench.study.catalogue import Catalogue
 from stn_bench.study.spec import BASE
 from stn_bench.system.errors import ConfigError
@@ -43,8 +43,7 @@ def new(
     _check_name(name, home)
     _write({home / file.format(name=name): _filled(f"{kind}.{end}", name) for file, end in FILES.items()})
     console.print(f"wrote {', '.join(file.format(name=name) for file in FILES)}", soft_wrap=True, markup=False)
-    at_root = f" --root {root}" if root else ""
-    console.print(f"train and judge it: stn-bench run {name}{at_root}", soft_wrap=True, markup=False)
+    console.print(f"train and judge it: stn-bench run {name}{at_root(root)}", soft_wrap=True, markup=False)
 
 
 def _check_name(name: str, root: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
+from rich.table import Table
 
+from stn_bench.cli.output import Unbroken
 from stn_bench.settings import Settings as Schema
-from stn_bench.study.load import named_code
 from stn_bench.study.toml import parse_assignment
 from stn_bench.system.workspace import Workspace
 
@@ -29,7 +32,11 @@ TrackingUri = Annotated[
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="Override a setting in every arm; may be given several times."),
+    typer.Option(
+        "--set",
+        metavar="PATH=VALUE",
+        help="Override a setting in every arm, PATH= unsets one that may be unset; may be given several times.",
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -48,6 +55,9 @@ SubjectName = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="Name of a study, see `stn-bench list`.")]
 
+WIDEST = 10_000
+"""Columns of a table in a file."""
+
 console = Console(highlight=False, soft_wrap=False, emoji=False)
 """For results, as they are: `digits:train:` is the name of a definition and no picture of a train."""
 
@@ -62,12 +72,36 @@ def assignments(settings: list[str] | None, schema: type[Schema]) -> dict[str, A
 
 def is_trusted(code: str, workspace: Workspace) -> bool:
     """Return whether a study of the root's own names some code, which `run` calls without a further word."""
+    from stn_bench.study.load import named_code
+
     return code in named_code(workspace)
+
+
+def at_root(root: Path | None) -> str:
+    """Return the option that a command needs to work on the same root, as a shell reads it; "" for the current one."""
+    return f" --root {shlex.quote(str(root))}" if root else ""
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     typer.echo(json.dumps(value, indent=1, default=str))
+
+
+def print_table(table: Table, indent: int = 0) -> None:
+    """Print a table whose first and last columns alone are folded, where it is too wide for the terminal.
+
+    In a file or a pipe it is as wide as it needs to be, and no line ends with blanks.
+    """
+    for column in table.columns:
+        is_outer = column in (table.columns[0], table.columns[-1])
+        column.overflow, column.no_wrap = "fold", not is_outer
+    width = console.width - indent
+    if not console.is_terminal:
+        width = max(width, Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum)
+    with console.capture() as captured:
+        console.print(table, width=width, soft_wrap=False, crop=False)
+    for line in captured.get().splitlines():
+        console.out(f"{' ' * indent}{line.rstrip()}", highlight=False)
 
 
 def print_answer(lines: Iterable[str]) -> None:
@@ -83,8 +117,9 @@ def quietly() -> Iterator[None]:
     """Discard what C++ libraries write to standard error; Python's own output there still shows."""
     sys.stderr.flush()
     python, terminal, nowhere = sys.stderr, os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    if python is sys.__stderr__:
-        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
+    if python is not None and getattr(python, "stream", python) is sys.__stderr__:
+        own = os.fdopen(os.dup(2), "w", buffering=1, encoding=python.encoding, errors=python.errors)
+        sys.stderr = Unbroken(own)
     os.dup2(nowhere, 2)
     try:
         yield

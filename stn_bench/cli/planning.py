@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -28,8 +27,10 @@ from stn_bench.cli.options import (
     console,
     messages,
     print_json,
+    print_table,
 )
 from stn_bench.stats import FEWEST_SEEDS
+from stn_bench.study.calibration import calibrated_anew
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
 from stn_bench.study.preregistration import (
@@ -43,7 +44,7 @@ from stn_bench.system.errors import PlanError
 from stn_bench.system.format import Unit, counted, duration, in_short, listed
 from stn_bench.system.machine import Resources, describe_machine, load
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.results import Results, gather, keys_of
+from stn_bench.tracking.results import Keys, Results, as_read, check_data, gather
 
 BUSY = 0.5  # processes a core that a probe would have to share it with
 SOURCE = "known from"
@@ -70,12 +71,15 @@ def plan(
 ) -> None:
     """Show what a study would train, what that would cost and what it could show, and train nothing."""
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings or ())
+    planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets, freezing=freezing)
+    keys = Keys(planned.subject, workspace.datasets)
+    analysis = analyse(_finished(planned, workspace, keys))
+    if analysis.missing_runs:
+        check_data(planned, workspace.datasets)
     if freezing or because:
-        planned = _freeze(planned, workspace, freezing, because)
+        fixed = _freeze(planned, workspace, freezing, because)
+        analysis = analyse(dataclasses.replace(analysis.results, plan=fixed))
     resources = Resources.of(workers, threads)
-    keys = functools.partial(keys_of, subject=planned.subject, datasets=workspace.datasets)
-    analysis = analyse(_finished(planned, workspace))
     clock = Clock(describe_machine(resources.threads))
     found = preview(analysis, keys, clock, resources, _probe(workspace) if probe else None)
     if as_json:
@@ -84,23 +88,38 @@ def plan(
         _print_preview(found)
 
 
-def _finished(planned: Plan, workspace: Workspace) -> Results:
+def _finished(planned: Plan, workspace: Workspace, keys: Keys) -> Results:
     """Return what is finished of a plan; a fresh root answers without MLflow, which takes seconds to load."""
     if not workspace.has_tracking:
         return nothing_finished(planned)
-    from stn_bench.runner.stores import open_tracking
+    from stn_bench.runner.stores import open_runs
 
-    return gather(planned, open_tracking(workspace), workspace.datasets)
+    return gather(planned, open_runs(workspace), workspace.datasets, keys)
 
 
 def _freeze(planned: Plan, workspace: Workspace, asked: bool, because: str) -> Plan:
     if not asked:
         raise PlanError("`--because` says why a frozen plan has changed; it belongs to `--freeze`")
-    fixed = preregister(planned, because)
+    planned = planned if planned.preregistration and not because else calibrated_anew(planned)
+    runs = _ended(planned, workspace)
+    fixed = preregister(planned, because, runs)
     if fixed != planned.preregistration:
         write_preregistration(workspace.root, fixed)
+        if runs:
+            what = f"{counted(runs, 'run')} of study `{fixed.study}` had ended already, and the report says so"
+            messages.print(f"fixed late: {what}", markup=False)
     messages.print(f"frozen: {preregistration_path(workspace.root, fixed.study)}", markup=False)
     return dataclasses.replace(planned, preregistration=fixed)
+
+
+def _ended(planned: Plan, workspace: Workspace) -> int:
+    """Return how many runs of a study have ended, of whatever settings: what they say may have led to the plan."""
+    if not workspace.has_tracking:
+        return 0
+    from stn_bench.runner.stores import open_runs
+
+    runs, name = open_runs(workspace), planned.study.name
+    return sum(one.study == name for one in (*runs.finished(), *runs.crashed(name)))
 
 
 def _probe(workspace: Workspace) -> Probe:
@@ -126,6 +145,8 @@ def _print_preview(found: Preview) -> None:
     study, metric = planned.study, planned.metric
     console.print(f"[bold]{escape(study.title)}[/]")
     console.print(f"metric {metric.name} ({metric.direction}), margin {study.margin:g}, plan {planned.digest[:12]}")
+    for doubt in found.doubts:
+        console.print(f"! {doubt}", markup=False)
     console.print(_freeze_line(found), markup=False)
     if not is_shipped(study.subject):
         console.print(f"! runs code of the root's own, `{study.subject}`: the subject", markup=False)
@@ -144,7 +165,7 @@ def _print_preview(found: Preview) -> None:
     _print_total(found)
 
 
-CALLED_HERE = ("fingerprint", "describe", "cost", "match", "caveats", "given", "steps")
+CALLED_HERE = ("fingerprint", "describe", "split", "idle", "cost", "match", "caveats", "given", "steps")
 """The hooks of a subject that `plan`, `status` and `report` call; `run` calls all."""
 
 
@@ -170,11 +191,11 @@ def _freeze_line(found: Preview) -> str:
     planned, fixed = found.plan, found.plan.preregistration
     if fixed is None:
         return f"not frozen; `stn-bench plan {planned.study.name} --freeze` fixes it before the first run"
-    when = "after" if found.is_preregistered_late else "before"
     declared = f", {counted(len(fixed.deviations), 'change')} declared since" if fixed.deviations else ""
     undeclared = changes_since(fixed, planned)
     changed = f"; changed and not declared: {'; '.join(undeclared)}" if undeclared else ""
-    return f"frozen on {fixed.date[:10]}, {when} the first run, as {fixed.digest[:12]}{declared}{changed}"
+    when = found.analysis.preregistered_when
+    return f"frozen on {fixed.date[:10]}, {when}, as {fixed.digest[:12]}{declared}{changed}"
 
 
 def _budget(base: PlannedArm) -> str:
@@ -205,7 +226,9 @@ def _print_arms(found: Preview, question: PlannedQuestion, shown: set[str]) -> N
         flops = on_paper.flops if on_paper else None
         table.add_row(name, "–" if flops is None else in_short(flops), *costs)
         shown.add(arm.label)
-    console.print(Padding(table, (1, 0, 1, 2), expand=False))
+    console.print()
+    print_table(table, 2)
+    console.print()
 
 
 def _cost_row(found: Preview, arm: PlannedArm) -> tuple[str, ...]:
@@ -230,15 +253,18 @@ def _print_differences(found: Preview, question: PlannedQuestion) -> None:
 def _power_lines(power: Power, unit: Unit, example: str) -> Iterator[str]:
     if power.design.seeds < FEWEST_SEEDS:
         yield f"can show nothing: a verdict needs {FEWEST_SEEDS} seeds"
+    elif power.collapsed:
+        value = f"{unit.value(power.collapsed.value)}{unit.suffix}"
+        yield f"its power is unknown: {power.collapsed.source} have one value, {value}, and no spread over seeds"
     elif power.sd is None:
         yield f"its power is unknown until {FEWEST_SEEDS} seeds of the base are trained"
     else:
         design = f"80 % power, {counted(power.design.seeds, 'seed')}, {counted(power.design.arms, 'arm')}"
         spread = f"sd over seeds {unit.value(power.sd.value)}{unit.points}, {power.sd.source}"
         yield f"can show a difference of {unit.value(power.smallest)}{unit.points} ({design}; {spread})"
-    if power.first and power.smallest_at_first is not None:
-        smallest = f"{unit.value(power.smallest_at_first)}{unit.points}"
-        yield f"at the first of {power.first.looks} looks, after {power.first.seeds} seeds: {smallest}"
+    if power.smallest_at_first is not None:
+        smallest, looks = f"{unit.value(power.smallest_at_first)}{unit.points}", power.design.looks
+        yield f"at the first of {len(looks)} looks, after {looks[0]} seeds: {smallest}"
     if power.example_error is not None and power.mean:
         error = f"{unit.value(power.example_error)}{unit.points}"
         mean = f"{unit.value(power.mean.value)}{unit.suffix}, {power.mean.source}"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,22 +18,27 @@ from stn_bench.cli.options import (
     Threads,
     TrackingUri,
     Workers,
+    at_root,
     console,
     print_answer,
     print_json,
+    print_table,
 )
 from stn_bench.cli.planning import plan
+from stn_bench.study.calibration import calibrated
 from stn_bench.study.load import check_runnable, load_plan
-from stn_bench.study.plan import Plan
-from stn_bench.system.errors import Interrupted
+from stn_bench.study.spec import OUTSIDE
+from stn_bench.system.errors import Interrupted, StoreError
 from stn_bench.system.format import counted
-from stn_bench.system.machine import Resources
+from stn_bench.system.machine import Resources, cores
 from stn_bench.system.text import shorten, without_secrets
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.results import as_read
 
 if TYPE_CHECKING:
     from stn_bench.analysis.analyse import Analysis
-    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.record import RunRecord
+    from stn_bench.tracking.why import Today
 
 
 def run(
@@ -58,28 +65,34 @@ def run(
         plan(study, root, tracking_uri, settings, workers, threads)
         return
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings or ())
+    planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets)
     check_runnable(planned, study, confirm=confirm)
+    planned = calibrated(planned, workspace.root)
+    from stn_bench.runner.settled import Settled
+
+    shared_out = Resources.of(workers, threads)
+    settled = Settled.of(planned, workspace, confirm=confirm)
+    if found := None if accept_stale else settled.look():
+        analysis, _ = found
+        _print_result(analysis, confirm, workspace.page(study), root)
+        return
     from stn_bench.cli.progress import Progress
     from stn_bench.report.build import keep_report
     from stn_bench.runner.runner import train_study
 
-    shared_out = Resources.of(workers, threads)
     with Progress(planned, console) as progress:
         analysis, tracking = train_study(
             planned, workspace, shared_out, progress, confirm=confirm, accept_stale=accept_stale
         )
-    page, *_ = keep_report(analysis, workspace.report(study), tracking)
-    _print_answers(analysis, confirm)
-    if stops := _stops(analysis):
-        console.print(f"\n{stops}", soft_wrap=True)
-    at_root = f" --root {root}" if root else ""
-    console.print(f"\nreport: {page}\nbrowse: stn-bench ui{at_root}", soft_wrap=True)
-    if missing := analysis.missing_runs + (analysis.confirming_runs if confirm else 0):
+    page, *_ = keep_report(analysis, workspace.report(study), tracking, logs=workspace.logs)
+    settled.note(analysis)
+    _print_result(analysis, confirm, page, root)
+    if missing := analysis.unfinished(confirm):
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
             f"`stn-bench run {study}` tries them again.",
             soft_wrap=True,
+            markup=False,
         )
         raise typer.Exit(1)
     if progress.crashed:
@@ -87,8 +100,16 @@ def run(
             f"{counted(progress.crashed, 'run')} crashed, and runs of other code or libraries stand in for them; "
             f"{workspace.logs} says why. `stn-bench run {study}` tries them again.",
             soft_wrap=True,
+            markup=False,
         )
         raise typer.Exit(1)
+
+
+def _print_result(analysis: Analysis, confirm: bool, page: Path, root: Path | None) -> None:
+    _print_answers(analysis, confirm)
+    if stops := _stops(analysis):
+        console.print(f"\n{stops}", soft_wrap=True)
+    console.print(f"\nreport: {page}\nbrowse: stn-bench ui{at_root(root)}", soft_wrap=True, markup=False)
 
 
 def status(
@@ -100,7 +121,10 @@ def status(
 ) -> None:
     """Show how far a study is: finished, failed and missing runs of each arm."""
     workspace = Workspace.at(root, tracking_uri)
-    analysis, _ = _analyse(load_plan(study, workspace, settings or ()), workspace)
+    planned = load_plan(study, workspace, settings or ())
+    from stn_bench.runner.stores import analyse_stored
+
+    analysis, _ = analyse_stored(planned, workspace)
     rows, finished = _status_rows(analysis), analysis.results.finished
     if as_json:
         print_json({"study": study, "planned": analysis.planned_runs, "finished": finished, "arms": rows})
@@ -108,7 +132,7 @@ def status(
     table = Table(*({"trials": "tuning trials"}.get(name, name) for name in rows[0]), box=None, pad_edge=False)
     for row in rows:
         table.add_row(*map(str, row.values()))
-    console.print(table)
+    print_table(table)
     console.print(f"\n{finished} of {analysis.planned_runs} runs finished")
     for line in _crashes(analysis):
         console.print(line, soft_wrap=True, markup=False)
@@ -118,9 +142,11 @@ def status(
 
 def _crashes(analysis: Analysis) -> Iterator[str]:
     """Yield why runs crashed, a line for each reason."""
+    from stn_bench.tracking.record import run_name
+
     runs: dict[str, list[str]] = {}
     for run in analysis.results.crashed:
-        runs.setdefault(shorten(run.reason.partition("\n")[0]), []).append(f"{run.label}, seed {run.seed}")
+        runs.setdefault(shorten(run.reason.partition("\n")[0]), []).append(run_name(run))
     for why, named in runs.items():
         more = f" and {len(named) - 1} more" if len(named) > 1 else ""
         yield f"crashed: {named[0]}{more}: {why}"
@@ -136,7 +162,7 @@ def _status_rows(analysis: Analysis) -> list[dict[str, Any]]:
             "trials": f"{len(arm.trials)}/{arm.arm.trials}",
             "seeds": f"{len(arm.runs)}/{planned[label]}",
             "diverged": sum(run.outcome == "diverged" for run in arm.runs.values()),
-            "crashed": len(arm.crashed),
+            "crashed": len(arm.crashed) + len(arm.crashed_trials),
         }
         confirmed = {"confirmed": f"{len(arm.confirmed)}/{len(fresh.get(label, ()))}"}
         rows.append(row | (confirmed if analysis.plan.study.confirm else {}))
@@ -153,7 +179,7 @@ def report(
         typer.Option(
             "--format",
             metavar="NAMES",
-            help="Some of md,html,latex,csv,pdf,svg, by commas [default: md, and those that lie there].",
+            help="Some of md,html,latex,tables,csv,pdf,svg, by commas [default: md, and those that lie there].",
             show_default=False,
         ),
     ] = "",
@@ -161,28 +187,38 @@ def report(
 ) -> None:
     """Write the report of a study again, from what the store holds."""
     workspace = Workspace.at(root, tracking_uri)
-    planned = load_plan(study, workspace, settings or ())
+    planned = calibrated(load_plan(study, workspace, settings or ()), workspace.root)
     from stn_bench.report.build import (
         DEFAULT,
         build_report,
         keep_report,
+        kept_formats,
+        places_of,
         present_formats,
         read_formats,
         stale_files,
     )
+    from stn_bench.runner.settled import Settled
+    from stn_bench.runner.stores import analyse_stored, open_tracking
 
-    folder = workspace.report(study)
-    asked = read_formats(formats) if formats else None
-    analysis, tracking = _analyse(planned, workspace)
-    if not check:
-        for file in keep_report(analysis, folder, tracking, asked):
-            console.print(f"report: {file}", soft_wrap=True)
+    folder, settled = workspace.report(study), Settled.of(planned, workspace, command="report")
+    if not check and not formats and settled.look():
+        for file in places_of(folder, kept_formats(folder)):
+            console.print(f"report: {file}", soft_wrap=True, markup=False)
         return
-    stale = stale_files(folder, build_report(analysis, tracking.file, asked or present_formats(folder) or DEFAULT))
+    asked = read_formats(formats) if formats else None
+    analysis, runs = analyse_stored(planned, workspace)
+    if not check:
+        kept = keep_report(analysis, folder, open_tracking(workspace), asked, artifact=runs.file, logs=workspace.logs)
+        for file in kept:
+            console.print(f"report: {file}", soft_wrap=True, markup=False)
+        settled.note(analysis)
+        return
+    stale = stale_files(folder, build_report(analysis, runs.file, asked or present_formats(folder) or DEFAULT))
     if stale:
-        console.print(f"{workspace.report(study)} is stale: {', '.join(stale)}", soft_wrap=True)
+        console.print(f"{folder} is stale: {', '.join(stale)}", soft_wrap=True, markup=False)
         raise typer.Exit(1)
-    console.print(f"{workspace.report(study)} agrees with the store", soft_wrap=True)
+    console.print(f"{folder} agrees with the store", soft_wrap=True, markup=False)
 
 
 def ui(
@@ -196,7 +232,7 @@ def ui(
     """Open the MLflow UI on this store, on this machine alone unless --host says otherwise, until Ctrl-C."""
     workspace = Workspace.at(root, tracking_uri)
     if workspace.tracking.startswith("http"):
-        console.print(f"the store has its own UI: {without_secrets(workspace.tracking)}", soft_wrap=True)
+        console.print(f"the store has its own UI: {without_secrets(workspace.tracking)}", soft_wrap=True, markup=False)
         return
     from stn_bench.runner.stores import open_tracking
     from stn_bench.tracking.server import LOCAL, serve
@@ -208,29 +244,43 @@ def ui(
         warning = f"it asks for no password: whoever reaches {address} can read and change the store"
         console.print(warning, soft_wrap=True, markup=False)
     try:
-        raise typer.Exit(server.wait())
-    except Interrupted:  # Ctrl-C is how the UI is left
+        code = server.wait()
+    except Interrupted as stop:
         server.terminate()
         server.wait()
+        if stop.signum != signal.SIGINT:  # Ctrl-C is how the UI is left
+            raise
+        return
+    raise StoreError(f"the MLflow UI ended by itself, with exit code {code}; what it printed above says why")
 
 
 def why(
     name: Annotated[str, typer.Argument(metavar="RUN", help="First letters of a run's MLflow id or of its run key.")],
+    other: Annotated[
+        str | None, typer.Argument(metavar="[OTHER]", help="Another run to compare it with, and not with today.")
+    ] = None,
     root: Root = None,
     tracking_uri: TrackingUri = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say whether a run would be reused today, or what has changed so that it would be trained again."""
-    workspace = Workspace.at(root, tracking_uri)
-    from stn_bench.runner.stores import open_tracking
-    from stn_bench.tracking.why import compare_with_today
+    """Say whether a run would be reused today, or what has changed so that it would be trained again.
 
-    tracking = open_tracking(workspace)
-    (record,) = tracking.records([tracking.find_run(name)])
-    today = compare_with_today(record, workspace)
+    What may change the last digits of its numbers and is in no run key, such as threads, is told too.
+    """
+    workspace = Workspace.at(root, tracking_uri)
+    from stn_bench.runner.stores import open_runs
+    from stn_bench.tracking.why import compare_runs, compare_with_today
+
+    runs = open_runs(workspace)
+    (record,) = runs.records([runs.find_run(name)])
+    if other:
+        (second,) = runs.records([runs.find_run(other)])
+        _print_comparison(record, second, compare_runs(record, second), as_json)
+        return
+    today = compare_with_today(record, workspace, cores() if record.study == OUTSIDE else None)
     if as_json:
         told = {"run_id": record.run_id, "run_key": record.run_key, "reused": not today.changed}
-        print_json({**told, "changed": today.changed})
+        print_json({**told, "changed": today.changed} | ({"conditions": today.conditions} if today.conditions else {}))
         return
     console.print(f"run {record.run_id}: {record.study}, {record.label}, seed {record.seed}", soft_wrap=True)
     console.print(f"run key {record.run_key}", soft_wrap=True)
@@ -238,19 +288,32 @@ def why(
         console.print(f"continues the run with key {record.identity.start}", soft_wrap=True)
     for note in today.notes:
         console.print(note, soft_wrap=True, markup=False)
-    again = "would be trained again, since:" if today.changed else "is reused: nothing that it depends on has changed"
+    where = "is in its run key" if today.conditions else "it depends on"
+    again = "would be trained again, since:" if today.changed else f"is reused: nothing that {where} has changed"
     console.print(again)
-    for line in today.changed:
+    _print_lines(today.changed)
+    if today.conditions:
+        console.print("its last digits may be others than today's: what follows is in no run key")
+        _print_lines(today.conditions)
+
+
+def _print_comparison(record: RunRecord, other: RunRecord, found: Today, as_json: bool) -> None:
+    if as_json:
+        told = {"run_id": record.run_id, "other": other.run_id, "changed": found.changed}
+        print_json({**told, "conditions": found.conditions})
+        return
+    one, two = (f"{run.label}, seed {run.seed} ({run.run_id})" for run in (record, other))
+    console.print(f"{two} beside {one}:", soft_wrap=True, markup=False)
+    console.print("another run key, since:" if found.changed else "the same run key")
+    _print_lines(found.changed)
+    if found.conditions:
+        console.print("other conditions, which are in no run key and may change last digits:")
+        _print_lines(found.conditions)
+
+
+def _print_lines(lines: list[str]) -> None:
+    for line in lines:
         console.print(f"  {line}", soft_wrap=True, markup=False)
-
-
-def _analyse(planned: Plan, workspace: Workspace) -> tuple[Analysis, Tracking]:
-    from stn_bench.analysis.analyse import analyse
-    from stn_bench.runner.stores import open_tracking
-    from stn_bench.tracking.results import gather
-
-    tracking = open_tracking(workspace)
-    return analyse(gather(planned, tracking, workspace.datasets)), tracking
 
 
 def _print_answers(analysis: Analysis, confirm: bool) -> None:

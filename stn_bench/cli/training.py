@@ -26,19 +26,18 @@ from stn_bench.cli.options import (
 from stn_bench.settings import Settings as AnySettings
 from stn_bench.settings import override
 from stn_bench.study.plan import RunSpec
-from stn_bench.study.spec import BASE
+from stn_bench.study.spec import BASE, OUTSIDE
 from stn_bench.subject import DEFAULT, Lent, Subject, find_subject, is_shipped
-from stn_bench.system.errors import ConfigError, MachineError, StnBenchError, StoreError, SubjectError
+from stn_bench.system.errors import ConfigError, Interrupted, MachineError, StnBenchError, StoreError, SubjectError
 from stn_bench.system.machine import cores, training_environment
 from stn_bench.system.own_code import own_lines, reason, root_cause
+from stn_bench.system.text import in_code, in_markdown
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import EpochEnd, Start
     from stn_bench.tracking.mlflow import Tracking
     from stn_bench.tracking.record import RunRecord
-
-OUTSIDE = "train"  # the MLflow experiment of runs outside a study
 
 Trust = Annotated[bool, typer.Option("--trust", help="Let the run call code that its settings name.")]
 From = Annotated[
@@ -133,7 +132,10 @@ def _plan_run(
     if earlier is None:
         return spec, None
     old = before.resolved().flat()
-    changes = [f"- `{path}` = `{value}`, was `{old[path]}`" for path, value in _changes(config, before).items()]
+    changes = [
+        f"- {in_code(path)} = {in_code(str(value))}, was {in_code(str(old[path]))}"
+        for path, value in _changes(config, before).items()
+    ]
     changes += [f"- seed {spec.seed}, was {earlier.seed}"] * (spec.seed != earlier.seed)
     return spec, Start(earlier.run_id, earlier.run_key, _note(subject, earlier, changes))
 
@@ -146,9 +148,10 @@ def _note(subject: Subject, earlier: RunRecord, changes: list[str]) -> str:
         f", {metric.unit.name} {metric.unit.value(value)}{metric.unit.suffix}" if metric and value is not None else ""
     )
     return (
-        f"Trained on from run [{earlier.label}, seed {earlier.seed}](#/runs/{earlier.run_id}) of **{earlier.study}** "
-        f"(run `{earlier.run_id}`, run key `{earlier.run_key[:12]}`{told}): it begins with the weights of that "
-        f"run's best epoch and with a fresh optimizer.\n\n" + ("\n".join(changes) or "Its settings are the same.")
+        f"Trained on from run [{in_markdown(earlier.label)}, seed {earlier.seed}](#/runs/{earlier.run_id}) of "
+        f"**{in_markdown(earlier.study)}** (run `{earlier.run_id}`, run key `{earlier.run_key[:12]}`{told}): it "
+        f"begins with the weights of that run's best epoch and with a fresh optimizer.\n\n"
+        + ("\n".join(changes) or "Its settings are the same.")
     )
 
 
@@ -161,7 +164,7 @@ def _train_once(
     subject: Subject, spec: RunSpec, start: Start | None, workspace: Workspace, tracking: Tracking
 ) -> RunRecord:
     from stn_bench.runner.job import Job, train_job
-    from stn_bench.runner.pool import counting_interrupts
+    from stn_bench.system.signals import counting_interrupts
     from stn_bench.tracking.identity import identify
     from stn_bench.tracking.results import fingerprint_of
 
@@ -174,7 +177,7 @@ def _train_once(
         return tracking.records([finished])[0]
     experiment = tracking.open_study(OUTSIDE, "Runs outside a study: `stn-bench train`.")
     job = Job.of(subject, spec, identity, workspace, experiment=experiment, parent=None, threads=cores(), start=start)
-    with counting_interrupts() as interrupts:
+    with counting_interrupts(most=1) as interrupts:
         try:
             return train_job(
                 job,
@@ -182,6 +185,8 @@ def _train_once(
                 on_epoch=lambda epoch: _tell(subject, epoch),
                 should_stop=lambda: interrupts.count > 0,
             )
+        except Interrupted as stop:
+            raise Interrupted(str(stop), interrupts.signum) from None
         except (StnBenchError, MemoryError, OSError):
             raise
         except Exception as error:

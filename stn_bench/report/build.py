@@ -13,7 +13,7 @@ from stn_bench.figure import Figure
 from stn_bench.report.figures import forest, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
-from stn_bench.report.latex import render_latex
+from stn_bench.report.latex import render_latex, render_tables
 from stn_bench.report.page import GUIDE, opening, render_page
 from stn_bench.subject import is_shipped
 from stn_bench.system.errors import MachineError, ReportError
@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
 
 Files = dict[str, bytes]
-FORMATS = {"md": "report.md", "html": "report.html", "latex": "report.tex", "csv": "verdicts.csv"}
+FORMATS = {
+    "md": "report.md",
+    "html": "report.html",
+    "latex": "report.tex",
+    "tables": "tables.tex",
+    "csv": "verdicts.csv",
+}
 """Format -> the file that it is; Markdown has `report.json`, `runs.csv` and the figures beside it."""
 
 PRINTED = ("pdf", "svg")
@@ -62,37 +68,46 @@ def place_of(folder: Path, name: str) -> Path:
     return folder / FORMATS.get(name, "figures")
 
 
+def places_of(folder: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """Return where formats are written, each place once."""
+    return tuple(dict.fromkeys(place_of(folder, one) for one in names))
+
+
 def kept_formats(folder: Path) -> tuple[str, ...]:
     """Return the formats that a report is written in unless asked otherwise: Markdown, and those that lie there."""
     return tuple(dict.fromkeys((*DEFAULT, *present_formats(folder))))
 
 
-def _nothing(analysis: Analysis) -> str:
+def _nothing(analysis: Analysis, logs: Path | None) -> str:
     """Return why there is nothing to report, and what to do."""
     name, crashed = analysis.plan.study.name, analysis.results.crashed
     if not crashed:
         return f"no run is finished yet; start with `stn-bench run {name}`"
     why = shorten(crashed[-1].reason.partition("\n")[0])
+    where = f"; the whole tracebacks are in {logs}" if logs else ""
     return (
-        f"no run is finished, {counted(len(crashed), 'run')} crashed (the last: {why}); "
-        f"`stn-bench run {name}` tries them again"
+        f"no run is finished, {counted(len(crashed), 'run')} crashed (the last: {why}){where}. "
+        f"Mend it; `stn-bench run {name}` tries them again"
     )
 
 
-def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] = DEFAULT) -> Files:
+def build_report(
+    analysis: Analysis, artifact: Artifact, formats: Sequence[str] = DEFAULT, *, logs: Path | None = None
+) -> Files:
     """Return every file of the report by its path in the report's folder: the same bytes for the same store.
 
     Args:
         analysis: what the study's results say.
         artifact: (run id, path) -> local path of an artifact of a run.
         formats: names from `FORMATS` and `PRINTED`.
+        logs: folder of what the workers printed, for the message where all have crashed.
 
     Raises:
         ReportError: if nothing is finished yet.
     """
     name = analysis.plan.study.name
     if not analysis.results.finished and not isinstance(analysis.results, FoundResults):
-        raise ReportError(f"study `{name}`: {_nothing(analysis)}")
+        raise ReportError(f"study `{name}`: {_nothing(analysis, logs)}")
     summary = summarise(analysis, artifact)
     files: Files = {}
     if {"md", "html", *PRINTED} & set(formats):
@@ -111,12 +126,15 @@ def build_report(analysis: Analysis, artifact: Artifact, formats: Sequence[str] 
         files |= drawn
         files["report.md"] = page.encode()
         untold = set() if summary.source else {"source", "notes"}  # a study's file is what it always was
+        untold |= set() if summary.doubts else {"doubts"}
         files["report.json"] = (summary.model_dump_json(indent=1, exclude=untold) + "\n").encode()
         files["runs.csv"] = to_csv(runs_table(analysis.results)).encode()
     if "html" in formats:
         files["report.html"] = render_html(summary.title, page, drawn).encode()
     if "latex" in formats:
         files[FORMATS["latex"]] = render_latex(summary).encode()
+    if "tables" in formats:
+        files[FORMATS["tables"]] = render_tables(summary).encode()
     if "csv" in formats:
         files[FORMATS["csv"]] = to_csv(verdicts_table(summary)).encode()
     return files
@@ -150,7 +168,13 @@ def write_report(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def keep_report(
-    analysis: Analysis, folder: Path, tracking: Tracking, formats: Sequence[str] | None = None
+    analysis: Analysis,
+    folder: Path,
+    tracking: Tracking,
+    formats: Sequence[str] | None = None,
+    *,
+    artifact: Artifact | None = None,
+    logs: Path | None = None,
 ) -> tuple[Path, ...]:
     """Write the report of a study to its folder and to the store, and return the file of each format.
 
@@ -159,15 +183,17 @@ def keep_report(
         folder: the study's folder of the workspace.
         tracking: the store.
         formats: names from `FORMATS` and `PRINTED`; unset, Markdown and those that lie there: all stay current.
+        artifact: where artifacts of runs are read; unset, in the store.
+        logs: folder of what the workers printed, for the message where all have crashed.
 
     Raises:
         ReportError: if nothing is finished yet.
         MachineError: if it cannot be written.
     """
     name, wanted = analysis.plan.study.name, formats or kept_formats(folder)
-    write_report(folder, build_report(analysis, tracking.file, wanted))
+    write_report(folder, build_report(analysis, artifact or tracking.file, wanted, logs=logs))
     tracking.log_report(tracking.open_study(name), name, folder, opening(summarise(analysis)))
-    return tuple(dict.fromkeys(place_of(folder, one) for one in wanted))
+    return places_of(folder, wanted)
 
 
 def stale_files(folder: Path, files: Mapping[str, bytes]) -> list[str]:
@@ -200,6 +226,7 @@ __all__ = [
     "keep_report",
     "kept_formats",
     "place_of",
+    "places_of",
     "present_formats",
     "read_formats",
     "stale_files",

@@ -9,9 +9,9 @@ from statistics import median
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from stn_bench.figure import COLOURS, add_legend, legend_height, look, new_figure
+from stn_bench.figure import COLOURS, LINES, Legend, look, new_figure
 from stn_bench.system.format import counted, in_short
 
 # Marker and colour of each verdict: told apart without colour too, by shape and by being filled.
@@ -23,6 +23,9 @@ LOOKS = {
     "unreplicated": ("D", "#999999", "none"),
     "invalid": ("x", "#999999", "full"),
 }
+WIDTH = 6.4
+"""Inches of a figure of lines or points."""
+
 ROW = 0.23
 """Height of a row in inches."""
 
@@ -34,6 +37,21 @@ LONGEST = 66
 
 LONGEST_NAME = 32
 """Characters of an arm's name that leave room for the plot."""
+
+COSTS = 0.22
+"""Share of a forest plot's width that the costs beside it take."""
+
+BARS = 0.6
+"""Share of these that the bars take, and their numbers the rest."""
+
+WIDE = 8.0
+"""Costs that are farther apart than this many times are drawn on a logarithmic axis."""
+
+UNMARKED = len(COLOURS) * len(LINES)
+"""Curves that colour and line tell apart; those beyond have marks too."""
+
+MARKS = 8
+"""Marks on such a curve, at most."""
 
 UNEVEN = 12.0
 """A largest difference this many times the median asks for a scale that is logarithmic beyond the margin."""
@@ -49,6 +67,8 @@ class ForestRow:
         difference: the mean difference.
         interval: its interval; None where one seed leaves none.
         note: what stands behind the verdict's word.
+        seeds: the difference on each seed.
+        cost: what it costs over what its base costs; None where either is not known.
     """
 
     name: str
@@ -56,6 +76,8 @@ class ForestRow:
     difference: float | None
     interval: tuple[float, float] | None = None
     note: str = ""
+    seeds: tuple[float, ...] = ()
+    cost: float | None = None
 
 
 @dataclass(frozen=True)
@@ -66,11 +88,13 @@ class ForestScale:
         label: what stands below the axis.
         margin: smaller differences count as equivalent.
         most: no difference can be larger, so no axis is; 100 points for a fraction.
+        cost: what the costs beside them are, below their axis; "" where none are shown.
     """
 
     label: str
     margin: float
     most: float = math.inf
+    cost: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,7 +146,7 @@ class Point:
 
 
 def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: ForestScale) -> bytes:
-    """Return a forest plot: each arm's difference to its base with its interval, and the margin around 0.
+    """Return a forest plot: each arm's difference to its base with its interval and its seeds, and its cost beside.
 
     Args:
         groups: (heading, arms); a heading of "" takes no row.
@@ -133,7 +157,8 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
         rows += [heading, *arms] if heading else list(arms)
     drawn = [row for row in rows if isinstance(row, ForestRow) and row.difference is not None]
     with new_figure(7.2, 0.75 + ROW * max(len(rows), 3)) as (figure, png):
-        axes = figure.subplots()
+        shares = [1.0 - COSTS, COSTS] if scale.cost else [1.0]
+        axes, *beside = figure.subplots(1, len(shares), sharey=True, squeeze=False, width_ratios=shares)[0]
         axes.axvspan(-scale.margin, scale.margin, color="#999999", alpha=0.22, linewidth=0)
         axes.axvline(0, color="#000000", linewidth=0.8)
         _set_range(axes, drawn, scale)
@@ -143,12 +168,52 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
             else:
                 _draw_heading(axes, place, row)
         axes.set(yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
-        names = [_cut(row.name, LONGEST_NAME) if isinstance(row, ForestRow) else "" for row in rows[::-1]]
-        axes.set_yticklabels(names, parse_math=False)  # a dollar in a name is a dollar
-        axes.tick_params(axis="y", length=0)
-        axes.spines["left"].set_visible(False)
-        axes.grid(axis="y", visible=False)
+        names = [row.name if isinstance(row, ForestRow) else "" for row in rows[::-1]]
+        axes.set_yticklabels(_cut_apart(names), parse_math=False)  # a dollar in a name is a dollar
+        for one in (axes, *beside):
+            one.tick_params(axis="y", length=0)
+            one.spines["left"].set_visible(False)
+            one.grid(axis="y", visible=False)
+        for one in beside:
+            _draw_costs_beside(one, [row if isinstance(row, ForestRow) else None for row in reversed(rows)], scale)
+        _write_verdicts([axes, *beside][-1], rows)
     return png.getvalue()
+
+
+def _draw_costs_beside(axes: Axes, rows: Sequence[ForestRow | None], scale: ForestScale) -> None:
+    """Draw how many times the base's cost each arm costs: a bar from 1, and its number."""
+    known = {place: row.cost for place, row in enumerate(rows) if row is not None and row.cost is not None}
+    axes.axvline(1, color="#000000", linewidth=0.8)
+    for place, cost in known.items():
+        axes.barh(place, cost - 1, left=1, height=0.5, color="#BBBBBB", linewidth=0)
+        at = (BARS + 0.05, place)
+        axes.annotate(f"{in_short(cost)}×", at, xycoords=("axes fraction", "data"), va="center", fontsize=8)
+    low, high = min(1.0, *known.values()), max(1.0, *known.values())
+    if high > WIDE * low:
+        axes.set_xscale("log")
+        axes.set_xlim(low, low * (high / low) ** (1 / BARS))
+    else:
+        span = max(high - low, 0.1)
+        axes.set_xlim(low - 0.02 * span, low + span / BARS)
+    axes.xaxis.set_major_locator(FixedLocator([1]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticklabels(["base"])
+    axes.set_xlabel(scale.cost)
+
+
+def _write_verdicts(axes: Axes, rows: Sequence[str | ForestRow]) -> None:
+    """Write each arm's verdict behind its row."""
+    for place, row in enumerate(reversed(rows)):
+        if isinstance(row, ForestRow):
+            at = (1.015, place)
+            axes.annotate(
+                f"{row.verdict}{row.note}",
+                at,
+                xycoords=("axes fraction", "data"),
+                va="center",
+                annotation_clip=False,
+                fontsize=8,
+            )
 
 
 def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> None:
@@ -156,15 +221,15 @@ def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> Non
     sizes = sorted(abs(arm.difference or 0.0) for arm in arms) or [0.0]
     small = scale.margin or median(sizes) or max(sizes[-1], 1e-9)  # without a margin, what counts as little
     reach = min(FARTHEST * max(sizes[-1], small), scale.most)
-    ends = [end for arm in arms for end in arm.interval or (arm.difference or 0.0,)]
+    ends = [end for arm in arms for end in (*(arm.interval or (arm.difference or 0.0,)), *arm.seeds)]
     low = max(min([*ends, -2 * small]), -reach)
     high = min(max([*ends, 2 * small]), reach)
     label = scale.label
     if len(arms) > 2 and sizes[-1] > UNEVEN * max(median(sizes), small):
         axes.set_xscale("symlog", linthresh=2 * small, linscale=1.0, subs=[3])
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:zg}".replace("-", "−")))
         axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", "−")))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:zg}".replace("-", "−")))
         label = f"{label}; logarithmic beyond ±{2 * small:g}"
         low, high = max(1.4 * low, -scale.most), min(1.4 * high, scale.most)
     else:
@@ -183,13 +248,34 @@ def _cut(text: str, longest: int) -> str:
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
+def _cut_apart(names: Sequence[str]) -> list[str]:
+    """Return names that leave room for the plot, and that no two share: cut at the end, in the middle, or around."""
+    half = LONGEST_NAME // 2
+    cut = [_cut(name, LONGEST_NAME) for name in names]
+    if len(set(cut)) == len(set(names)):
+        return cut
+    cut = [name if len(name) <= LONGEST_NAME else f"{name[:half]}…{name[half + 1 - LONGEST_NAME :]}" for name in names]
+    alike: dict[str, list[str]] = {}
+    for short, name in zip(cut, names, strict=True):
+        alike.setdefault(short, []).append(name)
+    shown = {name: short for short, those in alike.items() for name in those}
+    for those in alike.values():
+        if len(set(those)) > 1:
+            shown |= {name: _difference(name, those) for name in those}
+    return list(names) if len(set(shown.values())) < len(shown) else [shown[name] for name in names]
+
+
+def _difference(name: str, others: Sequence[str]) -> str:
+    """Return the part of a name from the word on by which it differs from others, as long as there is room for."""
+    places = enumerate(zip(*others, strict=False))
+    same = next((place for place, those in places if len(set(those)) > 1), min(map(len, others)))
+    start = name.rfind(" ", 0, same) + 1 if same - name.rfind(" ", 0, same) < LONGEST_NAME // 2 else same
+    return "…" * (start > 0) + _cut(name[start:], LONGEST_NAME - 1)
+
+
 def _draw_arm(axes: Axes, place: int, row: ForestRow) -> None:
     marker, colour, fill = LOOKS[row.verdict]
     low, high = axes.get_xlim()
-    text = f"{row.verdict}{row.note}"
-    axes.annotate(
-        text, (1.015, place), xycoords=("axes fraction", "data"), va="center", annotation_clip=False, fontsize=8
-    )
     if row.difference is None:
         return
     if row.interval:
@@ -199,6 +285,8 @@ def _draw_arm(axes: Axes, place: int, row: ForestRow) -> None:
             if reached == end_of_axes:  # what is cut ends in an arrow
                 axes.plot([reached], [place], arrow, color=colour, markersize=5, clip_on=False)
     face = "white" if fill == "none" else colour
+    shown = [seed for seed in row.seeds if low <= seed <= high]
+    axes.plot(shown, [place] * len(shown), "|", color="#222222", markersize=6.5, mew=0.9, zorder=4)
     axes.plot([row.difference], [place], marker, color=colour, markerfacecolor=face, markersize=6, mew=1.4, zorder=3)
 
 
@@ -232,7 +320,8 @@ def _draw_panel(axes: Axes, panel: Interplay) -> None:
 
 def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: str) -> bytes:
     """Return the expected best score against the number of trials, a line an arm."""
-    with new_figure(6.4, 3.6 + legend_height(len(curves))) as (figure, png):
+    legend = Legend.of([name for name, _ in curves], WIDTH)
+    with new_figure(WIDTH, 3.6 + legend.height) as (figure, png):
         axes = figure.subplots()
         for index, (name, scores) in enumerate(curves):
             colour, line, marker = look(index)
@@ -240,29 +329,33 @@ def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: st
             axes.plot(trials, scores, line, color=colour, marker=marker, markersize=4, label=name)
         axes.set(xlabel="tuning trials", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_legend(axes, len(curves))
+        legend.add(axes)
     return png.getvalue()
 
 
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
     """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
-    with new_figure(6.4, 3.6 + legend_height(len(curves))) as (figure, png):
+    labels = [f"{curve.name} ({counted(curve.seeds, 'seed')})" for curve in curves]
+    legend = Legend.of(labels, WIDTH)
+    with new_figure(WIDTH, 3.6 + legend.height) as (figure, png):
         axes = figure.subplots()
         for index, curve in enumerate(curves):
             colour, line, marker = look(index)
             axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
-            label = f"{curve.name} ({counted(curve.seeds, 'seed')})"
-            single = marker if len(curve.epochs) == 1 else ""
-            axes.plot(curve.epochs, curve.mean, line, color=colour, label=label, linewidth=1.6, marker=single)
+            marked = marker if len(curve.epochs) == 1 or index >= UNMARKED else ""
+            every = -(-len(curve.epochs) // MARKS)
+            (drawn,) = axes.plot(curve.epochs, curve.mean, line, color=colour, label=labels[index], linewidth=1.6)
+            drawn.set(marker=marked, markevery=every)
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        add_legend(axes, len(curves))
+        legend.add(axes)
     return png.getvalue()
 
 
 def draw_costs(points: Sequence[Point], xlabel: str, ylabel: str) -> bytes:
     """Return the metric against FLOPs: a small mark for each seed, a large one for the mean."""
-    with new_figure(6.4, 3.6 + legend_height(len(points))) as (figure, png):
+    legend = Legend.of([point.name for point in points], WIDTH)
+    with new_figure(WIDTH, 3.6 + legend.height) as (figure, png):
         axes = figure.subplots()
         for index, point in enumerate(points):
             colour, _, marker = look(index)
@@ -270,7 +363,7 @@ def draw_costs(points: Sequence[Point], xlabel: str, ylabel: str) -> bytes:
             axes.plot([point.cost], [point.mean], marker, color=colour, markersize=9, label=point.name, linestyle="")
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
         _readable_log(axes, [point.cost for point in points])
-        add_legend(axes, len(points))
+        legend.add(axes)
     return png.getvalue()
 
 

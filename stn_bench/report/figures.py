@@ -48,8 +48,9 @@ def forest(summary: Summary) -> Figure | None:
         return None
     levels = " and ".join(sorted({interval_header(ablation)[1:-1] for ablation in summary.ablations}))
     caption = (
-        f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals"
-        f"{_grey(summary.margin)}. ▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
+        f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
+        f"small lines: seeds{_grey(summary.margin)}. "
+        "▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
     )
     return Figure("verdicts", caption, draw_forest(groups, _scale(summary.margin, unit)))
 
@@ -61,9 +62,9 @@ def illustrations(
     plan = analysis.plan
     arms = {name: analysis.results.of(arm) for name, arm in question.arms.items()}
     found = itertools.chain(
-        _differences(ablation, plan.metric.unit, plan.study.margin),
+        differences(ablation, plan.metric.unit, plan.study.margin),
         _factors(ablation, plan.metric.unit),
-        _curves(arms, plan.subject.curve),
+        _curves({ablation.arm(name).plain_name: arm for name, arm in arms.items()}, plan.subject.curve),
         _costs(ablation, plan.metric.unit, plan.subject.example),
         _tuning(ablation, next(iter(plan.tuning), None)),
         _subjects_own(question, arms, artifact),
@@ -72,12 +73,26 @@ def illustrations(
         yield dataclasses.replace(figure, name=f"{ablation.name}_{figure.name}")
 
 
-def _differences(ablation: AblationSummary, unit: Unit, margin: float) -> Iterator[Figure]:
+def differences(ablation: AblationSummary, unit: Unit, margin: float) -> Iterator[Figure]:
+    """Yield a question's forest plot, with the seeds and the costs of its arms, where anything can be compared yet."""
     rows = _rows(ablation, unit)
     if any(row.difference is not None for row in rows):
         what = unit.in_differences(f"Difference to the base in {unit.name}")
-        caption = f"{what}, with {interval_header(ablation)[1:-1]} intervals{_grey(margin)}"
-        yield Figure("differences", caption, draw_forest([("", rows)], _scale(margin, unit)))
+        cost = COSTS.get(_cost(ablation), "")
+        beside = f"; beside it {cost}, as a multiple of the base's" if cost else ""
+        caption = (
+            f"{what}, with {interval_header(ablation)[1:-1]} intervals; small lines: seeds{_grey(margin)}{beside}"
+        )
+        scale = dataclasses.replace(_scale(margin, unit), cost=cost)
+        yield Figure("differences", caption, draw_forest([("", rows)], scale))
+
+
+COSTS = {"cpu_seconds": "CPU time of a run", "seconds": "time of a run", "flops": "FLOPs"}
+"""What a question's arms are compared in beside their differences: the first that all of them know."""
+
+
+def _cost(ablation: AblationSummary) -> str:
+    return next((name for name in COSTS if all(getattr(arm, name) for arm in ablation.arms)), "")
 
 
 def _grey(margin: float) -> str:
@@ -90,13 +105,16 @@ def _scale(margin: float, unit: Unit) -> ForestScale:
 
 
 def _rows(ablation: AblationSummary, unit: Unit) -> list[ForestRow]:
+    cost = _cost(ablation)
     return [
         ForestRow(
-            arm.name,
+            arm.plain_name,
             arm.verdict or "unreplicated",
             None if arm.difference is None else arm.difference * unit.scale,
             None if arm.interval is None else (arm.interval[0] * unit.scale, arm.interval[1] * unit.scale),
             f", look {arm.look}" if arm.stopped else "",
+            tuple(difference * unit.scale for difference in ablation.differences(arm)),
+            getattr(arm, cost) / getattr(ablation.base, cost) if cost else None,
         )
         for arm in ablation.arms[1:]
     ]
@@ -157,7 +175,7 @@ def _curves(arms: Mapping[str, ArmResults], metric: Metric | None) -> Iterator[F
 
 def _costs(ablation: AblationSummary, unit: Unit, example: str) -> Iterator[Figure]:
     points = [
-        Point(arm.name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
+        Point(arm.plain_name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
         for arm in ablation.arms
         if arm.flops and arm.mean is not None
     ]
@@ -172,7 +190,7 @@ def _tuning(ablation: AblationSummary, metric: Metric | None) -> Iterator[Figure
         return
     unit = metric.unit
     bests = [
-        (name, tuple(unit.scale * score for score in scores if score is not None))
+        (ablation.arm(name).plain_name, tuple(unit.scale * score for score in scores if score is not None))
         for name, scores in ablation.expected_best.items()
     ]
     best = unit.name if unit.name.startswith("best ") else f"best {unit.name}"
@@ -198,4 +216,4 @@ def _subjects_own(question: PlannedQuestion, arms: Mapping[str, ArmResults], art
     yield from draw(changed, kept)
 
 
-__all__ = ["forest", "illustrations", "path_of"]
+__all__ = ["differences", "forest", "illustrations", "path_of"]

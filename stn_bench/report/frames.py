@@ -29,7 +29,12 @@ def runs_table(results: Results) -> pd.DataFrame:
     former = {path: None for record in records for path in record.settings}  # of records alone: they come last
     settings = dict.fromkeys((*subject.paths, *former))
     shown = {path: f"settings.{path}" if path in (*COLUMNS, *metrics) else path for path in settings}
-    rows = [_row(record, arm, phase, shown, metrics) for record, arm, phase in listed]
+    rows = [
+        _identity(record, arm, phase, results)
+        | {shown[path]: value for path, value in record.settings.items()}
+        | {name: record.metrics.get(name) for name in metrics}
+        for record, arm, phase in listed
+    ]
     return pd.DataFrame(rows, columns=[*COLUMNS, *shown.values(), *metrics])
 
 
@@ -38,7 +43,7 @@ def curves_table(results: Results) -> pd.DataFrame:
     listed = [(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm) if record.history]
     metrics = dict.fromkeys(name for record, _, _ in listed for name in record.history)
     rows = [
-        {**_identity(record, arm, phase), "epoch": epoch}
+        {**_identity(record, arm, phase, results), "epoch": epoch}
         | {name: series[epoch - 1] for name, series in record.history.items() if epoch <= len(series)}
         for record, arm, phase in listed
         for epoch in range(1, 1 + max(map(len, record.history.values())))
@@ -66,19 +71,11 @@ def _by_seed(runs: Mapping[int, RunRecord]) -> list[RunRecord]:
     return [run for _, run in sorted(runs.items())]
 
 
-def _row(
-    record: RunRecord, arm: PlannedArm, phase: Phase, shown: Mapping[str, str], metrics: Iterable[str]
-) -> dict[str, Any]:
-    """Return a run as a row; `shown` is what the column of a setting is called."""
-    settings = {shown[path]: value for path, value in record.settings.items()}
-    return _identity(record, arm, phase) | settings | {name: record.metrics.get(name) for name in metrics}
-
-
-def _identity(record: RunRecord, arm: PlannedArm, phase: Phase) -> dict[str, Any]:
+def _identity(record: RunRecord, arm: PlannedArm, phase: Phase, results: Results) -> dict[str, Any]:
     return {
         "study": arm.study,
         "ablation": arm.ablation,
-        "arm": arm.name,
+        "arm": results.called(arm.name) or arm.name,
         "phase": phase,
         "seed": record.seed,
         "trial": record.trial,
@@ -104,7 +101,8 @@ def verdicts_table(summary: Summary) -> pd.DataFrame:
 
 def _verdict_row(arm: ArmSummary) -> dict[str, Any]:
     row: dict[str, Any] = {}
-    for name, value in arm.model_dump(mode="json", exclude={"layers"}).items():
+    dumped = arm.model_dump(mode="json", exclude={"layers", "called"})
+    for name, value in (dumped | {"name": arm.called or arm.name}).items():
         if name.endswith("interval"):
             row |= {f"{name}_low": value and value[0], f"{name}_high": value and value[1]}
         elif isinstance(value, dict):

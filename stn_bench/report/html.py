@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from markdown_it import MarkdownIt
+from markdown_it.common.utils import escapeHtml
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
@@ -19,6 +20,9 @@ from stn_bench.report.page import render_short, templates
 from stn_bench.report.sentences import WORDS
 from stn_bench.report.tables import anchor
 
+FOLD = re.compile(r"<details>\n<summary>[^<>&]*</summary>\n*|</details>\n*")
+"""What the page folds a part with."""
+
 NUMBER = re.compile(r"<td>(?=[+−≥≤&\d–][^<]{0,30}</td>)")
 VERDICT = re.compile(rf"(<td[^>]*>|<strong>)({'|'.join(WORDS)})\b", re.IGNORECASE)
 
@@ -26,8 +30,8 @@ VERDICT = re.compile(rf"(<td[^>]*>|<strong>)({'|'.join(WORDS)})\b", re.IGNORECAS
 def render_html(title: str, page: str, figures: Mapping[str, bytes]) -> str:
     """Return `report.html`: the page with its figures in it, for light and dark screens.
 
-    Raw HTML in the page is shown, not obeyed; an image that is not one of `figures` is left out, and of a link that
-    leads out of the page the words alone are kept.
+    Of raw HTML in the page only what folds a part is obeyed, the rest is shown. An image that is not one of `figures`
+    is left out, and of a link that leads out of the page the words alone are kept.
 
     Args:
         title: title of the window.
@@ -45,7 +49,7 @@ def render_short_html(summary: Summary, figure: Figure | None = None) -> str:
 
 def render_body(page: str, figures: Mapping[str, bytes] = MappingProxyType({})) -> str:
     """Return a page as HTML without a frame, such as a notebook shows; arguments as for `render_html`."""
-    markdown = MarkdownIt("commonmark", {"html": False}, renderer_cls=_Renderer).enable("table")
+    markdown = MarkdownIt("commonmark", renderer_cls=_Renderer).enable("table")
     body = markdown.render(page, {"figures": figures})
     body = VERDICT.sub(lambda found: f'{found[1]}<span class="verdict {found[2].lower()}">{found[2]}</span>', body)
     return NUMBER.sub('<td class="number">', body)
@@ -57,6 +61,13 @@ class _Renderer(RendererHTML):
     def heading_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         tokens[index].attrSet("id", anchor(_text(tokens[index + 1])))
         return self.renderToken(tokens, index, options, env)
+
+    def html_block(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        content = tokens[index].content
+        return content if FOLD.fullmatch(content) else f"<p>{escapeHtml(content)}</p>\n"
+
+    def html_inline(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        return escapeHtml(tokens[index].content)
 
     def table_open(self, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
         return '<div class="wide"><table>\n'

@@ -12,6 +12,7 @@ from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.summarise import Artifact, summarise
 from stn_bench.analysis.summary import Summary
 from stn_bench.report.sentences import told
+from stn_bench.study.arguments import checked
 from stn_bench.system.errors import ReportError, StoreError
 
 if TYPE_CHECKING:  # drawing takes as long to load as judging does
@@ -52,8 +53,9 @@ class Judged:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was found while a table was read, in sentences without their full stop."""
-        return tuple(dict.fromkeys(note for summary in self.summaries for note in summary.notes))
+        """What was found while a table was read, and what is doubtful, in sentences without their full stop."""
+        found = (note for summary in self.summaries for note in (*summary.notes, *summary.doubts))
+        return tuple(dict.fromkeys(found))
 
     @property
     def missing(self) -> int:
@@ -88,6 +90,7 @@ class Judged:
         """
         return {figure.name: figure.canvas for figure in self._drawn()}
 
+    @checked
     def write(self, folder: Path | str, formats: str | Sequence[str] = ("md",)) -> tuple[Path, ...]:
         """Write the report to a folder, or that of each metric to a folder in it, and return those.
 

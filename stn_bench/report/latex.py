@@ -1,4 +1,4 @@
-"""The report as LaTeX: one booktabs table a question, to be compiled as it is or copied into a paper."""
+"""The report as LaTeX: one booktabs table a question, in an article that compiles, or alone for a paper."""
 
 from __future__ import annotations
 
@@ -75,6 +75,23 @@ def render_latex(summary: Summary) -> str:
     return PREAMBLE + "\n\n".join([title, *lead, *tables]) + "\n\\end{document}\n"
 
 
+def render_tables(summary: Summary) -> str:
+    """Return `tables.tex`: the tables alone, as wide as what is in them, to be put into a paper."""
+    tables = [_for_a_paper(ablation, summary.unit, len(summary.looks)) for ablation in summary.ablations]
+    return "\n\n".join([r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}.", *tables]) + "\n"
+
+
+def _for_a_paper(ablation: AblationSummary, unit: Unit, looks: int) -> str:
+    """Return a question's table; where each arm has a label, that says what it changes."""
+    table = arm_table(ablation, unit, looks)
+    if all(arm.words for arm in ablation.arms[1:]):
+        table = table.without(WHAT)
+    columns = "".join("l" if name in ("arm", WHAT, "verdict", "published") else "r" for name in table.header)
+    caption = rf"\caption{{{latex(ablation.title)}}}"
+    said = [rf"\par\smallskip\raggedright {inline(note)}" for note in notes(ablation)]
+    return _on_one_page(table, caption, rf"\label{{tab:{ablation.name}}}", said, f"@{{}}{columns}@{{}}")
+
+
 def _table(ablation: AblationSummary, unit: Unit, looks: int) -> str:
     table = arm_table(ablation, unit, looks)
     caption = rf"\caption{{\textbf{{{latex(ablation.title)}}} {inline(answer(ablation, unit))}}}"
@@ -82,12 +99,12 @@ def _table(ablation: AblationSummary, unit: Unit, looks: int) -> str:
     said = [rf"\par\smallskip\raggedright {inline(note)}" for note in notes(ablation)]
     if len(table.rows) > MOST_ROWS:
         return "\n".join([_over_pages(table, caption, label), r"{\footnotesize", *said, r"\par}"])
-    return _on_one_page(table, caption, label, said)
+    return _on_one_page(table, caption, label, said, _columns(table))
 
 
-def _on_one_page(table: Table, caption: str, label: str, said: Sequence[str]) -> str:
+def _on_one_page(table: Table, caption: str, label: str, said: Sequence[str], columns: str) -> str:
     lines = [r"\begin{table}[!htbp]", r"\centering\footnotesize\setlength{\tabcolsep}{3pt}", caption, label]
-    lines += [rf"\begin{{tabular}}{{{_columns(table)}}}", r"\toprule", _row(table.header), r"\midrule"]
+    lines += [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _row(table.header), r"\midrule"]
     return "\n".join([*lines, *map(_row, table.rows), r"\bottomrule", r"\end{tabular}", *said, r"\end{table}"])
 
 

@@ -43,11 +43,16 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         opening=opening(summary),
         guide="" if summary.source else guide,
         rules=rules(summary),
+        methods=methods(summary),
+        limits=limits(summary),
+        answer=lambda ablation: answer(ablation, unit),
         claim_table=lambda: markdown(columns.claim_table(summary)),
         arm_table=lambda ablation: markdown(columns.arm_table(ablation, unit, looks)),
         sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example, summary.direction)),
         effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
         cost_table=lambda ablation: _costs(ablation, example),
+        class_table=lambda ablation: markdown(columns.class_table(ablation, unit, example)),
+        class_note=lambda ablation: columns.class_note(ablation, unit),
         timed_note=columns.timed_note,
         fairness=_fairness,
         confirmed=lambda found: confirmed(found, unit),
@@ -57,7 +62,7 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         seeds_in_words=seeds_in_words,
         found=found(summary),
         run_table=lambda: _runs(summary),
-        is_costlier=any(arm.costlier for ablation in summary.ablations for arm in ablation.arms),
+        is_costlier=_is_costlier(summary),
         base_settings=settings_in_words(summary.base),
     )
     return re.sub(r"\n{3,}", "\n\n", page).rstrip("\n") + "\n"
@@ -106,7 +111,7 @@ def plain(text: str) -> str:
 
 def rules(summary: Summary) -> str:
     """Return how the differences were compared, in sentences."""
-    level = level_in_words(1 - ALPHA / len(summary.looks))
+    level = level_in_words(1 - summary.levels[1])
     family = "the arms of a question" if summary.family == "question" else "all arms of the study"
     looks = ""
     if len(summary.looks) > 1:
@@ -116,7 +121,61 @@ def rules(summary: Summary) -> str:
             "mean stands on fewer seeds than the base's, its difference on the pairs alone."
         )
     paired = f"Differences are paired by seed, with Student's {level} interval in brackets"
-    return f"{paired}; p is corrected by Holm's method over {family}.{looks}"
+    how = "by Holm's method" if summary.correction == "holm" else "testing those first that moved most,"
+    return f"{paired}; p is adjusted for {family}, {how.removesuffix(',')}.{looks}"
+
+
+def methods(summary: Summary) -> str:
+    """Return a sentence or two for the methods section of a paper, with the numbers of this study."""
+    counts = listed([str(count) for count in summary.looks])
+    seeds = f"{counts} seeds" if len(summary.looks) == 1 else f"seeds, at looks planned after {counts} of them"
+    levels = summary.levels
+    even = ALPHA / len(summary.looks)
+    share = {even: " (an even share of the looks)"} if len(summary.looks) > 1 else {}
+    families = [
+        f"{100 * level:.3g} % for {counted(arms, 'arm')}{share.get(level, '')}" for arms, level in levels.items()
+    ]
+    is_calibrated = any(level > even for level in levels.values())
+    at_look = f"The level of one look was {listed(families)} without effect" + (
+        ", calibrated by simulation so that all looks together give 5 %. " if is_calibrated else ". "
+    )
+    order = (
+        "p-values were adjusted for the looks and, by Holm's method, for the arms"
+        if summary.correction == "holm"
+        else "the arms were tested step down in the order of their mean squared differences, with weights that halve "
+        "from rank to rank (Kropf and Läuter 2002; Westfall, Kropf and Finos 2004)"
+    )
+    family = "of a question" if summary.family == "question" else "of the study"
+    margin = (
+        f" Arms whose interval lay within ±{summary.unit.given(summary.margin)}{summary.unit.points} were called "
+        f"equivalent, by two one-sided tests with Bonferroni's correction for the looks and Holm's for the arms."
+        if summary.margin
+        else ""
+    )
+    return (
+        f"Each arm was compared with its base by a paired t-test over {seeds}; within the family of the arms "
+        f"{family} {order}, which keeps the family-wise error at 5 %. {at_look}Intervals are Student's at "
+        f"{level_in_words(1 - levels[1])}, not widened for the number of arms.{margin}"
+    )
+
+
+def limits(summary: Summary) -> list[str]:
+    """Return what the verdicts do not say, each in a sentence."""
+    told = [
+        "A verdict holds for this base and its settings, and for nothing else.",
+        "Seeds say how far the luck of a training goes. Other data would move the numbers too.",
+    ]
+    if summary.claims:
+        told.append(
+            "Claims on another metric or another pair of arms than the tables' are not corrected for their number."
+        )
+    if _is_costlier(summary):
+        told.append("What is marked † costs over 5 % more than its base: the arithmetic alone may be what helps it.")
+    return told
+
+
+def _is_costlier(summary: Summary) -> bool:
+    return any(arm.costlier for ablation in summary.ablations for arm in ablation.arms)
 
 
 def found(summary: Summary) -> str:
@@ -153,10 +212,10 @@ def markdown(table: columns.Table) -> str:
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table whose columns line up in plain text too."""
-    rows = [tuple(re.sub(r"(\\*)\|", r"\1\1\\|", plain(cell)) for cell in row) for row in rows]
-    widths = [max(len(row[column]) for row in (tuple(header), *rows)) for column in range(len(header))]
-    lines = [_line(header, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
-    return "\n".join([*lines, *(_line(row, widths) for row in rows)])
+    head, *body = [tuple(re.sub(r"(\\*)\|", r"\1\1\\|", plain(cell)) for cell in row) for row in (header, *rows)]
+    widths = [max(len(row[column]) for row in (head, *body)) for column in range(len(head))]
+    lines = [_line(head, widths), "|" + "|".join("-" * (width + 2) for width in widths) + "|"]
+    return "\n".join([*lines, *(_line(row, widths) for row in body)])
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:

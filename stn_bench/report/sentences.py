@@ -70,6 +70,8 @@ def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
         said = f"{subject} nothing can be said, {arm.reason}"
     elif arm.difference is None:
         said = f"{subject} no seed has finished yet that the base finished too"
+    elif arm.lacks:
+        said = f"{subject} {unit.name} moved by {unit.signed(arm.difference)}{unit.points} so far, {_first_look(arm)}"
     elif arm.verdict == "unreplicated":
         said = f"{subject} {_so_far(arm, unit)}"
     else:
@@ -86,7 +88,7 @@ def _subject(arm: ArmSummary) -> str:
     """Return what an arm changes, and its name: "without the transformer (`none`)"."""
     settings, at_cost = arm.moved, "at the base's FLOPs, " if arm.match else ""
     if len(settings) > MOST_SETTINGS:
-        return f"{at_cost}with the {len(settings)} settings of `{arm.name}`"
+        return f"{at_cost}with the {len(settings)} settings of {arm.marked_name}"
     gone = {path.rpartition(".")[0] for path in arm.without} - {""}  # what else is set of a part says nothing then
     left = [
         f"`{path}` = {setting_value(value)}"
@@ -95,7 +97,7 @@ def _subject(arm: ArmSummary) -> str:
     ]
     without = f"without {listed(list(arm.without.values()))}" if arm.without else ""
     changes = list(filter(None, [without, f"with {listed(left)}" if left else ""]))
-    return f"{at_cost}{listed(changes)} (`{arm.name}`)" if changes else f"{at_cost}with `{arm.name}`"
+    return f"{at_cost}{listed(changes)} ({arm.marked_name})" if changes else f"{at_cost}with {arm.marked_name}"
 
 
 def _found(arm: ArmSummary, unit: Unit) -> str:
@@ -104,7 +106,7 @@ def _found(arm: ArmSummary, unit: Unit) -> str:
     if arm.verdict in ("better", "worse"):
         count = arm.wins if arm.verdict == "better" else arm.losses
         return f"{_moves(arm, unit)} {unit.amount(difference, arm.interval)}, on {count} of {arm.pairs} seeds"
-    ahead = f"{unit.change(difference, arm.interval)}, ahead on {arm.wins} of {arm.pairs} seeds"
+    ahead = f"{unit.change(difference, arm.interval)}, better on {arm.wins} of {arm.pairs} seeds"
     if arm.verdict == "equivalent":
         return f"{unit.name} stays within the margin: {ahead}"
     return f"no effect on {unit.name} could be shown: {ahead}; {_still_needed(arm)}"
@@ -118,6 +120,10 @@ def _moves(arm: ArmSummary, unit: Unit) -> str:
     return f"{unit.name} {'rises' if rises else 'falls'} by"
 
 
+def _first_look(arm: ArmSummary) -> str:
+    return f"on {arm.seeds_of_first_look} of its first look"
+
+
 def _so_far(arm: ArmSummary, unit: Unit) -> str:
     count = counted(arm.pairs or 0, "seed")
     return (
@@ -126,9 +132,11 @@ def _so_far(arm: ArmSummary, unit: Unit) -> str:
 
 
 def _still_needed(arm: ArmSummary) -> str:
+    if arm.has_no_spread:
+        return "all pairs differ alike, and no test can be made where nothing tells the metric's resolution"
     if arm.more_seeds is None:
         return "a thousand more seeds might not decide it"
-    return f"about {counted(arm.more_seeds, 'more seed')} would decide it"
+    return f"roughly {counted(arm.more_seeds, 'more seed')} would decide it"
 
 
 def _stopped(arm: ArmSummary) -> str:
@@ -137,7 +145,7 @@ def _stopped(arm: ArmSummary) -> str:
 
 def _at_equal_cost(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
     """Return what is left of an arm's difference at the base's cost."""
-    name, ours, theirs = f"(`{matched.name}`)", arm.difference or 0.0, matched.difference or 0.0
+    name, ours, theirs = f"({matched.marked_name})", arm.difference or 0.0, matched.difference or 0.0
     if matched.verdict in ("better", "worse"):
         amount = unit.amount(theirs, matched.interval)
         if matched.verdict == arm.verdict and abs(theirs) <= abs(ours):
@@ -152,7 +160,7 @@ def _at_equal_cost(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
 
 def _in_short(arms: Sequence[ArmSummary], unit: Unit) -> str:
     """Return some arms of one verdict, each with its number."""
-    named = [f"`{arm.name}` {_numbers(arm, unit)}" for arm in arms[:MOST_NAMED]]
+    named = [f"{arm.marked_name} {_numbers(arm, unit)}" for arm in arms[:MOST_NAMED]]
     more = len(arms) - len(named)
     return listed([*named, f"{more} more"] if more else named)
 
@@ -161,16 +169,18 @@ def _numbers(arm: ArmSummary, unit: Unit) -> str:
     """Return an arm's difference, or in brackets why there is none to speak of."""
     if arm.verdict == "invalid":
         return f"({arm.reason})"
+    if arm.lacks:
+        return f"({arm.seeds_of_first_look})"
     if arm.difference is None or arm.verdict == "unreplicated":
         return f"({len(arm.seeds)} of {arm.planned} seeds finished)"
-    note = f" (about {counted(arm.more_seeds, 'more seed')})" if arm.more_seeds else ""
+    note = f" (roughly {counted(arm.more_seeds, 'more seed')})" if arm.more_seeds else ""
     return f"{unit.change(arm.difference, arm.interval)}{note}"
 
 
 def interplay(effects: Sequence[EffectSummary], unit: Unit) -> str:
     """Return which factors act together, the largest interaction first."""
     both = sorted((effect for effect in effects if len(effect.levels) == 2), key=lambda one: -abs(one.value))
-    shown = [effect for effect in both if effect.p_adjusted < ALPHA]
+    shown = [effect for effect in both if effect.p_adjusted is not None and effect.p_adjusted <= ALPHA]
     if not both:
         return "Whether the factors act together takes three seeds of every combination."
     if not shown:
@@ -180,7 +190,7 @@ def interplay(effects: Sequence[EffectSummary], unit: Unit) -> str:
 
 def _interaction(effect: EffectSummary, unit: Unit) -> str:
     return (
-        f"{effect_name(effect)}: {unit.change(effect.value, effect.interval)}, Holm's p {p_value(effect.p_adjusted)}"
+        f"{effect_name(effect)}: {unit.change(effect.value, effect.interval)}, adjusted p {p_value(effect.p_adjusted)}"
     )
 
 
@@ -193,10 +203,10 @@ def confirmed(found: ConfirmationSummary, unit: Unit) -> str:
     """Return what fresh seeds say of the best arm, beside what the seeds said that chose it."""
     seeds = f"{counted(len(found.seeds), 'fresh seed')} ({seeds_in_words(found.seeds)})"
     chosen = f"chosen at {unit.change(found.selected_difference, found.selected_interval)}"
-    fresh = f"{unit.change(found.difference, found.interval)}, ahead on {found.wins} of {len(found.seeds)}"
+    fresh = f"{unit.change(found.difference, found.interval)}, better on {found.wins} of {len(found.seeds)}"
     agrees = "bear that out" if found.agrees else "do not bear that out"
     failed = "".join(f" Fresh seed {seed} failed: {why}." for seed, why in found.failed.items())
-    return f"`{found.arm}` was {chosen}; {seeds} {agrees}: {fresh}, p {p_value(found.p)}.{failed}"
+    return f"{found.words or f'`{found.arm}`'} was {chosen}; {seeds} {agrees}: {fresh}, p {p_value(found.p)}.{failed}"
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

@@ -27,11 +27,14 @@ from stn_bench.system.format import (
     seconds_in_short,
     settings_in_words,
 )
+from stn_bench.system.text import in_code
 
 NOTHING = "–"
 WHAT = "what it changes"
 MOST_RUNS = 2_000
 """Runs that a page lists; `runs.csv` has them all."""
+MOST_CLASSES = 40
+"""Classes that a page lists; `report.json` has them all."""
 Row = tuple[str, ...]
 
 
@@ -47,17 +50,19 @@ class Table:
     header: Row
     rows: tuple[Row, ...]
 
-    def without_empty(self, *columns: str) -> Table:
-        """Return the table without the columns, of these or of all, that say nothing in any row."""
-        kept = [
-            index
-            for index, name in enumerate(self.header)
-            if any(row[index] != NOTHING for row in self.rows) or (columns and name not in columns)
-        ]
+    def without(self, *columns: str) -> Table:
+        """Return the table without some columns, where it has them."""
+        kept = [index for index, name in enumerate(self.header) if name not in columns]
         return Table(
             tuple(self.header[index] for index in kept),
             tuple(tuple(row[index] for index in kept) for row in self.rows),
         )
+
+    def without_empty(self, *columns: str) -> Table:
+        """Return the table without the columns, of these or of all, that say nothing in any row."""
+        said = zip(self.header, *self.rows, strict=True)
+        empty = [name for name, *cells in said if all(cell == NOTHING for cell in cells)]
+        return self.without(*(name for name in empty if not columns or name in columns))
 
 
 def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
@@ -74,7 +79,7 @@ def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
         "seeds",
         unit.in_values,
         f"{unit.in_differences('difference to base')} {interval_header(ablation)}",
-        "p (Holm)",
+        "adjusted p",
         "verdict",
         "published",
     )
@@ -88,7 +93,7 @@ def _arm_row(arm: ArmSummary, unit: Unit, looks: int) -> Row:
     spread = f"{unit.value(arm.mean)} ± {unit.value(arm.sd)}" if arm.sd is not None else unit.value(arm.mean)
     is_base = arm.name == BASE
     return (
-        f"`{arm.name}`{mark(arm)}",
+        f"{arm.marked_name}{mark(arm)}",
         changes + tuned,
         f"{len(arm.seeds)}/{arm.planned}" + (f", {len(arm.failed)} failed" if arm.failed else ""),
         spread,
@@ -101,9 +106,13 @@ def _arm_row(arm: ArmSummary, unit: Unit, looks: int) -> Row:
 
 def _verdict(arm: ArmSummary, looks: int) -> str:
     """Return the verdict's word, and what it takes to read it rightly."""
+    if arm.verdict == "undecided" and arm.lacks:
+        return f"undecided ({arm.seeds_of_first_look})"
+    if arm.verdict == "undecided" and arm.has_no_spread:
+        return "undecided, no spread"
     if arm.verdict == "undecided":
         more = "over a thousand more seeds" if arm.more_seeds is None else counted(arm.more_seeds, "more seed")
-        return f"undecided, about {more}".replace("about over", "over")
+        return f"undecided, roughly {more}".replace("roughly over", "over")
     if arm.stopped:
         level = "" if arm.level in (None, 1 - ALPHA) else f", {level_in_words(arm.level or 0.0)} interval"
         return f"{arm.verdict}, stopped at look {arm.look} of {looks}{level}"
@@ -135,15 +144,15 @@ def sure_table(
     header = (
         "arm",
         "wins of pairs",
-        f"P(arm {'>' if direction == 'maximize' else '<'} base)",
+        f"P(arm {'>' if direction == 'maximize' else '<'} base) [95 %]",
         "effect size",
         f"error rate ÷ base's {interval_header(ablation)}",
         "seed correlation",
+        "p (Holm)",
         "p of sign flips",
         "p of equivalence",
         unit.in_differences("standard error from seeds"),
         unit.in_differences(f"from {example}s"),
-        "method",
     )
     return Table(header, tuple(_sure_row(arm, unit) for arm in ablation.arms[1:])).without_empty()
 
@@ -152,44 +161,77 @@ def _sure_row(arm: ArmSummary, unit: Unit) -> Row:
     ratio = arm.error_ratio_interval
     between = f" [{number(ratio[0])}, {number(ratio[1])}]" if ratio else ""
     return (
-        f"`{arm.name}`{mark(arm)}",
-        f"{arm.wins}/{arm.pairs}" if arm.pairs else NOTHING,
+        f"{arm.marked_name}{mark(arm)}",
+        _wins(arm),
         _superiority(arm),
         number(arm.effect_size),
         f"{number(arm.error_ratio)}{between}",
         number(arm.correlation),
+        p_value(arm.holm_p),
         f"{p_value(arm.sign_flip_p)}{', disagrees' if arm.disagrees else ''}",
         p_value(arm.equivalence_p),
         unit.value(arm.seed_se),
         unit.value(arm.example_se),
-        arm.method or NOTHING if arm.seed_se is not None else NOTHING,
     )
 
 
-def _superiority(arm: ArmSummary) -> str:
-    if arm.superiority is None or arm.wins is None or arm.pairs is None:
+def _wins(arm: ArmSummary) -> str:
+    """Return how many pairs an arm won; those in which it equals its base are told apart."""
+    if not arm.pairs:
         return NOTHING
-    return f"{'≥' if 2 * arm.wins >= arm.pairs else '≤'} {number(arm.superiority)}"
+    ties = arm.pairs - (arm.wins or 0) - (arm.losses or 0)
+    return f"{arm.wins}/{arm.pairs}" + (f", {counted(ties, 'tie')}" if ties else "")
+
+
+def _superiority(arm: ArmSummary) -> str:
+    if arm.superiority is None:
+        return NOTHING
+    low, high = arm.superiority
+    return f"[{number(low)}, {number(high)}]"
 
 
 def effect_table(ablation: AblationSummary, unit: Unit) -> Table:
     """Return the main effects and the two-way interactions of a question's factors."""
+    levels = [level_in_words(level) for level in sorted({effect.level for effect in ablation.effects})]
     header = (
         "effect",
-        f"{unit.in_differences('change')} [95 %]",
+        f"{unit.in_differences('change')} [{' or '.join(levels)}]",
+        "adjusted p",
         "p (Holm)",
-        "method",
     )
     rows = [
         (
             effect_name(effect),
             f"{unit.signed(effect.value)} {unit.interval(effect.interval)}",
             p_value(effect.p_adjusted),
-            effect.method,
+            p_value(effect.holm_p),
         )
         for effect in ablation.effects
     ]
     return Table(header, tuple(rows))
+
+
+def class_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:
+    """Return the metric by class, a column an arm; of many classes the first.
+
+    Args:
+        ablation: the question.
+        unit: how its metric is written.
+        example: the noun for what the subject is tested on.
+    """
+    header = ("class", f"{example}s", *(arm.marked_name for arm in ablation.arms))
+    rows = [
+        (in_code(one.name), f"{one.examples:,}", *(unit.value(one.values.get(arm.name)) for arm in ablation.arms))
+        for one in ablation.classes[:MOST_CLASSES]
+    ]
+    return Table(header, tuple(rows))
+
+
+def class_note(ablation: AblationSummary, unit: Unit) -> str:
+    """Return what the table by class shows."""
+    left = len(ablation.classes) - MOST_CLASSES
+    more = f"; `report.json` has {left:,} more" if left > 0 else ""
+    return f"{unit.in_values} of each class: means over the seeds, and no verdict is about them{more}"
 
 
 def fairness_table(ablation: AblationSummary) -> Table | None:
@@ -201,7 +243,7 @@ def fairness_table(ablation: AblationSummary) -> Table | None:
     header = ("arm", "tuning trials", "settings searched", *(f"{noun}s" for noun in nouns))
     rows = [
         (
-            f"`{name}`",
+            ablation.arm(name).marked_name,
             str(given.trials),
             str(given.searched),
             *(f"{given.given[noun]:,}" if noun in given.given else NOTHING for noun in nouns),
@@ -235,7 +277,7 @@ def cost_table(ablation: AblationSummary, example: str = "example") -> Table:
 def _cost_row(arm: ArmSummary, base: ArmSummary) -> Row:
     uncounted = "+" if arm.uncounted else ""
     return (
-        f"`{arm.name}`{mark(arm)}",
+        f"{arm.marked_name}{mark(arm)}",
         _cost(arm.parameters, base.parameters, in_short),
         _cost(arm.flops, base.flops, lambda flops: in_short(flops) + uncounted),
         _cost(arm.seconds, base.seconds, seconds_in_short),
@@ -266,7 +308,12 @@ def timed_note(ablation: AblationSummary) -> str:
 def run_table(summary: Summary, unit: Unit) -> Table | None:
     """Return every verdict run once, with its MLflow id, or where it stands; None where they are too many to read."""
     rows = {
-        run_id: (f"`{arm.label}`{mark(arm)}", str(seed), unit.value(value), f"`{run_id}`")
+        run_id: (
+            f"`{_label(arm)}`{mark(arm)}{f' {arm.words}' if arm.words else ''}",
+            str(seed),
+            unit.value(value),
+            f"`{run_id}`",
+        )
         for ablation in summary.ablations
         for arm in ablation.arms
         for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=True)
@@ -274,14 +321,23 @@ def run_table(summary: Summary, unit: Unit) -> Table | None:
     return Table(("arm", "seed", unit.in_values, "run"), tuple(rows.values())) if len(rows) <= MOST_RUNS else None
 
 
+def _label(arm: ArmSummary) -> str:
+    """Return an arm with its question, by the name that its runs' maker gave it."""
+    return arm.label.removesuffix(arm.name) + arm.called if arm.called else arm.label
+
+
 def claim_table(summary: Summary) -> Table:
     """Return the table of the claims: each claim, what was asked here, what came out."""
     titles = {ablation.name: ablation.title for ablation in summary.ablations}
-    signs = {(ablation.name, arm.name): mark(arm) for ablation in summary.ablations for arm in ablation.arms}
+    names = {
+        (ablation.name, arm.name): f"{arm.marked_name}{mark(arm)}"
+        for ablation in summary.ablations
+        for arm in ablation.arms
+    }
     rows = [
         (
             claim.says,
-            f"{claim.asked}{_who(claim, signs)}",
+            f"{claim.asked}{_who(claim, names)}",
             f"**{claim.outcome}**{_claim_numbers(claim, summary)}",
             f"[{claim.ablation}](#{anchor(titles[claim.ablation])})",
         )
@@ -290,11 +346,11 @@ def claim_table(summary: Summary) -> Table:
     return Table(("claim", "asked here", "what came out", "section"), tuple(rows))
 
 
-def _who(claim: ClaimSummary, signs: Mapping[tuple[str, str], str]) -> str:
+def _who(claim: ClaimSummary, names: Mapping[tuple[str, str], str]) -> str:
     if not claim.arm:
         return ""
     arms = [claim.arm, claim.against] if claim.against else [claim.arm]
-    return f" ({' against '.join(f'`{arm}`{signs[claim.ablation, arm]}' for arm in arms)})"
+    return f" ({' against '.join(names[claim.ablation, arm] for arm in arms)})"
 
 
 def _claim_numbers(claim: ClaimSummary, summary: Summary) -> str:
@@ -320,15 +376,15 @@ def notes(ablation: AblationSummary) -> Iterator[str]:
     """Yield what a reader of a question's table must know of its arms, a sentence each."""
     for arm in ablation.arms:
         if arm.verdict == "invalid":
-            yield f"`{arm.name}` is invalid: {arm.reason}."
+            yield f"{arm.marked_name} is invalid: {arm.reason}."
         if arm.failed:
             failed = ", ".join(f"{seed} ({why})" for seed, why in arm.failed.items())
-            yield f"Failed seeds of `{arm.name}`: {failed}."
+            yield f"Failed seeds of {arm.marked_name}: {failed}."
         if arm.disagrees:
-            yield f"`{arm.name}`: the sign-flip test and the t-test fall on different sides of 5 %."
+            yield f"{arm.marked_name}: the sign-flip test and the t-test fall on different sides of 5 %."
     for arm in ablation.arms:
         yield from _caveat_notes(arm)
-    uncounted = [f"`{arm.name}` ({', '.join(arm.uncounted)})" for arm in ablation.arms if arm.uncounted]
+    uncounted = [f"{arm.marked_name} ({', '.join(arm.uncounted)})" for arm in ablation.arms if arm.uncounted]
     if uncounted:
         yield f"A `+` marks arms with layers whose FLOPs are not counted: {listed(uncounted)}."
     yield from filter(None, (cost_note(ablation), published_note(ablation)))
@@ -337,14 +393,14 @@ def notes(ablation: AblationSummary) -> Iterator[str]:
 def _caveat_notes(arm: ArmSummary) -> Iterator[str]:
     told = [caveat for caveat in arm.caveats if not (arm.reason and arm.reason in caveat)]
     if told:
-        yield f"Caveats of `{arm.name}`: {'; '.join(told)}."
+        yield f"Caveats of {arm.marked_name}: {'; '.join(told)}."
     elif arm.together and arm.verdict != "invalid":
-        yield f"`{arm.name}` moves {counted(len(arm.set), 'setting')} as one factor: {arm.together}."
+        yield f"{arm.marked_name} moves {counted(len(arm.set), 'setting')} as one factor: {arm.together}."
 
 
 def cost_note(ablation: AblationSummary) -> str:
     """Return what the sign means that arms of a question carry, or "" where none does; how much more is a caveat."""
-    more = [f"`{arm.name}`" for arm in ablation.arms if arm.costlier]
+    more = [arm.marked_name for arm in ablation.arms if arm.costlier]
     return f"{COSTLIER_SIGN.strip()} costs over 5 % more than the base: {', '.join(more)}." if more else ""
 
 
@@ -353,7 +409,7 @@ def published_note(ablation: AblationSummary) -> str:
     examples, base = ablation.published_pictures, ablation.base
     lines = [
         f"{round(base.published['accuracy'] * examples)} of {examples:,} right for the base and "
-        f"{round(arm.published['accuracy'] * examples)} for `{arm.name}`, "
+        f"{round(arm.published['accuracy'] * examples)} for {arm.marked_name}, "
         f"Fisher's exact p = {p_value(arm.published_p)}"
         for arm in ablation.arms[1:]
         if arm.published_p is not None

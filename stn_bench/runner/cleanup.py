@@ -19,11 +19,12 @@ import psutil
 
 from stn_bench.runner.stores import open_queue, open_tracking
 from stn_bench.study.plan import Phase, Plan, RunSpec
+from stn_bench.study.spec import OUTSIDE
 from stn_bench.subject import Subject, find_subject, shipped_subjects
 from stn_bench.system.errors import MachineError
 from stn_bench.system.workspace import Workspace, sqlite_file
-from stn_bench.tracking.record import RECORD, settings_digest
-from stn_bench.tracking.results import keys_of
+from stn_bench.tracking.record import RECORD
+from stn_bench.tracking.results import Keys
 from stn_bench.tracking.store import StoredRun
 
 DAY = 24 * 3600.0  # how long what nobody is known to need stays, for whoever stopped it may mean to go on
@@ -141,9 +142,13 @@ def _finished_checkpoints(held: Holdings) -> list[Path]:
 
 
 def _unplanned_checkpoints(held: Holdings) -> list[Path]:
-    """Return what no study plans today and nobody has trained on for a day: `run --set` and `train` are in no plan."""
-    finished = _finished_keys(held)
-    old = [path for path in _checkpoints(held) if path.name not in finished and _age(path) > DAY]
+    """Return what no study plans today and nobody has trained on for a day: `run --set` and `train` are in no plan.
+
+    What a study that has no file trained stays: it may be written in code, and nothing here tells what it plans.
+    """
+    known = {"", OUTSIDE, *(plan.study.name for plan in held.plans)}
+    spared = _finished_keys(held) | {one.run_key for one in held.tries if one.study not in known}
+    old = [path for path in _checkpoints(held) if path.name not in spared and _age(path) > DAY]
     planned = _planned_keys(held) if old else set()  # it takes seconds to tell
     return [path for path in old if path.name not in planned]
 
@@ -155,12 +160,12 @@ def _planned_keys(held: Holdings) -> set[str]:
     """
     keys, unknown = set[str](), set[tuple[str, Phase, str]]()
     for plan in held.plans:
+        known = Keys(plan.subject, held.workspace.datasets)
         for spec in _specs(plan):
-            if found := keys_of(spec, plan.subject, held.workspace.datasets):
+            if found := known(spec):
                 keys.update(found)
             else:
-                digest = settings_digest(spec.settings, plan.subject.settings.unkeyed)
-                unknown.add((digest, spec.phase, str(spec.seed)))
+                unknown.add((known.settings(spec), spec.phase, str(spec.seed)))
     return keys | {one.run_key for one in held.tries if (one.settings, one.phase, one.seed) in unknown}
 
 

@@ -6,19 +6,21 @@ import multiprocessing
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from stn_bench.isolation import isolated, watch_imports
 from stn_bench.runner.job import LentRun
 from stn_bench.subject import Lent, Outcome, Subject, find_subject
 from stn_bench.system.errors import MachineError
+from stn_bench.system.global_state import environment
 from stn_bench.system.machine import training_environment
+from stn_bench.system.signals import children_ignore_interrupts, end_with_parent, leave_to_parent
 
 Numbers = NDArray[Any]
 
@@ -69,16 +71,29 @@ def train_fresh(subject: Subject, seed: int, folder: Path) -> Trained:
 
     Raises:
         MachineError: if the process dies.
+        Exception: whatever the training raises.
     """
     if subject.prepare:
         subject.prepare([subject.read(subject.small).resolved()], Lent(folder))
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_set_up) as process:
-        try:
-            return process.submit(_train, subject.name, seed, folder).result()
-        except BrokenProcessPool:
-            raise MachineError(
-                "the training process died: see what it lacks with `stn-bench doctor`, and whether memory is short"
-            ) from None
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_train_here, args=(theirs, subject.name, seed, folder), daemon=True)
+    try:
+        with children_ignore_interrupts(), environment(training_environment(threads=1)):  # from its first moment
+            process.start()
+        theirs.close()
+        left: Trained | Exception = ours.recv()
+    except EOFError:
+        raise MachineError(
+            "the training process died: see what it lacks with `stn-bench doctor`, and whether memory is short"
+        ) from None
+    finally:
+        if process.pid is not None:
+            process.kill()
+            process.join()
+    if isinstance(left, Exception):
+        raise left
+    return left
 
 
 def first_difference(one: Trained, other: Trained) -> Difference | None:
@@ -100,20 +115,28 @@ def examine_twice(subject: Subject) -> tuple[Trained, Difference | None]:
     return one, first_difference(one, other)
 
 
-def _set_up() -> None:
-    """Set up a process that is about to train: its environment, and silence for what C++ libraries have to say."""
+def _train_here(connection: Connection, name: str, seed: int, folder: Path) -> None:
+    """Send what a training leaves, or the error that it raised; C++ libraries are silenced."""
+    leave_to_parent()
+    end_with_parent()
     os.environ.update(training_environment(threads=1))
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    try:
+        connection.send(_train(name, seed, folder))
+    except Exception as error:
+        connection.send(error)
 
 
 def _train(name: str, seed: int, folder: Path) -> Trained:
+    watch_imports()
     subject = find_subject(name)
     with tempfile.TemporaryDirectory(dir=folder) as own:
         checkpoints, files = Path(own, "checkpoints"), Path(own, "files")
         checkpoints.mkdir()
         files.mkdir()
         run = LentRun("determinism", folder, checkpoints, files)
-        return Trained.of(subject.train(subject.read(subject.small).resolved(), seed, run))
+        with isolated(seed):
+            return Trained.of(subject.train(subject.read(subject.small).resolved(), seed, run))
 
 
 def _by_epoch(history: Mapping[str, Sequence[float]]) -> dict[str, float]:

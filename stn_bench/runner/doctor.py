@@ -6,6 +6,7 @@ import platform
 import shutil
 from collections.abc import Callable, Iterator
 
+from stn_bench.isolation import unheeded
 from stn_bench.runner.stores import open_queue, open_tracking
 from stn_bench.subject import Finding, Subject
 from stn_bench.system.errors import StnBenchError
@@ -25,6 +26,7 @@ def examine(workspace: Workspace, subject: Subject) -> list[Finding]:
         _cores(),
         _disk(workspace),
         *(subject.check() if subject.check else ()),
+        *_unheeded(),
         *_packages(),
         _store("tracking store", workspace.tracking, lambda: open_tracking(workspace)),
         _store("job queue", workspace.queue, lambda: open_queue(workspace)),
@@ -62,6 +64,12 @@ def _disk(workspace: Workspace) -> Finding:
     sound = free >= NEEDED_GIGABYTES
     advice = "" if sound else f"make room for at least {NEEDED_GIGABYTES} GB: data, checkpoints and models"
     return Finding("disk", sound, f"{free:.1f} GB free at {folder}", advice)
+
+
+def _unheeded() -> Iterator[Finding]:
+    """Yield what would change a training unseen, since it is in no run key, and is therefore not heeded."""
+    if lines := unheeded():
+        yield Finding("settings outside of code", True, f"{'; '.join(lines)}: no training heeds them")
 
 
 def _packages() -> Iterator[Finding]:

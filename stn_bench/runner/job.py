@@ -9,15 +9,17 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stn_bench.isolation import isolated, watch_imports
 from stn_bench.runner.returned import check_metric, read_epoch, read_metrics, read_outcome
 from stn_bench.study.plan import RunSpec
-from stn_bench.subject import EXAMPLES, Cost, Outcome, Subject, find_subject
+from stn_bench.subject import CLASSES, EXAMPLES, Cost, Outcome, Subject, find_subject
+from stn_bench.system.conditions import read_conditions
 from stn_bench.system.errors import (
     ConfigError,
     DataError,
@@ -29,7 +31,7 @@ from stn_bench.system.errors import (
 )
 from stn_bench.system.machine import PeakMemory, describe_machine, disk_full, now
 from stn_bench.tracking.identity import Identity
-from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_tags
+from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_note, run_tags
 
 if TYPE_CHECKING:
     from stn_bench.system.workspace import Workspace
@@ -69,6 +71,7 @@ class Job:
         epochs: how many epochs it has, or None where the settings do not tell.
         former: run keys that older versions knew it by.
         metric: the metric that the study asks for, or "" outside a study.
+        note: Markdown that says on the page of its run what it is.
     """
 
     subject: str
@@ -84,6 +87,7 @@ class Job:
     epochs: int | None = None
     former: tuple[str, ...] = ()
     metric: str = ""
+    note: str = ""
 
     @classmethod
     def of(
@@ -99,8 +103,10 @@ class Job:
         start: Start | None = None,
         former: tuple[str, ...] = (),
         metric: str = "",
+        question: str = "",
     ) -> Job:
-        """Return the job of a planned run in a workspace."""
+        """Return the job of a planned run in a workspace; `question` is what its arm is to answer."""
+        note = run_note(spec, identity.run_key, question, has_arm=parent is not None)
         return cls(
             subject=subject.name,
             spec=spec,
@@ -115,6 +121,7 @@ class Job:
             epochs=subject.num_epochs(spec.settings),
             former=former,
             metric=metric,
+            note="\n\n".join([*([start.note] if start else []), note]),
         )
 
     @property
@@ -143,7 +150,7 @@ class Job:
         tags = run_tags(self.spec, self.identity, find_subject(self.subject).settings)
         return tags | ({"started_from": self.start.run_id} if self.start else {})
 
-    def record(self, run_id: str, started: str, outcome: RunOutcome, reason: str) -> RunRecord:
+    def record(self, run_id: str, started: str, outcome: RunOutcome, reason: str, split: str = "") -> RunRecord:
         """Return the record of the job's run, ended now, without what a training adds: metrics, history, layers."""
         spec = self.spec
         return RunRecord(
@@ -166,9 +173,10 @@ class Job:
             layers=(),
             uncounted=(),
             identity=self.identity,
-            machine=describe_machine(self.threads),
+            machine={**describe_machine(self.threads), "conditions": read_conditions(self.threads)},
             started=started,
             ended=now(),
+            split=split,
         )
 
 
@@ -216,6 +224,8 @@ def train_job(
     on_epoch: Callable[[EpochEnd], None] = lambda epoch: None,
     should_stop: Callable[[], bool] = lambda: False,
     ending: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    on_residue: Callable[[Sequence[str]], None] = lambda residue: None,
+    is_first: bool = False,
 ) -> RunRecord:
     """Train a job, or go on from its checkpoint, and return the record that its MLflow run carries.
 
@@ -227,6 +237,9 @@ def train_job(
         on_epoch: called with each finished epoch.
         should_stop: asked after each epoch; what it raises ends the training.
         ending: entered to close the run; what it raises, since another worker has the job, leaves the run KILLED.
+        on_residue: called if the training left a global state that cannot be put back, with what that is: this
+            process should train nothing more.
+        is_first: whether no earlier try of the job is known, of which a run might be open.
 
     Raises:
         ConfigError: if it cannot go on from the run that it should; nothing is recorded of it.
@@ -238,15 +251,18 @@ def train_job(
         SubjectError: if the training returned no numbers, or not the study's metric; the run is closed as KILLED.
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
+    watch_imports()
     subject, started = find_subject(job.subject), now()
     settings = subject.read(job.spec.settings, where=job.name)
     start = tracking.file(job.start.run_id, subject.start) if job.start else None
-    run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
+    is_first = is_first and not job.checkpoints.exists()  # the queue may have been made anew
+    start_run = tracking.start_first_run if is_first else tracking.start_run
+    run_id = start_run(job.experiment, job.parent, job.name, job.tags)
     own = job.checkpoints / f"{socket.gethostname()}-{os.getpid()}"
     epochs = _Epochs(job, tracking, run_id, on_epoch, should_stop)
     try:
-        if job.start:
-            tracking.note_run(run_id, job.start.note)
+        if job.note:
+            tracking.note_run(run_id, job.note)
         _check_data(job, subject, settings)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
@@ -254,13 +270,15 @@ def train_job(
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder)
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
-            if subject.vet:
-                subject.vet(settings)
-            outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+            split = subject.split(settings, job.data) if subject.split else ""
+            with isolated(job.spec.seed, on_residue) as isolation:
+                if subject.vet:
+                    subject.vet(settings)
+                outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
             check_metric(job.subject, job.spec.study, job.metric, outcome)
             _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
-        record = _record(job, run_id, started, outcome)
+        record = _record(job, run_id, started, outcome, isolation.facts, split)
         with ending():
             tracking.finish_run(record, record.metrics)
     except (Exception, Interrupted) as error:
@@ -349,19 +367,23 @@ def _keep(job: Job, tracking: Tracking, run_id: str, outcome: Outcome, files: Pa
         import numpy as np
 
         arrays: dict[str, Any] = {name: np.asarray(one) for name, one in outcome.examples.items()}
+        arrays |= {} if outcome.classes is None else {CLASSES: np.asarray(outcome.classes).astype(str)}
         np.savez_compressed(files / EXAMPLES, **arrays)
-    tracking.log_files(run_id, files)
+    if any(files.iterdir()):
+        tracking.log_files(run_id, files)
 
 
-def _record(job: Job, run_id: str, started: str, outcome: Outcome) -> RunRecord:
+def _record(job: Job, run_id: str, started: str, outcome: Outcome, facts: Mapping[str, str], split: str) -> RunRecord:
     cost = outcome.cost or Cost()
+    record = job.record(run_id, started, outcome.status, outcome.reason, split)
     trained = {
+        "machine": {**record.machine, "libraries": dict(facts)} if facts else record.machine,
         "metrics": dict(outcome.metrics),
         "history": {name: tuple(map(float, series)) for name, series in outcome.history.items()},
         "layers": cost.layers,
         "uncounted": cost.uncounted,
     }
-    return job.record(run_id, started, outcome.status, outcome.reason).model_copy(update=trained)
+    return record.model_copy(update=trained)
 
 
 def _close(

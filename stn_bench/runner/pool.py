@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from types import FrameType
 from typing import Any, Protocol
 
 from stn_bench.runner.crashes import Crashes
-from stn_bench.runner.worker import STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
+from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
 from stn_bench.system.errors import StnBenchError
-from stn_bench.system.machine import children_ignore_interrupts, children_without_main
+from stn_bench.system.global_state import environment
+from stn_bench.system.machine import children_without_main, training_environment
+from stn_bench.system.signals import Interrupts, children_ignore_interrupts
 
 MAX_DEATHS = 20  # of workers one after the other, none of which came to a job
 POLL_SECONDS = 0.5
@@ -42,30 +40,8 @@ class Registrar(Protocol):
     def overran(self, run_key: str, pid: int, seconds: float) -> bool:
         """Take a job from a process that has been at it for too long; return whether it still was."""
 
-
-@dataclass
-class Interrupts:
-    """How often Ctrl-C was pressed."""
-
-    count: int = 0
-
-
-@contextmanager
-def counting_interrupts() -> Iterator[Interrupts]:
-    """Count Ctrl-C instead of raising KeyboardInterrupt in the middle of something; only the main thread hears it."""
-    interrupts = Interrupts()
-    if threading.current_thread() is not threading.main_thread():
-        yield interrupts
-        return
-
-    def count(signum: int, frame: FrameType | None) -> None:
-        interrupts.count += 1
-
-    before = signal.signal(signal.SIGINT, count)
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def dropped(self, run_key: str) -> None:
+        """Take note that a job's process was ended in the middle of it, since a person wants to stop at once."""
 
 
 @dataclass
@@ -93,7 +69,7 @@ class Pool:
         count: how many there are.
         listener: what is told of the progress.
         registrar: what enters the end of jobs whose worker cannot.
-        interrupts: how often Ctrl-C was pressed; counted elsewhere.
+        interrupts: how often it was asked to stop; counted elsewhere.
         crashes: what tells whether all jobs share a crash.
     """
 
@@ -109,10 +85,11 @@ class Pool:
         self._assignment, self._interrupts = assignment, interrupts
         self._listener, self._registrar, self._crashes = listener, registrar, crashes
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
+        self._count = count
         self._deaths = 0
         self._told = 0
         self._halt = ""
-        self._workers = [self._start() for _ in range(count)]
+        self._workers: list[_Member] = []
 
     def run(self) -> None:
         """Return when every worker has done its assignment.
@@ -122,6 +99,8 @@ class Pool:
                 what is finished is kept.
         """
         try:
+            for _ in range(self._count):
+                self._workers.append(self._start())
             while self._workers:
                 wait([worker.process.sentinel for worker in self._workers] + self._connections(), POLL_SECONDS)
                 for worker in tuple(self._workers):
@@ -130,7 +109,7 @@ class Pool:
                 self._pass_on_interrupts()
         finally:
             for worker in self._workers:
-                worker.process.terminate()
+                worker.process.kill()
         if self._halt and not self._interrupts.count:
             raise StnBenchError(self._halt)
 
@@ -140,7 +119,8 @@ class Pool:
     def _start(self) -> _Member:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_worker, args=(self._assignment, theirs), daemon=True)
-        with children_ignore_interrupts(), children_without_main():
+        variables = training_environment(self._assignment.threads)  # numpy reads some of them before any code of ours
+        with children_ignore_interrupts(), children_without_main(), environment(variables):
             process.start()
         theirs.close()
         return _Member(process, ours)
@@ -178,6 +158,9 @@ class Pool:
         self._workers.remove(worker)
         if worker.process.exitcode == 0 or self._interrupts.count or self._halt:
             return
+        if worker.process.exitcode == SPENT and not worker.job:
+            self._workers.append(self._start())
+            return
         cause = _cause(worker.process.exitcode)
         if worker.job:
             outcome = "crashed" if self._registrar.died(worker.job, cause) else "killed"
@@ -209,11 +192,21 @@ class Pool:
     def _pass_on_interrupts(self) -> None:
         if self._interrupts.count > self._told == 0:
             self._told = 1
-            self._listener.say("stopping at the end of the current epochs; press Ctrl-C again to stop at once")
+            pressed = self._interrupts.signum == signal.SIGINT
+            again = "press Ctrl-C again to stop at once" if pressed else "a second signal stops at once"
+            self._listener.say(f"stopping at the end of the current epochs; {again}")
             self._send_home()
         if self._interrupts.count > 1:
-            for worker in self._workers:
-                worker.process.kill()
+            self._drop_all()
+
+    def _drop_all(self) -> None:
+        for worker in self._workers:
+            worker.process.kill()
+        for worker in self._workers:
+            worker.process.join(timeout=5)
+            if worker.job:
+                self._registrar.dropped(worker.job)
+                worker.job = ""
 
     def _send_home(self) -> None:
         for worker in self._workers:

@@ -1,52 +1,90 @@
 """The door to Optuna: one study per arm and phase, whose trials are the jobs that workers lease.
 
-Measured with Optuna 5 (several workers on one store): only enqueued trials, leased one at a time in
-`study.optimize`, end as one COMPLETE trial per job; the grid samplers repeat jobs, and ask/tell has no heartbeat.
+Optuna's own loop reads all trials of one study before each job; a plan has hundreds of studies. So jobs are entered
+and leased here, in Optuna's tables by Optuna's own models, and a look costs the same whatever the number of arms and
+of finished jobs. Measured with Optuna 5: the grid samplers repeat jobs, and ask/tell has no heartbeat.
 """
 
 from __future__ import annotations
 
+import contextlib
+import datetime
+import functools
+import itertools
 import json
+import math
 import os
 import shlex
 import socket
+import sqlite3
+import threading
 import time
-import warnings
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 import psutil
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+import sqlalchemy
+from optuna.distributions import (
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+    distribution_to_json,
+)
 from optuna.storages import RDBStorage
-from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import SQLAlchemyError
+from optuna.storages._rdb.models import (
+    StudyDirectionModel,
+    StudyModel,
+    TrialHeartbeatModel,
+    TrialModel,
+    TrialParamModel,
+    TrialUserAttributeModel,
+    TrialValueModel,
+)
+from optuna.study import StudyDirection
+from optuna.trial import TrialState
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
+from stn_bench.runner.turns import Seen, Turns
 from stn_bench.study.spec import Range
-from stn_bench.subject import Direction
 from stn_bench.system.errors import Interrupted, LeaseLostError, StnBenchError, StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
+from stn_bench.system.sounds import Direction
 from stn_bench.system.text import without_secrets
-from stn_bench.system.workspace import refuse_foreign, sqlite_file
+from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
 
 TRIES = 4  # of a job whose worker dies, before nobody tries it again in this run
 GRACE_HEARTBEATS = 4
-POLL_SECONDS = 0.5
+POLL_SECONDS = 1.0  # between two looks of all workers of this machine that wait
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
 CLOCK_SECONDS = 5  # by how much a process' start may seem to move while the machine's clock is set
 SEED = "seed"
 OWNER = "owner"  # user attribute of a trial: the process that works on it
 SEEDS = Range(low=0, high=2**31 - 1)
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
+INDEXES = {
+    "stn_bench_trials_by_state": ("trials", "(state, study_id)"),
+    "stn_bench_trials_by_run_key": ("trial_user_attributes", "(value_json) WHERE key = 'run_key'"),
+}
+"""Name of an index of ours in Optuna's tables -> its table, and what it holds: without it a look reads all trials."""
+
+BATCH = 500  # trials that are changed in one statement
+SEEN = {
+    TrialState.WAITING: Seen.WAITING,
+    TrialState.RUNNING: Seen.RUNNING,
+    TrialState.COMPLETE: Seen.DONE,
+    TrialState.FAIL: Seen.FAILED,
+    TrialState.PRUNED: Seen.FAILED,
+}
+LAST = ("version_info", "alembic_version")  # tables that Optuna fills last
 OURS = {"studies", "trials", "version_info"}  # tables by which a store of Optuna's is known
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)  # the heartbeat, at each trial
 
 
 @dataclass(frozen=True)
@@ -79,11 +117,13 @@ class Lease:
         is_lost: whether another worker may have the job by now.
         ending: holds the store while the result of the job is written, so that nobody else can take it; raises
             LeaseLostError where somebody has.
+        is_first: whether the queue knows of no other try of the job, in any study.
     """
 
     run_key: str
     is_lost: Callable[[], bool]
     ending: Callable[[], AbstractContextManager[None]]
+    is_first: bool = False
 
 
 class Queue:
@@ -100,23 +140,16 @@ class Queue:
 
     def __init__(self, url: str, heartbeat: int, lock: Path) -> None:
         self._lock = Lock(lock)
+        self._looked = lock.with_name(f"{lock.stem}.looked")
         self._url = url
+        self._planned: list[_Wanted] | None = None
         try:
             with self._lock:  # two processes that create the tables at once can break a new store for good
                 if path := sqlite_file(url):
+                    if not path.exists() or _is_half_made(path):
+                        make_whole(path, lambda address: _Store(address, heartbeat).engine.dispose())
                     refuse_foreign(f"job queue {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
-                with warnings.catch_warnings():  # Optuna calls heartbeats experimental
-                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    self._storage = _Store(
-                        self._lock,
-                        url,
-                        engine_kwargs={"connect_args": {"timeout": LOCK_SECONDS}}
-                        if url.startswith("sqlite")
-                        else None,
-                        heartbeat_interval=heartbeat,
-                        grace_period=GRACE_HEARTBEATS * heartbeat,
-                        heartbeat_stale_trial_callback=_try_again,
-                    )
+                self._storage = _Store(url, heartbeat)
         except StnBenchError:
             raise
         except Exception as error:
@@ -135,9 +168,19 @@ class Queue:
 
     @contextmanager
     def planning(self) -> Iterator[None]:
-        """Keep others from planning, leasing or ending jobs, so that what is read of the results stays true."""
+        """Keep others from planning, leasing or ending jobs, so that what is read of the results stays true.
+
+        What is enqueued meanwhile is entered as the planning ends: of a thousand arms together, not one after another.
+        """
         with self._lock:
-            yield
+            self._planned = []
+            try:
+                yield
+                if self._planned:
+                    with self._reachable():
+                        self._enter(self._planned)
+            finally:
+                self._planned = None
 
     def enqueue(
         self,
@@ -147,7 +190,7 @@ class Queue:
         done: Mapping[str, Finished],
         tried: Collection[str] = (),
     ) -> None:
-        """Check that each job has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
+        """See that each job has one trial: COMPLETE where the run is done, else WAITING or RUNNING.
 
         Args:
             name: name of the Optuna study.
@@ -156,31 +199,26 @@ class Queue:
             done: run key -> result of the runs that the tracking store already holds.
             tried: run keys that get no new trial, since they have just failed.
         """
+        wanted = _Wanted(name, direction, tuple(jobs), done, tried)
+        if self._planned is not None:
+            self._planned.append(wanted)
+            return
         with self._lock, self._reachable():
-            study = self._study(name, direction)
-            self._release(study)
-            trials = study.get_trials(deepcopy=False)
-            jobs = tuple(jobs)
-            self._withdraw(study, trials, {job.run_key for job in jobs} - set(done))
-            for job in jobs:
-                if job.run_key in done or job.run_key not in tried:
-                    self._enqueue_job(study, trials, job, done.get(job.run_key))
+            self._enter([wanted])
 
-    def _enqueue_job(
-        self, study: optuna.Study, trials: list[FrozenTrial], job: QueuedJob, done: Finished | None
-    ) -> None:
-        states = {trial.state for trial in trials if trial.user_attrs.get("run_key") == job.run_key}
-        if done is not None and TrialState.COMPLETE not in states:
-            study.add_trial(_complete_trial(job, done))
-        elif done is None and not states & set(OPEN):
-            space = {name: values.model_dump(mode="json") for name, values in job.space.items()}
-            study.enqueue_trial(dict(job.values), user_attrs={"run_key": job.run_key, "space": space})
-
-    def _withdraw(self, study: optuna.Study, trials: list[FrozenTrial], wanted: set[str]) -> None:
-        """Take back the waiting trials that are no longer wanted: code or libraries changed, or the arm is decided."""
-        for trial in trials:
-            if trial.state == TrialState.WAITING and trial.user_attrs.get("run_key") not in wanted:
-                self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+    def _enter(self, all_wanted: Sequence[_Wanted]) -> None:
+        ids = self._storage.open_studies({one.name: one.direction for one in all_wanted})
+        self._release(ids.values())
+        found: dict[int, list[_Job]] = {study: [] for study in ids.values()}
+        for job in self._storage.jobs(ids.values()):
+            found[job.study_id].append(job)
+        unwanted, new = list[int](), list[_New]()
+        for wanted in all_wanted:
+            study = ids[wanted.name]
+            unwanted += wanted.unwanted(found[study])
+            new += [_New(study, job, done) for job, done in wanted.lacking(found[study])]
+        self._storage.withdraw(unwanted)
+        self._storage.enter(new)
 
     def work(
         self,
@@ -191,6 +229,8 @@ class Queue:
     ) -> None:
         """Lease jobs and work on them until none of these studies has one waiting or running.
 
+        A worker that finds nothing to lease waits: of all that wait on this machine, one looks again each second.
+
         Args:
             names: names of the Optuna studies; the one with the fewest leased jobs is served first.
             objective: a leased job -> what it ended with; an exception makes the trial FAIL.
@@ -198,28 +238,39 @@ class Queue:
             is_doubtful: asked before each lease: whether two studies are to be served in turn before the others, so
                 that few jobs tell whether any can be done.
         """
-        failed = Counter[str]()
-
-        def attempt(lease: Lease) -> Finished:
-            try:
-                return objective(lease)
-            except Exception:
-                failed[study.study_name] += 1
-                raise
-
         with self._reachable():
-            studies = [self._study(name) for name in names]
+            turns, waits = None, False
             while not should_stop():
-                open_trials = {study.study_name: self._open(study) for study in studies}
-                waiting = [s for s in studies if any(t.state == TrialState.WAITING for t in open_trials[s.study_name])]
-                if waiting:
-                    among = waiting[:2] if is_doubtful() else waiting
-                    study = min(among, key=lambda one: _leased(one) + failed[one.study_name])
-                    self._lease(study, attempt)
-                elif any(open_trials.values()):
-                    time.sleep(POLL_SECONDS)
-                else:
+                if waits and not self._is_due():
+                    time.sleep(POLL_SECONDS / 4)
+                    continue
+                with self._lock:
+                    if waits and not self._is_due():  # another was faster
+                        continue
+                    turns = turns or self._storage.turns(names)
+                    claimed = self._claim(turns, is_doubtful())
+                    self._note_look(in_vain=claimed is None and turns.any_run)
+                if claimed:
+                    if not self._attempt(claimed, objective):
+                        turns.handicap(claimed.study_id)
+                elif not turns.any_run:
                     return
+                waits = claimed is None
+
+    def _is_due(self) -> bool:
+        """Return whether nobody on this machine has looked for jobs in vain for a while."""
+        try:
+            age = time.time() - self._looked.stat().st_mtime
+        except FileNotFoundError:
+            return True
+        return not 0 <= age < POLL_SECONDS  # the clock may have been set back
+
+    def _note_look(self, *, in_vain: bool) -> None:
+        """Tell the workers that wait when the next of them looks: in a while, or at once after a look that led on."""
+        if in_vain:
+            self._looked.touch()
+        else:
+            self._looked.unlink(missing_ok=True)
 
     def bury(self, names: Iterable[str], run_key: str) -> bool:
         """Give away what dead workers held, and return whether a job of theirs is lost: nobody tries it again.
@@ -229,11 +280,9 @@ class Queue:
             run_key: identity of the job.
         """
         with self._lock, self._reachable():
-            states = set()
-            for study in map(self._study, names):
-                self._release(study)
-                states |= {trial.state for trial in _tries(study, run_key)}
-        return not states & {*OPEN, TrialState.COMPLETE}
+            studies = self._storage.studies(names)
+            self._release(studies)
+            return not self._storage.states_of(studies, run_key) & {*OPEN, TrialState.COMPLETE}
 
     def give_up(self, names: Iterable[str], run_key: str, pid: int) -> bool:
         """Fail the try that a process of this machine is at, for good; return whether it was at it.
@@ -241,99 +290,76 @@ class Queue:
         Its worker cannot finish it any more, and no other gets it.
         """
         with self._lock, self._reachable():
-            for study in map(self._study, names):
-                for trial in _tries(study, run_key, (TrialState.RUNNING,)):
-                    if trial.user_attrs.get(OWNER, "").startswith(f"{socket.gethostname()} {pid} "):
-                        return self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
+            for trial in self._storage.running(self._storage.studies(names)):
+                if trial.run_key == run_key and trial.owner.startswith(f"{socket.gethostname()} {pid} "):
+                    return self._storage.end(trial.trial_id, TrialState.FAIL)
         return False
 
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
         with self._reachable():
-            if name not in optuna.get_all_study_names(self._storage):
-                return {}
-            states = [trial.state.name for trial in self._study(name).get_trials(deepcopy=False)]
-        return {state: states.count(state) for state in sorted(set(states))}
+            return self._storage.counts(name)
 
     def leased(self) -> frozenset[str]:
         """Return the run keys of the jobs that are being worked on, as far as anybody knows."""
-        states = (TrialState.RUNNING,)
         with self._reachable():
-            studies = [self._study(name) for name in optuna.get_all_study_names(self._storage)]
-            running = [trial for one in studies for trial in one.get_trials(deepcopy=False, states=states)]
-        return frozenset(
-            trial.user_attrs.get("run_key", "") for trial in running if not _is_dead(trial.user_attrs.get(OWNER, ""))
-        )
+            return frozenset(one.run_key for one in self._storage.running() if not _is_dead(one.owner))
 
-    def _study(self, name: str, direction: Direction | None = None) -> optuna.Study:
-        if direction is None:
-            return optuna.load_study(study_name=name, storage=self._storage, sampler=_OnlyEnqueued())
-        return optuna.create_study(
-            study_name=name,
-            storage=self._storage,
-            direction=direction,
-            sampler=_OnlyEnqueued(),
-            pruner=optuna.pruners.NopPruner(),
-            load_if_exists=True,
-        )
+    def _release(self, studies: Collection[int]) -> list[_Running]:
+        """Give away the jobs of workers that are dead, or silent for too long; return those that run on."""
+        left = []
+        for trial in self._storage.running(studies):
+            if not (trial.is_stale or _is_dead(trial.owner)):
+                left.append(trial)
+            elif self._storage.end(trial.trial_id, TrialState.FAIL):
+                self._storage.try_again(trial.trial_id, trial.study_id)
+        return left
 
-    def _open(self, study: optuna.Study) -> list[FrozenTrial]:
-        optuna.storages.fail_stale_trials(study)
-        self._release(study)
-        return study.get_trials(deepcopy=False, states=OPEN)
+    def _claim(self, turns: Turns, is_doubtful: bool) -> _Claim | None:
+        """Lease the job whose turn it is; None where none waits. To be called under the lock.
 
-    def _release(self, study: optuna.Study) -> None:
-        """Give away the jobs whose worker, on this machine, is known to be dead; no need to wait for its grace."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if _is_dead(trial.user_attrs.get(OWNER, "")):
-                self._fail(study, trial)
-
-    def _fail(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        try:
-            failed = self._storage.set_trial_state_values(trial._trial_id, state=TrialState.FAIL)
-        except optuna.exceptions.UpdateFinishedTrialError:
-            return  # another process was faster
-        if failed:
-            _try_again(study, self._storage.get_trial(trial._trial_id))
-
-    def _lease(self, study: optuna.Study, objective: Callable[[Lease], Finished]) -> None:
-        """Lease one waiting job and work on it.
-
-        The lock is held from the look at what waits until a trial is ours: Optuna makes a new, empty trial for a
-        worker that finds nothing waiting, and no later look could take it back. A job that was
-        lost to another worker is not reported: Optuna refuses a second end of a trial. An interrupted one is told as
-        an error: what is none would leave its trial RUNNING.
+        SQLite locks no row, so that one process at a time chooses; beyond our lock, on other machines, the change of a
+        trial's state tells who was faster.
         """
-        leasing, leased = ExitStack(), list[Lease]()
+        running = {trial.trial_id for trial in self._release(turns.arms)}
+        last = self._storage.last_trial()
+        for trial_id, study_id, state in self._storage.news(
+            turns.arms, turns.last_seen, last, all_open=not turns.any_wait
+        ):
+            turns.add(trial_id, study_id, SEEN[state])
+        turns.last_seen = last
+        gone = turns.gone(running)
+        while (ahead := turns.ahead(is_doubtful=is_doubtful)) or gone:
+            for trial_id, study_id, state in self._storage.states([*ahead, *gone]):
+                turns.change(trial_id, study_id, SEEN[state])
+            gone = []
+            still_next = ahead and turns.ahead(is_doubtful=is_doubtful)[:1] == ahead[:1]
+            if still_next and (claimed := self._storage.claim(ahead[0])):
+                turns.change(claimed.trial_id, claimed.study_id, Seen.RUNNING)
+                return claimed
+        return None
 
-        def attempt(trial: Trial) -> float:
-            trial.set_user_attr(OWNER, owner())
-            leasing.close()
-            run_key = trial.user_attrs.get("run_key")
-            if run_key is None:
-                raise _NothingWaits
-            _suggest(trial)
-            leased.append(self._held(run_key, trial._trial_id))
+    def _attempt(self, claimed: _Claim, objective: Callable[[Lease], Finished]) -> bool:
+        """Work on a leased job, and tell Optuna how it ended; return whether it was done.
+
+        A job that was lost to another worker is not told: its trial has ended. One that was interrupted has failed,
+        and so has one whose value is no number.
+        """
+        state, finished = TrialState.FAIL, None
+        with self._storage.beating(claimed.trial_id):
             try:
-                finished = objective(leased[0])
-            except Interrupted as stop:
-                raise _Stopped(str(stop)) from stop
-            trial.set_user_attr("run_id", finished.run_id)
-            trial.set_user_attr("outcome", finished.outcome)
-            return finished.value
+                finished = objective(self._held(claimed.run_key, claimed.trial_id, is_first=claimed.is_first))
+                state = TrialState.FAIL if math.isnan(finished.value) else TrialState.COMPLETE
+            except (Exception, Interrupted):
+                pass  # the objective has told of it
+            finally:
+                with self._lock:
+                    self._storage.end(claimed.trial_id, state, finished)
+        return state == TrialState.COMPLETE
 
-        with leasing:
-            leasing.enter_context(self._lock)
-            if study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-                try:
-                    study.optimize(attempt, n_trials=1, catch=(Exception,))
-                except (optuna.exceptions.UpdateFinishedTrialError, ValueError):
-                    if not leased or not leased[0].is_lost():
-                        raise
-
-    def _held(self, run_key: str, trial_id: int) -> Lease:
+    def _held(self, run_key: str, trial_id: int, *, is_first: bool = False) -> Lease:
         def is_lost() -> bool:
-            return self._storage.get_trial(trial_id).state != TrialState.RUNNING
+            return self._storage.state(trial_id) != TrialState.RUNNING
 
         @contextmanager
         def ending() -> Iterator[None]:
@@ -342,7 +368,411 @@ class Queue:
                     raise LeaseLostError
                 yield
 
-        return Lease(run_key, is_lost, ending)
+        return Lease(run_key, is_lost, ending, is_first)
+
+
+# Optuna's tables -----------------------------------------------------------------------------------------------------
+
+
+class _Job(NamedTuple):
+    """A trial of a job, "" if it is nobody's, and its state."""
+
+    trial_id: int
+    study_id: int
+    run_key: str
+    state: TrialState
+
+
+class _New(NamedTuple):
+    """A trial to be entered: its study, its job, and the result if there is one."""
+
+    study_id: int
+    job: QueuedJob
+    done: Finished | None
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """What `Queue.enqueue` is asked for."""
+
+    name: str
+    direction: Direction
+    jobs: tuple[QueuedJob, ...]
+    done: Mapping[str, Finished]
+    tried: Collection[str]
+
+    def unwanted(self, found: Iterable[_Job]) -> list[int]:
+        """Return the waiting trials that are to be taken back: code or libraries changed, or the arm is decided."""
+        wanted = {job.run_key for job in self.jobs} - set(self.done)
+        return [one.trial_id for one in found if one.state == TrialState.WAITING and one.run_key not in wanted]
+
+    def lacking(self, found: Iterable[_Job]) -> Iterator[tuple[QueuedJob, Finished | None]]:
+        """Yield the jobs that lack a trial, each with its result if it has one."""
+        states = dict[str, set[TrialState]]()
+        for one in found:
+            states.setdefault(one.run_key, set()).add(one.state)
+        for job in self.jobs:
+            had, done = states.get(job.run_key, set()), self.done.get(job.run_key)
+            if TrialState.COMPLETE not in had if done else job.run_key not in self.tried and not had & set(OPEN):
+                yield job, done
+
+
+class _Running(NamedTuple):
+    """A job that is being worked on: by whom, "" if unknown, and whether that one was silent for too long."""
+
+    trial_id: int
+    study_id: int
+    run_key: str
+    owner: str
+    is_stale: bool
+
+
+class _Claim(NamedTuple):
+    """A job that was leased, and whether no other try of it is known."""
+
+    trial_id: int
+    study_id: int
+    run_key: str
+    is_first: bool
+
+
+def _is_half_made(path: Path) -> bool:
+    """Return whether Optuna began to make its tables in a file, and never came to its end: no job is in it then."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        tables = tables_of(connection)
+        if not tables:
+            return path.stat().st_size == 0
+        if "studies" not in tables or not tables <= {*StudyModel.metadata.tables, *LAST}:
+            return False
+        if connection.execute("SELECT count(*) FROM studies").fetchone()[0]:
+            return False
+        told = [one for one in LAST if one in tables]
+        return not tables >= OURS or len(
+            [one for one in told if connection.execute(f"SELECT 1 FROM {one}").fetchone()]
+        ) < len(LAST)
+
+
+class _Store(RDBStorage):
+    """Optuna's store, asked about many studies at once.
+
+    What belongs together is written in one transaction: a trial whose worker dies on the way from waiting to running
+    would have neither an owner nor a heartbeat, and nobody could tell that it is free.
+
+    Args:
+        url: SQLAlchemy address of the store.
+        heartbeat: seconds between a worker's signs of life.
+    """
+
+    def __init__(self, url: str, heartbeat: int) -> None:
+        wait = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else None
+        super().__init__(url, engine_kwargs=wait)
+        self._address, self._heartbeat = url, heartbeat
+        for name, (table, columns) in INDEXES.items():
+            if not any(index["name"] == name for index in sqlalchemy.inspect(self.engine).get_indexes(table)):
+                with contextlib.suppress(SQLAlchemyError), self.engine.begin() as connection:  # then looks are slow
+                    connection.execute(sqlalchemy.text(f"CREATE INDEX {name} ON {table} {columns}"))
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        with Session(self.engine) as session, session.begin():
+            yield session
+
+    def _read(self, query: sqlalchemy.Select[Any]) -> Sequence[Any]:
+        with self.engine.connect() as connection:
+            return connection.execute(query).all()
+
+    # Studies
+
+    def _ids(self) -> dict[str, int]:
+        return dict(self._read(sqlalchemy.select(StudyModel.study_name, StudyModel.study_id)))
+
+    def studies(self, names: Iterable[str]) -> tuple[int, ...]:
+        """Return the ids of studies, in the order of their names; of those that are there."""
+        ids = self._ids()
+        return tuple(ids[name] for name in names if name in ids)
+
+    def open_studies(self, directions: Mapping[str, Direction]) -> dict[str, int]:
+        """Return name -> id of studies, made where they are missing.
+
+        Args:
+            directions: name -> "maximize" or "minimize".
+        """
+        ids = self._ids()
+        if missing := [name for name in directions if name not in ids]:
+            try:
+                with self._writing() as session:
+                    session.add_all(_study(name, directions[name]) for name in missing)
+            except IntegrityError:  # another machine was faster with one of them
+                for name in missing:
+                    with contextlib.suppress(optuna.exceptions.DuplicatedStudyError):
+                        self.create_new_study([_DIRECTIONS[directions[name]]], name)
+            ids = self._ids()
+        return {name: ids[name] for name in directions}
+
+    def turns(self, names: Iterable[str]) -> Turns:
+        """Return what is known of the turns of studies before any open trial was seen."""
+        studies = self.studies(names)
+        query = _of(studies, sqlalchemy.select(TrialModel.study_id, sqlalchemy.func.count()))
+        done = self._read(query.where(TrialModel.state == TrialState.COMPLETE).group_by(TrialModel.study_id))
+        return Turns(studies, [(study, count) for study, count in done], self.last_trial())
+
+    def counts(self, name: str) -> dict[str, int]:
+        """Return the number of a study's trials by the name of their state, in the order of the names."""
+        query = sqlalchemy.select(TrialModel.state, sqlalchemy.func.count())
+        found = self._read(query.where(TrialModel.study_id == self._ids().get(name)).group_by(TrialModel.state))
+        return dict(sorted((state.name, count) for state, count in found))
+
+    # Trials, read
+
+    def jobs(self, studies: Collection[int]) -> list[_Job]:
+        """Return the trials of studies, in the order in which they were entered."""
+        query = sqlalchemy.select(TrialModel.trial_id, TrialModel.study_id, _RUN_KEY.value_json, TrialModel.state)
+        found = self._read(_with_run_key(_of(studies, query)).order_by(TrialModel.trial_id))
+        ours = set(studies)
+        return [
+            _Job(trial, study, json.loads(run_key or '""'), state)
+            for trial, study, run_key, state in found
+            if study in ours
+        ]
+
+    def last_trial(self) -> int:
+        """Return the id of the trial that was entered last, 0 if there is none."""
+        ((last,),) = self._read(sqlalchemy.select(sqlalchemy.func.max(TrialModel.trial_id)))
+        return last or 0
+
+    def news(
+        self, studies: Collection[int], seen: int, last: int, *, all_open: bool
+    ) -> Sequence[tuple[int, int, TrialState]]:
+        """Return the trials that were entered after one and up to another, each with its study and state.
+
+        Args:
+            studies: whose trials are asked for; a few of others may be among them.
+            seen: id of the last trial that was seen.
+            last: id of the last that is asked for.
+            all_open: whether all earlier ones that wait or run are returned too: another machine may have entered
+                some under lower ids.
+        """
+        query = _of(studies, sqlalchemy.select(TrialModel.trial_id, TrialModel.study_id, TrialModel.state))
+        query = query.order_by(TrialModel.trial_id)
+        earlier = query.where(TrialModel.state.in_(OPEN), TrialModel.trial_id <= seen)
+        news = query.where(TrialModel.trial_id > seen, TrialModel.trial_id <= last)
+        return [*(self._read(earlier) if all_open else ()), *(self._read(news) if last > seen else ())]
+
+    def states(self, trial_ids: Collection[int]) -> Sequence[tuple[int, int, TrialState]]:
+        """Return some trials, each with its study and state."""
+        query = sqlalchemy.select(TrialModel.trial_id, TrialModel.study_id, TrialModel.state)
+        found = self._read(query.where(TrialModel.trial_id.in_(trial_ids)))
+        if len(found) < len(trial_ids):
+            raise StoreError(f"job queue {self._address}: jobs were deleted while they waited; run again")
+        return found
+
+    def state(self, trial_id: int) -> TrialState:
+        """Return the state of a trial."""
+        return self.states([trial_id])[0][2]
+
+    def states_of(self, studies: Collection[int], run_key: str) -> set[TrialState]:
+        """Return the states of all trials of a job."""
+        return {state for study, state in self._read(_tries(run_key)) if study in studies}
+
+    def running(self, studies: Collection[int] | None = None) -> list[_Running]:
+        """Return the trials that are being worked on: of some studies, or of all."""
+        query = sqlalchemy.select(
+            TrialModel.trial_id,
+            TrialModel.study_id,
+            _RUN_KEY.value_json,
+            _OWNER.value_json,
+            TrialHeartbeatModel.heartbeat,
+            sqlalchemy.func.now(),
+        )
+        query = _with_run_key(query).join(StudyModel, StudyModel.study_id == TrialModel.study_id)
+        query = query.outerjoin(_OWNER, (_OWNER.trial_id == TrialModel.trial_id) & (_OWNER.key == OWNER))
+        query = query.outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
+        query = query.where(TrialModel.state == TrialState.RUNNING).order_by(TrialModel.trial_id)
+        found = self._read(query if studies is None else _of(studies, query))
+        return [
+            _Running(trial, study, json.loads(run_key or '""'), json.loads(owner or '""'), self._is_stale(beat, now))
+            for trial, study, run_key, owner, beat, now in found
+            if studies is None or study in studies
+        ]
+
+    def _is_stale(self, beat: datetime.datetime | None, now: datetime.datetime) -> bool:
+        grace = datetime.timedelta(seconds=GRACE_HEARTBEATS * self._heartbeat)
+        return beat is not None and now.replace(tzinfo=None) - beat > grace  # PostgreSQL's `now` knows its zone
+
+    # Trials, written
+
+    def enter(self, new: Sequence[_New]) -> None:
+        """Enter trials with all that is known of them, values too, so that Optuna's own tools see them."""
+        if not new:
+            return
+        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)  # as Optuna keeps it
+        table = TrialModel.__table__
+        insert = table.insert().returning(table.c.trial_id, sort_by_parameter_order=True)
+        with self._writing() as session:
+            numbers = _numbers(session, {one.study_id for one in new})
+            trials = [
+                {
+                    "study_id": one.study_id,
+                    "number": next(numbers[one.study_id]),
+                    "state": TrialState.COMPLETE if one.done else TrialState.WAITING,
+                    "datetime_start": now if one.done else None,
+                    "datetime_complete": now if one.done else None,
+                }
+                for one in new
+            ]
+            ids = session.connection().execute(insert, trials).scalars().all()
+            rows: dict[type, list[dict[str, Any]]] = {}
+            for trial_id, one in zip(ids, new, strict=True):
+                for model, row in _rows(one):
+                    rows.setdefault(model, []).append({"trial_id": trial_id, **row})
+            for model, those in rows.items():
+                session.execute(sqlalchemy.insert(model), those)
+
+    def withdraw(self, trial_ids: Sequence[int]) -> None:
+        """Take back waiting trials, as FAIL."""
+        for start in range(0, len(trial_ids), BATCH):
+            with self._writing() as session:
+                some = TrialModel.trial_id.in_(trial_ids[start : start + BATCH])
+                waiting = sqlalchemy.select(TrialModel).where(some, TrialModel.state == TrialState.WAITING)
+                for trial in session.scalars(waiting.with_for_update()):
+                    trial.state, trial.datetime_complete = TrialState.FAIL, datetime.datetime.now()
+
+    def claim(self, trial_id: int) -> _Claim | None:
+        """Make a waiting trial this process' own; None if it does not wait any more."""
+        with self._writing() as session:
+            if not _moved(session, trial_id, TrialState.WAITING, TrialState.RUNNING):
+                return None
+            trial = session.get_one(TrialModel, trial_id)
+            trial.datetime_start = datetime.datetime.now()
+            attributes = {one.key: one for one in trial.user_attributes}
+            if dead := attributes.get(OWNER):  # as Optuna's own retry leaves it
+                dead.value_json = json.dumps(owner())
+            else:
+                session.add(TrialUserAttributeModel(trial_id=trial_id, key=OWNER, value_json=json.dumps(owner())))
+            session.add(TrialHeartbeatModel(trial_id=trial_id))
+            study = int(trial.study_id)
+            told = {key: json.loads(one.value_json) for key, one in attributes.items()}
+        self._tell_values(trial_id, told.get("space", {}))
+        run_key = told.get("run_key", "")
+        return _Claim(trial_id, study, run_key, not self._read(_tries(run_key).where(TrialModel.trial_id != trial_id)))
+
+    def _tell_values(self, trial_id: int, space: Mapping[str, Any]) -> None:
+        """Write the values of a trial that an older version entered, which left them to its worker."""
+        if not space:
+            return
+        trial = self.get_trial(trial_id)
+        for name, values in space.items():
+            if name not in trial.params:
+                distribution, _ = _distribution(json.dumps(values), whole=name == SEED)
+                value = distribution.to_internal_repr(trial.system_attrs["fixed_params"][name])
+                self.set_trial_param(trial_id, name, value, distribution)
+
+    def end(self, trial_id: int, state: TrialState, finished: Finished | None = None) -> bool:
+        """End a running trial; return whether it was running."""
+        with self._writing() as session:
+            if not _moved(session, trial_id, TrialState.RUNNING, state):
+                return False
+            session.get_one(TrialModel, trial_id).datetime_complete = datetime.datetime.now()
+            if finished and state == TrialState.COMPLETE:
+                session.add_all(model(trial_id=trial_id, **row) for model, row in _result(finished))
+        return True
+
+    def try_again(self, trial_id: int, study: int) -> None:
+        """Let the job of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
+        trial = self.get_trial(trial_id)
+        history = [*trial.system_attrs.get("retry_history", ()), trial.number]
+        if len(history) >= TRIES:
+            return
+        retry = optuna.trial.create_trial(
+            state=TrialState.WAITING,
+            params=trial.params,
+            distributions=trial.distributions,
+            user_attrs={name: value for name, value in trial.user_attrs.items() if name != OWNER},
+            system_attrs={"failed_trial": trial.number, **trial.system_attrs, "retry_history": history},
+        )
+        self.create_new_trial(study, retry)
+
+    @contextmanager
+    def beating(self, trial_id: int) -> Iterator[None]:
+        """Give signs of life for a trial, from a thread."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(self._heartbeat):
+                with contextlib.suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):  # the next may come
+                    self.record_heartbeat(trial_id)
+            self.remove_session()
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+_RUN_KEY = sqlalchemy.orm.aliased(TrialUserAttributeModel)
+_OWNER = sqlalchemy.orm.aliased(TrialUserAttributeModel)
+_DIRECTIONS: dict[Direction, StudyDirection] = {
+    "maximize": StudyDirection.MAXIMIZE,
+    "minimize": StudyDirection.MINIMIZE,
+}
+
+
+def _of(studies: Collection[int], query: sqlalchemy.Select[Any]) -> sqlalchemy.Select[Any]:
+    """Ask for trials of studies, and of those with ids in between: a list of a thousand would be slower."""
+    return query.where(TrialModel.study_id.between(min(studies, default=0), max(studies, default=-1)))
+
+
+def _with_run_key(query: sqlalchemy.Select[Any]) -> sqlalchemy.Select[Any]:
+    return query.outerjoin(_RUN_KEY, (_RUN_KEY.trial_id == TrialModel.trial_id) & (_RUN_KEY.key == "run_key"))
+
+
+def _tries(run_key: str) -> sqlalchemy.Select[Any]:
+    """Ask for the study and state of each trial of a job; the literal lets the store see that its index will do."""
+    is_run_key = TrialUserAttributeModel.key == sqlalchemy.literal_column("'run_key'")
+    query = sqlalchemy.select(TrialModel.study_id, TrialModel.state)
+    query = query.join(TrialUserAttributeModel, TrialUserAttributeModel.trial_id == TrialModel.trial_id)
+    return query.where(is_run_key, TrialUserAttributeModel.value_json == json.dumps(run_key))
+
+
+def _moved(session: Session, trial_id: int, before: TrialState, after: TrialState) -> bool:
+    """Compare and set: change the state of a trial; return whether it was the expected one before."""
+    change = sqlalchemy.update(TrialModel).where(TrialModel.trial_id == trial_id, TrialModel.state == before)
+    return bool(session.connection().execute(change.values(state=after)).rowcount)
+
+
+def _study(name: str, direction: Direction) -> StudyModel:
+    return StudyModel(study_name=name, directions=[StudyDirectionModel(objective=0, direction=_DIRECTIONS[direction])])
+
+
+def _numbers(session: Session, studies: Collection[int]) -> dict[int, Iterator[int]]:
+    """Return studies, each with the numbers of its trials to come; nobody else enters any until the session ends."""
+    lock = sqlalchemy.select(StudyModel.study_id).where(StudyModel.study_id.between(min(studies), max(studies)))
+    session.execute(lock.order_by(StudyModel.study_id).with_for_update())
+    past = _of(studies, sqlalchemy.select(TrialModel.study_id, sqlalchemy.func.count())).group_by(TrialModel.study_id)
+    counts: dict[int, int] = {study: count for study, count in session.execute(past)}
+    return {study: itertools.count(counts.get(study, 0)) for study in studies}
+
+
+def _rows(new: _New) -> Iterator[tuple[type, dict[str, Any]]]:
+    """Yield the rows of a new trial beside its own, each with the table that it belongs to."""
+    yield TrialUserAttributeModel, {"key": "run_key", "value_json": json.dumps(new.job.run_key)}
+    for name, value in new.job.values.items():
+        distribution, told = _distribution(new.job.space[name].model_dump_json(), whole=name == SEED)
+        internal = distribution.to_internal_repr(value)
+        yield TrialParamModel, {"param_name": name, "param_value": internal, "distribution_json": told}
+    if new.done:
+        yield from _result(new.done)
+
+
+def _result(finished: Finished) -> Iterator[tuple[type, dict[str, Any]]]:
+    """Yield the rows of a result, each with the table that it belongs to."""
+    value, kind = TrialValueModel.value_to_stored_repr(finished.value)
+    yield TrialValueModel, {"objective": 0, "value": value, "value_type": kind}
+    for key, told in {"run_id": finished.run_id, "outcome": finished.outcome}.items():
+        yield TrialUserAttributeModel, {"key": key, "value_json": json.dumps(told)}
 
 
 def _refusal(error: Exception, url: str) -> str:
@@ -354,58 +784,6 @@ def _refusal(error: Exception, url: str) -> str:
     if "no longer compatible with the table schema" in reason:
         return f"was written by a newer Optuna than {optuna.__version__}; run: pip install --upgrade optuna"
     return f"cannot be opened ({reason}); check that it exists and is Optuna's"
-
-
-def _try_again(study: optuna.Study, trial: FrozenTrial) -> None:
-    """Let the job of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
-    history = [*trial.system_attrs.get("retry_history", ()), trial.number]
-    if len(history) >= TRIES:
-        return
-    retry = optuna.trial.create_trial(
-        state=TrialState.WAITING,
-        params=trial.params,
-        distributions=trial.distributions,
-        user_attrs={name: value for name, value in trial.user_attrs.items() if name != OWNER},
-        system_attrs={"failed_trial": trial.number, **trial.system_attrs, "retry_history": history},
-    )
-    study.add_trial(retry)
-
-
-class _Stopped(Exception):
-    """A job was interrupted, told to Optuna as an error."""
-
-
-class _NothingWaits(Exception):
-    """A worker on another machine, beyond our lock, took the last job: the empty trial fails at once."""
-
-
-class _Store(RDBStorage):
-    """Optuna's store, in which one process at a time changes a trial's state.
-
-    Optuna reads the state and then writes it. SQLite has no lock on a row, so that two workers can lease the same
-    trial, or give the same dead worker's job away twice.
-    """
-
-    def __init__(self, lock: Lock, url: str, **options: Any) -> None:
-        super().__init__(url, **options)
-        self._state_lock = lock
-
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        with self._state_lock:
-            return super().set_trial_state_values(trial_id, state, values)
-
-
-class _OnlyEnqueued(optuna.samplers.BaseSampler):
-    """A sampler that never samples: every value was planned and enqueued."""
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return {}
-
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial, search_space: Any) -> dict[str, Any]:
-        return {}
-
-    def sample_independent(self, study: Any, trial: Any, param_name: str, param_distribution: Any) -> Any:
-        raise StoreError(f"job queue: the plan has no value for `{param_name}`")
 
 
 def owner() -> str:
@@ -426,39 +804,18 @@ def _is_dead(name: str) -> bool:
         return True
 
 
-def _tries(study: optuna.Study, run_key: str, states: Sequence[TrialState] | None = None) -> list[FrozenTrial]:
-    trials = study.get_trials(deepcopy=False, states=states)
-    return [trial for trial in trials if trial.user_attrs.get("run_key") == run_key]
-
-
-def _leased(study: optuna.Study) -> int:
-    return len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING)))
-
-
-def _suggest(trial: Trial) -> None:
-    """Ask for every planned value, so that Optuna's own tools see the parameters."""
-    for name, values in trial.user_attrs["space"].items():
-        distribution = _distribution(Range.model_validate_json(json.dumps(values)), whole=name == SEED)
-        if isinstance(distribution, CategoricalDistribution):
-            trial.suggest_categorical(name, distribution.choices)
-        elif isinstance(distribution, IntDistribution):
-            trial.suggest_int(name, distribution.low, distribution.high)
-        else:
-            trial.suggest_float(name, distribution.low, distribution.high, log=distribution.log)
-
-
-def _distribution(values: Range, *, whole: bool) -> CategoricalDistribution | IntDistribution | FloatDistribution:
-    if values.choices:
-        return CategoricalDistribution(values.choices)
-    low, high = values.low or 0, values.high or 0
-    return IntDistribution(int(low), int(high)) if whole else FloatDistribution(low, high, log=values.log)
-
-
-def _complete_trial(job: QueuedJob, done: Finished) -> FrozenTrial:
-    return optuna.trial.create_trial(
-        state=TrialState.COMPLETE,
-        value=done.value,
-        params=dict(job.values),
-        distributions={name: _distribution(values, whole=name == SEED) for name, values in job.space.items()},
-        user_attrs={"run_key": job.run_key, "run_id": done.run_id, "outcome": done.outcome},
-    )
+@functools.cache
+def _distribution(
+    values: str, *, whole: bool
+) -> tuple[CategoricalDistribution | IntDistribution | FloatDistribution, str]:
+    """Return the distribution of a range, given as JSON, as Optuna has it, and as it writes it."""
+    distribution: CategoricalDistribution | IntDistribution | FloatDistribution
+    found = Range.model_validate_json(values)
+    low, high = found.low or 0, found.high or 0
+    if found.choices:
+        distribution = CategoricalDistribution(found.choices)
+    elif whole:
+        distribution = IntDistribution(int(low), int(high))
+    else:
+        distribution = FloatDistribution(low, high, log=found.log)
+    return distribution, distribution_to_json(distribution)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 import operator
-import posixpath
-import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from stn_bench.subject import Cost, Outcome, Subject
 from stn_bench.system.errors import SubjectError
 from stn_bench.system.own_code import reason
-from stn_bench.system.text import did_you_mean, quote, shorten
+from stn_bench.system.text import did_you_mean, is_metric_name, quote, shorten
 
-METRIC_NAME = re.compile(r"[\w.:/ -]{1,250}")
 """The names that a store takes for a metric."""
+
+HINT = '; end it with a line such as `return {"test.error": error}`'
 
 NO_NUMBERS = "bcOSUVmM"
 """numpy's kinds of what Python may turn into a number, and is none: truth values, complex numbers, text, times."""
@@ -46,7 +46,7 @@ def read_outcome(
     if broken and status == "finished":
         status, why = "diverged", f"{broken[0]} is not finite"
     history = _history(subject, told.history) or logged
-    return Outcome(known | metrics, status, why, history, told.examples, cost, told.model, told.state)
+    return replace(told, metrics=known | metrics, status=status, reason=why, history=history, cost=cost)
 
 
 def read_metrics(subject: str, told: Any) -> dict[str, float]:
@@ -57,7 +57,8 @@ def read_metrics(subject: str, told: Any) -> dict[str, float]:
     """
     if not isinstance(told, Mapping):
         raise SubjectError(
-            f"subject `{subject}`: training must return an Outcome, or metrics by name; got {type(told).__name__}"
+            f"subject `{subject}`: training must return an Outcome, or metrics by name; got "
+            f"{type(told).__name__}{HINT}"
         )
     return {_name(subject, name, value): _number(subject, name, value) for name, value in told.items()}
 
@@ -93,7 +94,7 @@ def check_metric(subject: str, study: str, metric: str, outcome: Outcome) -> Non
 def _name(subject: str, name: Any, value: Any) -> str:
     if not isinstance(name, str):
         raise _no_number(subject, name, value)
-    if METRIC_NAME.fullmatch(name) and posixpath.normpath(name) == name and name[0] not in "./":
+    if is_metric_name(name):
         return str(name)
     raise SubjectError(
         f"subject `{subject}`: a metric's name is made of a–z, A–Z, 0–9, `_.:/-` and spaces; got {quote(name)}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,7 +12,7 @@ from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
 from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.job import Job
-from stn_bench.runner.pool import Listener, Pool, counting_interrupts
+from stn_bench.runner.pool import Listener, Pool
 from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
 from stn_bench.runner.stores import Stores, open_stores
 from stn_bench.runner.worker import Assignment
@@ -21,10 +22,12 @@ from stn_bench.study.spec import Range
 from stn_bench.subject import Lent, Metric
 from stn_bench.system.errors import Interrupted, StnBenchError
 from stn_bench.system.machine import Resources, children_without_main, now
+from stn_bench.system.signals import counting_interrupts
+from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.identity import former_keys
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
-from stn_bench.tracking.results import ArmResults, Results, gather, identity_of
+from stn_bench.tracking.results import ArmResults, Keys, Results, gather
+from stn_bench.tracking.store import ArmPage
 
 if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
@@ -84,23 +87,31 @@ class Runner:
             confirm: whether the best arm of each question is trained on fresh seeds at the end.
 
         Raises:
-            Interrupted: after Ctrl-C.
+            Interrupted: after Ctrl-C, SIGTERM or a hang-up.
             StnBenchError: if data or stores cannot be had.
         """
-        plan = self.plan
+        plan, tracking = self.plan, self.stores.tracking
         if plan.subject.prepare:
             lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
             with children_without_main():  # it may share out the work
                 plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
-        experiment = self.stores.tracking.open_study(plan.study.name, study_note(plan))
+        experiment = tracking.open_study(plan.study.name, study_note(plan))
+        try:
+            self._rounds(experiment, confirm=confirm)
+            return self._describe_arms(experiment)
+        except BaseException:
+            with contextlib.suppress(StnBenchError):  # the store may be what is broken
+                tracking.kill_open(experiment, kind="arm")
+            raise
+
+    def _rounds(self, experiment: str, *, confirm: bool) -> None:
         self._round("tune", experiment)
         begun = tried = self._round("verdict", experiment)
-        while begun and plan.study.looks:
+        while begun and self.plan.study.looks:
             begun = self._round("verdict", experiment, tried)
             tried |= begun
         if confirm:
             self._round("confirm", experiment)
-        return self._describe_arms(experiment)
 
     def gather(self) -> Results:
         """Return what is finished so far."""
@@ -118,8 +129,10 @@ class Runner:
         return frozenset(found.jobs)
 
     def _prepare(self, phase: Phase, experiment: str, tried: frozenset[str]) -> _Round:
-        results = self.gather()
-        planned = [(arm, self._jobs(phase, arm, experiment)) for arm in results.arms]
+        keys = Keys(self.plan.subject, self.workspace.datasets)  # of this round: data may change behind it
+        results = gather(self.plan, self.stores.tracking, self.workspace.datasets, keys)
+        arms = self.stores.tracking.arm_pages(experiment)
+        planned = [(arm, self._jobs(phase, arm, experiment, arms, keys)) for arm in results.arms]
         known = {key: job for _, jobs in planned for key, job in jobs.items()}
         done = _finished(known, results)
         if self.accept_stale:
@@ -151,17 +164,21 @@ class Runner:
         }
         self.stores.queue.enqueue(name, metric.direction, jobs, finished, tried)
 
-    def _open_arm(self, experiment: str, arm: PlannedArm) -> str:
+    def _open_arm(self, experiment: str, arm: PlannedArm, arms: Mapping[tuple[str, str], ArmPage]) -> str:
+        if known := arms.get((arm.ablation, arm.name)):
+            return known.run_id
         tags = arm_tags(arm.study, arm.ablation, arm.name)
         return self.stores.tracking.open_arm(experiment, arm.label, tags, arm_note(arm))
 
-    def _jobs(self, phase: Phase, arm: ArmResults, experiment: str) -> dict[str, Job]:
+    def _jobs(
+        self, phase: Phase, arm: ArmResults, experiment: str, arms: Mapping[tuple[str, str], ArmPage], keys: Keys
+    ) -> dict[str, Job]:
         """Return run key -> job, of all runs that an arm may come to in a phase."""
         specs, subject, data = _specs(phase, arm), self.plan.subject, self.workspace.datasets
-        parent = self._open_arm(experiment, arm.arm) if specs else ""
+        parent = self._open_arm(experiment, arm.arm, arms) if specs else ""
         jobs = {}
         for spec in specs:
-            identity = identity_of(spec, subject, data)
+            identity = keys.identity(spec)
             if identity is None:
                 raise StnBenchError(f"{spec.label}: its data vanished from {data}; run again")
             jobs[identity.run_key] = Job.of(
@@ -172,8 +189,9 @@ class Runner:
                 experiment=experiment,
                 parent=parent,
                 threads=self.resources.threads,
-                former=tuple(former_keys(subject, identity)),
+                former=keys.former(spec),
                 metric=self._told(phase).name,
+                question=_question(self.plan, arm.arm.ablation),
             )
         return jobs
 
@@ -190,15 +208,19 @@ class Runner:
         with counting_interrupts() as interrupts:
             Pool(assignment, count, self.watcher, registrar, interrupts, crashes).run()
         if interrupts.count:
-            raise Interrupted(f"stopped; `stn-bench run {self.plan.study.name}` goes on from here")
+            goes_on = f"`stn-bench run {self.plan.study.name}` goes on from here"
+            raise Interrupted(f"stopped; {goes_on}", interrupts.signum)
 
     def _describe_arms(self, experiment: str) -> Analysis:
         analysis = analyse(self.gather())
+        arms = self.stores.tracking.arm_pages(experiment)
         for arm in analysis.results.arms:
             verdict = analysis.verdicts.get(arm.arm.ablation, {}).get(arm.arm.name)  # of the arm's own question
             metrics = arm_metrics(arm, self.plan.metric.name) | (verdict_metrics(verdict) if verdict else {})
             tags = {"phase": "arm"} | (verdict_tags(verdict) if verdict else {})  # a base has no verdict
-            self.stores.tracking.describe(self._open_arm(experiment, arm.arm), metrics, tags)
+            known = arms.get((arm.arm.ablation, arm.arm.name))
+            if not known or not known.says(metrics, tags):
+                self.stores.tracking.describe(self._open_arm(experiment, arm.arm, arms), metrics, tags)
         return analysis
 
 
@@ -222,7 +244,7 @@ def train_study(
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
 
     Raises:
-        Interrupted: after Ctrl-C.
+        Interrupted: after Ctrl-C, SIGTERM or a hang-up.
         StnBenchError: if data or stores cannot be had.
     """
     stores = open_stores(workspace)
@@ -254,9 +276,15 @@ class _Registrar:
             self._crash(run_key, f"it took longer than `{self.timeout}` = {seconds:g} s")
         return is_ours
 
+    def dropped(self, run_key: str) -> None:
+        """Close the run of a job whose process was ended in the middle of it."""
+        if job := self.round.known.get(run_key):
+            self.stores.tracking.kill_open(job.experiment, run_key=run_key)
+
     def _crash(self, run_key: str, reason: str) -> None:
         job, started, tracking = self.round.known[run_key], now(), self.stores.tracking
         run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
+        tracking.note_run(run_id, job.note)
         tracking.finish_run(job.record(run_id, started, "crashed", reason), {})
 
 
@@ -321,12 +349,18 @@ def _later_looks(plan: Plan, phase: Phase, jobs: Iterable[Job]) -> Iterator[str]
             yield f"look {look} of {len(looks)}: {', '.join(labels)}"
 
 
+def _question(plan: Plan, ablation: str) -> str:
+    """Return what the arms of an ablation are to answer; the base, which all share, the study's title."""
+    asked = (one.ablation.question for one in plan.questions if one.ablation.name == ablation)
+    return next(asked, plan.study.title)
+
+
 def study_note(plan: Plan) -> str:
     """Return the Markdown that MLflow shows on a study's page."""
-    questions = "\n".join(f"- **{planned.ablation.name}**: {planned.ablation.question}" for planned in plan.questions)
+    questions = "\n".join(f"- **{one.ablation.name}**: {in_markdown(one.ablation.question)}" for one in plan.questions)
     return (
-        f"**{plan.study.title}**\n\n{questions}\n\nOne parent run an arm, one child run a seed or a tuning trial. "
-        f"The run `report` carries the whole report as an artifact."
+        f"**{in_markdown(plan.study.title)}**\n\n{questions}\n\nOne parent run an arm, one child run a seed "
+        f"or a tuning trial. The run `report` carries the whole report as an artifact."
     )
 
 

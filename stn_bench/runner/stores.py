@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from stn_bench.analysis.analyse import Analysis, analyse
+from stn_bench.study.plan import Plan
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.kept import KeptRecords
+from stn_bench.tracking.quick import quick_runs
+from stn_bench.tracking.results import gather
+from stn_bench.tracking.stored import StoredRuns
 
 if TYPE_CHECKING:
     from stn_bench.runner.queue import Queue
@@ -44,7 +51,18 @@ def open_tracking(workspace: Workspace) -> Tracking:
     """
     from stn_bench.tracking.mlflow import Tracking
 
-    return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"))
+    kept = KeptRecords(workspace.records)
+    return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"), kept)
+
+
+def open_runs(workspace: Workspace) -> StoredRuns | Tracking:
+    """Return the runs of the tracking store, to be read: without MLflow where that can be done.
+
+    Raises:
+        StoreError: if it cannot be opened.
+    """
+    door = functools.cache(lambda: open_tracking(workspace))
+    return quick_runs(workspace.tracking, KeptRecords(workspace.records), door) or door()
 
 
 @contextmanager
@@ -57,6 +75,16 @@ def borrowing_mlflow() -> Iterator[None]:
         yield
     finally:
         point_fluent_calls_at(before)
+
+
+def analyse_stored(plan: Plan, workspace: Workspace) -> tuple[Analysis, StoredRuns | Tracking]:
+    """Return what the results of a plan say that are in the tracking store, and its runs.
+
+    Raises:
+        StoreError: if it cannot be opened.
+    """
+    runs = open_runs(workspace)
+    return analyse(gather(plan, runs, workspace.datasets)), runs
 
 
 def open_queue(workspace: Workspace) -> Queue:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -16,10 +15,13 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
+from stn_bench.isolation import isolated, watch_imports
 from stn_bench.study.plan import PlannedArm
 from stn_bench.subject import Lent, find_subject, is_shipped
 from stn_bench.system.errors import ConfigError, MachineError, StnBenchError
-from stn_bench.system.machine import Resources, children_ignore_interrupts, training_environment
+from stn_bench.system.global_state import environment
+from stn_bench.system.machine import Resources, training_environment
+from stn_bench.system.signals import children_ignore_interrupts, end_with_parent, leave_to_parent
 from stn_bench.system.workspace import Workspace
 
 
@@ -71,7 +73,7 @@ def _helpers(resources: Resources, workspace: Workspace, folder: Path) -> Iterat
             ours, theirs = context.Pipe()
             arguments = (resources.threads, workspace, folder, folder / f"helper-{number}.log", theirs)
             process = context.Process(target=_help, args=arguments, daemon=True)
-            with children_ignore_interrupts():
+            with children_ignore_interrupts(), environment(training_environment(resources.threads)):
                 process.start()
             theirs.close()
             processes.append(process)
@@ -79,7 +81,7 @@ def _helpers(resources: Resources, workspace: Workspace, folder: Path) -> Iterat
         yield helpers
     finally:
         for process in processes:
-            process.terminate()
+            process.kill()
         for process in processes:
             process.join()
 
@@ -98,8 +100,10 @@ def _answer(helper: Connection) -> tuple[str, float]:
 
 def _help(threads: int, workspace: Workspace, scratch: Path, log: Path, connection: Connection) -> None:
     """Measure one sample after the other until the other end of the connection is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    leave_to_parent()
+    end_with_parent()
     os.environ.update(training_environment(threads))  # before the subject's libraries are loaded
+    watch_imports()
     with log.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
@@ -121,7 +125,8 @@ def _measure(sample: _Sample, workspace: Workspace, scratch: Path) -> float | st
         if subject.foreign_code(settings):
             workspace.find_code()
         assert subject.probe is not None
-        return subject.probe(settings, Lent(workspace.datasets), scratch)
+        with isolated():
+            return subject.probe(settings, Lent(workspace.datasets), scratch)
     except ConfigError as error:  # of the arm's own settings: its label says which
         return f"{type(error).__name__}: {error}"
     except StnBenchError as error:

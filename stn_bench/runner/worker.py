@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stn_bench.subject import Direction, find_subject, is_shipped
+from stn_bench.isolation import watch_imports
+from stn_bench.subject import find_subject, is_shipped
 from stn_bench.system.errors import (
     DataError,
     Interrupted,
@@ -25,7 +25,9 @@ from stn_bench.system.errors import (
 )
 from stn_bench.system.machine import disk_full, training_environment
 from stn_bench.system.own_code import origin, own_lines, root_cause
-from stn_bench.system.text import Discreet, without_secrets
+from stn_bench.system.signals import leave_to_parent
+from stn_bench.system.sounds import Direction
+from stn_bench.system.text import Discreet, spell_out, without_secrets
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
     from stn_bench.tracking.record import RunRecord
 
 STOP = "stop"
+SPENT = 3
+"""Exit code of a worker that leaves jobs to a fresh process, since a training has spoilt this one for the next."""
+
 NOBODYS_FAULT = (DataError, MachineError, StoreError, SubjectError)
 """Errors that no arm causes: the study stops, nothing is recorded."""
 
@@ -108,20 +113,25 @@ Event = JobEvent | Halt
 
 def run_worker(assignment: Assignment, connection: Connection) -> None:
     """Lease and train jobs until none is left, or the other end of the connection says stop or is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means, and tells us
+    leave_to_parent()
     os.environ.update(training_environment(assignment.threads))
     _redirect_noise(assignment.workspace.logs / f"worker-{os.getpid()}.log")
+    watch_imports()
     _find_code(assignment)
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
     try:
-        _Worker(assignment, connection, stopping).work()
+        worker = _Worker(assignment, connection, stopping)
+        worker.work()
     except Exception as error:
         traceback.print_exc()  # for the log
         reason = disk_full(error) or (error if isinstance(error, StnBenchError) else None)
         if reason is None:
             raise
         connection.send(Halt(str(reason)))
+    else:
+        if worker.is_spent:
+            sys.exit(SPENT)
 
 
 def _redirect_noise(path: Path) -> None:
@@ -130,6 +140,7 @@ def _redirect_noise(path: Path) -> None:
     with path.open("a") as file:
         os.dup2(file.fileno(), sys.stdout.fileno())
         os.dup2(file.fileno(), sys.stderr.fileno())
+    spell_out(sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = Discreet(sys.stdout), Discreet(sys.stderr)
 
 
@@ -159,11 +170,19 @@ class _Worker:
         from stn_bench.runner.stores import open_stores  # late: what it loads reads the environment
 
         self._assignment, self._connection, self._stopping = assignment, connection, stopping
-        self._has_finished = self._has_crashed = False
+        self._has_finished = self._has_crashed = self.is_spent = False
         self._stores = open_stores(assignment.workspace)
 
     def work(self) -> None:
-        self._stores.queue.work(self._assignment.names, self._train, self._stopping.is_set, self._is_doubtful)
+        def should_stop() -> bool:
+            return self._stopping.is_set() or self.is_spent
+
+        self._stores.queue.work(self._assignment.names, self._train, should_stop, self._is_doubtful)
+
+    def _spend(self, residue: Sequence[str]) -> None:
+        """Train nothing more in this process: a training left what cannot be put back."""
+        self.is_spent = True
+        sys.stderr.write(f"this process trains nothing more: {', '.join(residue)} cannot be put back\n")  # for the log
 
     def _is_doubtful(self) -> bool:
         """Return whether all jobs so far have crashed, so that the next should tell whether all will."""
@@ -174,7 +193,7 @@ class _Worker:
 
         self._connection.send(JobStarted(lease.run_key))
         try:
-            record = self._finished_before(lease.run_key) or self._train_job(lease)
+            record = self._finished_before(lease) or self._train_job(lease)
         except (Interrupted, LeaseLostError):
             self._connection.send(JobEnded(lease.run_key, "interrupted", ""))
             raise
@@ -194,9 +213,11 @@ class _Worker:
         worst = float("-inf") if self._assignment.direction == "maximize" else float("inf")
         return Finished(record.metrics.get(self._assignment.metric, worst), record.run_id, record.outcome)
 
-    def _finished_before(self, run_key: str) -> RunRecord | None:
-        """Return the record of a job whose last worker finished it, and died before Optuna knew."""
-        run_id = self._stores.tracking.finished_as(run_key)
+    def _finished_before(self, lease: Lease) -> RunRecord | None:
+        """Return the record of a job that another try finished: its worker died before Optuna knew, say."""
+        if lease.is_first:  # a search reads the run keys of all runs
+            return None
+        run_id = self._stores.tracking.finished_as(lease.run_key)
         return self._stores.tracking.records([run_id])[0] if run_id else None
 
     def _train_job(self, lease: Lease) -> RunRecord:
@@ -211,4 +232,12 @@ class _Worker:
             self._connection.send(JobEpoch(lease.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
 
         job = self._assignment.jobs[lease.run_key]
-        return train_job(job, self._stores.tracking, on_epoch=tell, should_stop=should_stop, ending=lease.ending)
+        return train_job(
+            job,
+            self._stores.tracking,
+            on_epoch=tell,
+            should_stop=should_stop,
+            ending=lease.ending,
+            on_residue=self._spend,
+            is_first=lease.is_first,
+        )

@@ -7,42 +7,53 @@ The unit is the seed: arm and base are paired by it. `docs/statistics.md` explai
 from stn_bench.stats.budget import expected_best
 from stn_bench.stats.comparison import (
     Comparison,
-    Method,
     Ratio,
     SeedMean,
     compare,
-    compare_arms,
-    error_ratios,
+    error_ratio,
     estimate,
     hedges,
     sign_flip_p,
-    superiority_bound,
+    superiority,
 )
 from stn_bench.stats.examples import ExampleParts, binomial_error, example_parts, published_p
 from stn_bench.stats.factors import Effect, effects
+from stn_bench.stats.levels import Levels, calibrate, is_shipped, level
 from stn_bench.stats.power import Design, detectable, more_seeds
+from stn_bench.stats.rule import holm
 from stn_bench.stats.values import (
     ALPHA,
     FEWEST_SEEDS,
     Direction,
     Spread,
     Values,
+    is_number,
     known,
     known_interval,
     spread,
 )
-from stn_bench.stats.verdict import Judgement, Outcomes, Question, Rules, Verdict, holm, judge, judge_questions
+from stn_bench.stats.verdict import (
+    Correction,
+    Judgement,
+    Outcomes,
+    Question,
+    Rules,
+    Verdict,
+    judge,
+    judge_questions,
+)
 
 __all__ = [
     "ALPHA",
     "FEWEST_SEEDS",
     "Comparison",
+    "Correction",
     "Design",
     "Direction",
     "Effect",
     "ExampleParts",
     "Judgement",
-    "Method",
+    "Levels",
     "Outcomes",
     "Question",
     "Ratio",
@@ -52,23 +63,26 @@ __all__ = [
     "Values",
     "Verdict",
     "binomial_error",
+    "calibrate",
     "compare",
-    "compare_arms",
     "detectable",
     "effects",
-    "error_ratios",
+    "error_ratio",
     "estimate",
     "example_parts",
     "expected_best",
     "hedges",
     "holm",
+    "is_number",
+    "is_shipped",
     "judge",
     "judge_questions",
     "known",
     "known_interval",
+    "level",
     "more_seeds",
     "published_p",
     "sign_flip_p",
     "spread",
-    "superiority_bound",
+    "superiority",
 ]

@@ -1,8 +1,8 @@
 """An arm minus its base, paired by seed: the difference, how sure it is, and how large beside the seeds' own spread.
 
-With 3 to 10 seeds the bootstrap's intervals are too narrow, and signed-rank tests cannot reach 5 % below six seeds, so
-the intervals and tests are Student's. Where four arms or more were trained on the same seeds and spread alike, they
-share one estimate of the error, which has more degrees of freedom than two arms alone.
+With 3 to 10 seeds the bootstrap's intervals are too narrow, and signed-rank tests cannot reach 5 % below six seeds,
+so the intervals and tests are Student's, of the pairs alone: an error that arms share borrows certainty from equal
+spreads and equal correlations, which real ablations do not have.
 """
 
 from __future__ import annotations
@@ -11,27 +11,14 @@ import functools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_bench.stats.values import ALPHA, FEWEST_SEEDS, ROUNDING, Direction, Values
-
-Method = Literal["paired t", "pooled", "paired t (spreads differ)"]
-
-FEWEST_POOLED = 4
-"""Arms, the base among them, from which on the error is estimated from all of them together."""
-
-UNSTABLE = 2.0
-"""An arm whose residuals spread over twice as much as the median arm's forbids pooling: the others would lend it
-certainty that it has not."""
+from stn_bench.stats.values import ALPHA, FEWEST_SEEDS, ROUNDING, Direction, Values, is_number
 
 FEWEST_FLIPS = 6
 """Pairs from which on the sign-flip test can reach 5 %: its smallest p is 2^(1 - n)."""
-
-NEARLY = 1e-9
-"""Tolerance for rounding in a spread: exactly twice as much is not over twice, in any order of the arms."""
 
 MOST_EXACT = 20
 """Pairs up to which all 2^n flips are counted; beyond, some are drawn."""
@@ -51,13 +38,14 @@ class Comparison:
         difference: mean of the paired differences, in units of the metric.
         low: lower end of the t-interval of the mean difference.
         high: upper end.
-        p: two-sided p of the t-test that the mean difference is 0.
+        p: two-sided p of the t-test that the mean difference is 0; NaN where the pairs differ all by the same and no
+            resolution says how much they could have differed.
         wins: number of pairs in which the arm is the better one.
         losses: number of pairs in which it is the worse one.
-        se: standard error of the mean difference.
+        se: standard error of the mean difference; no less than the metric's resolution allows.
         df: degrees of freedom of `se`.
         sd: standard deviation of the paired differences.
-        method: where `se` comes from: the pairs alone, or the layout of all arms and seeds.
+        size: root mean square of the paired differences, what the arms of a family are ranked by.
         flip_p: p of the exact sign-flip test on the pairs, a second opinion from six pairs on.
         correlation: Pearson's, of the two arms over the seeds; pairing pays where it is above 0.
         level: confidence level of the interval.
@@ -73,7 +61,7 @@ class Comparison:
     se: float = math.nan
     df: float = math.nan
     sd: float = math.nan
-    method: Method = "paired t"
+    size: float = math.nan
     flip_p: float = math.nan
     correlation: float = math.nan
     level: float = 1 - ALPHA
@@ -113,95 +101,71 @@ class SeedMean:
     high: float
 
 
-def compare(arm: Values, base: Values, direction: Direction = "maximize", alpha: float = ALPHA) -> Comparison:
-    """Return the comparison of two arms by the paired t-test.
+def compare(
+    arm: Values,
+    base: Values,
+    direction: Direction = "maximize",
+    alpha: float = ALPHA,
+    resolution: float = 0.0,
+) -> Comparison:
+    """Return the comparison of two arms by the paired t-test, on the seeds where both have a number.
 
-    With one pair there is no interval and no p; they are NaN. Differences that are all the same, but for rounding,
-    have an interval of no width.
+    With one pair there is no interval and no p; they are NaN. Differences that are all the same, but for rounding, of
+    a metric without a known resolution have an interval no wider than rounding: it shows what was seen, and no test
+    can be made.
 
     Args:
         arm: its values by seed.
         base: the base's.
         direction: which way the metric is better.
         alpha: 1 minus the level of the interval.
+        resolution: the smallest step of the metric, 0 where there is none. The variance of the differences counts as
+            half its square at least: whole numbers of errors often agree by chance.
     """
-    seeds = sorted(arm.keys() & base.keys())
+    seeds = sorted(seed for seed in arm.keys() & base.keys() if is_number(arm[seed]) and is_number(base[seed]))
     differences = np.array([arm[seed] - base[seed] for seed in seeds], np.float64)
     sign = 1 if direction == "maximize" else -1
     wins, losses = (int(np.sum(sign * way * differences > 0)) for way in (1, -1))
     mean = math.fsum(differences) / len(seeds) if seeds else math.nan
     found = Comparison(len(seeds), mean, math.nan, math.nan, math.nan, wins, losses, level=1 - alpha)
+    if not seeds:
+        return found
+    found = replace(found, size=root_mean_square(differences))
     if len(seeds) < 2:
         return found
     noise = _noise(arm, base, seeds)
-    sd = 0.0 if np.ptp(differences) <= noise else float(differences.std(ddof=1))
+    sd = 0.0 if np.ptp(differences) <= noise else root_mean_square(differences - mean, len(seeds) - 1)
     flip_p = sign_flip_p(differences, noise * len(seeds))
     found = replace(found, sd=sd, flip_p=flip_p, correlation=_correlation(arm, base, seeds))
-    return _with_error(found, sd / math.sqrt(len(seeds)), len(seeds) - 1, "paired t")
+    floored = max(sd, resolution / math.sqrt(2))
+    if not floored:
+        p, unsure = 1.0 if abs(mean) <= noise else math.nan, noise if np.ptp(differences) else 0.0
+        return replace(found, low=mean - unsure, high=mean + unsure, p=p, se=0.0, df=len(seeds) - 1.0)
+    return _tested(found, floored)
+
+
+def _tested(found: Comparison, sd: float) -> Comparison:
+    """Return a comparison with what Student's t says of its mean and this standard deviation, above 0."""
+    from scipy import special  # the functions behind scipy.stats.t, without what a call to it costs
+
+    mean, se, df = found.difference, sd / math.sqrt(found.n), found.n - 1.0
+    reach = float(special.stdtrit(df, (1 + found.level) / 2)) * se
+    p = float(2 * special.stdtr(df, -abs(mean) / se))
+    return replace(found, low=mean - reach, high=mean + reach, p=p, se=se, df=df)
+
+
+def root_mean_square(values: NDArray[np.float64], count: int = 0) -> float:
+    """Return the root of the mean of squares, of any size, in any order; over `count` values where it is given."""
+    largest = float(np.abs(values).max())
+    if not largest or not math.isfinite(largest):
+        return largest
+    return largest * math.sqrt(math.fsum((values / largest) ** 2) / (count or len(values)))
 
 
 def estimate(values: Sequence[float]) -> SeedMean:
     """Return the mean of some values and Student's interval of it."""
     found = compare(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
     return SeedMean(found.n, found.difference, found.low, found.high)
-
-
-def compare_arms(
-    arms: Sequence[Values], base: Values, direction: Direction = "maximize", alpha: float = ALPHA
-) -> list[Comparison]:
-    """Return the comparison of each arm with the base: by the pooled layout where it holds, else by the paired t-test.
-
-    The pooled layout holds the arms that have all the base's seeds. The model is metric ~ arm + seed, least squares;
-    its residual variance has (arms - 1)(seeds - 1) degrees of freedom.
-    """
-    paired = [compare(arm, base, direction, alpha) for arm in arms]
-    pooled = [index for index, arm in enumerate(arms) if base.keys() <= arm.keys()]
-    if len(pooled) + 1 < FEWEST_POOLED or len(base) < FEWEST_SEEDS:
-        return paired
-    seeds = sorted(base)
-    table = np.array([[values[seed] for seed in seeds] for values in (base, *(arms[index] for index in pooled))])
-    if is_unstable(table):
-        return [replace(c, method="paired t (spreads differ)") if i in pooled else c for i, c in enumerate(paired)]
-    se, df = math.sqrt(2 * residual_variance(table) / len(seeds)), (len(table) - 1) * (len(seeds) - 1)
-    return [_with_error(c, se, df, "pooled") if i in pooled else c for i, c in enumerate(paired)]
-
-
-def residuals(table: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return what arm and seed leave of the values, `(arms, seeds)`: the residuals of the additive layout."""
-    return np.asarray(table - table.mean(1, keepdims=True) - table.mean(0, keepdims=True) + table.mean())
-
-
-def residual_variance(table: NDArray[np.float64]) -> float:
-    """Return the pooled error variance of the additive layout, `(arms, seeds)`."""
-    arms, seeds = table.shape
-    squares: list[float] = (residuals(table) ** 2).ravel().tolist()
-    return float(math.fsum(squares) / ((arms - 1) * (seeds - 1)))
-
-
-def is_unstable(table: NDArray[np.float64]) -> bool:
-    """Whether one arm's residuals spread over twice as much as the median arm's, `(arms, seeds)`."""
-    spreads = np.sqrt((residuals(table) ** 2).sum(axis=1))
-    return bool(spreads.max() > UNSTABLE * np.median(spreads) * (1 + NEARLY))
-
-
-def _with_error(found: Comparison, se: float, df: float, method: Method) -> Comparison:
-    """Return a comparison with the interval and the p that a standard error gives it."""
-    from scipy import special  # the functions behind scipy.stats.t, without what a call to it costs
-
-    noise = ROUNDING * max(1.0, abs(found.difference))
-    if se <= noise:
-        p = 0.0 if abs(found.difference) > noise else 1.0
-        return replace(found, low=found.difference, high=found.difference, p=p, se=0.0, df=float(df), method=method)
-    reach = float(special.stdtrit(df, (1 + found.level) / 2)) * se
-    return replace(
-        found,
-        low=found.difference - reach,
-        high=found.difference + reach,
-        p=float(2 * special.stdtr(df, -abs(found.difference) / se)),
-        se=se,
-        df=float(df),
-        method=method,
-    )
 
 
 def _noise(arm: Values, base: Values, seeds: Sequence[int]) -> float:
@@ -230,7 +194,8 @@ def sign_flip_p(differences: NDArray[np.float64], rounding: float = 0.0) -> floa
         return math.nan
     reach = abs(math.fsum(differences)) - rounding
     if len(differences) <= MOST_EXACT:
-        return float(np.mean(np.abs(_flipped_sums(differences)) >= reach))
+        sums = _flipped_sums(differences)
+        return float(np.count_nonzero(np.abs(sums, out=sums) >= reach) / len(sums))
     flipped = np.abs(_drawn_signs(len(differences)) @ differences)
     return float((1 + np.sum(flipped >= reach)) / (1 + DRAWN_FLIPS))
 
@@ -243,9 +208,12 @@ def _drawn_signs(pairs: int) -> NDArray[np.float64]:
 
 def _flipped_sums(differences: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the sum under every choice of signs but the first's, which would only mirror them."""
-    sums = differences[:1]
-    for difference in differences[1:]:
-        sums = np.concatenate([sums + difference, sums - difference])
+    sums = np.empty(2 ** (len(differences) - 1))
+    sums[0] = differences[0]
+    for number, difference in enumerate(differences[1:]):
+        known, mirrored = sums[: 2**number], sums[2**number : 2 ** (number + 1)]
+        np.subtract(known, difference, out=mirrored)
+        known += difference
     return sums
 
 
@@ -256,26 +224,27 @@ def hedges(comparison: Comparison) -> float:
     return float(comparison.difference / comparison.sd * (1 - 3 / (4 * (comparison.n - 1) - 1)))
 
 
-def superiority_bound(wins: int, n: int) -> float:
-    """Return the exact 95 % bound of P(arm > base): at least this where it wins half or more, else at most this."""
+def superiority(wins: int, losses: int) -> tuple[float, float]:
+    """Return the exact 95 % interval (Clopper-Pearson) of P(arm > base), of the pairs that differ; ties say nothing.
+
+    NaN twice where no pair differs.
+    """
     from scipy import stats
 
-    if not n:
-        return math.nan
-    more = 2 * wins >= n
-    interval = stats.binomtest(wins, n, alternative="greater" if more else "less").proportion_ci(1 - ALPHA)
-    return float(interval.low if more else interval.high)
+    if not wins + losses:
+        return math.nan, math.nan
+    interval = stats.binomtest(wins, wins + losses).proportion_ci(1 - ALPHA)
+    return float(interval.low), float(interval.high)
 
 
-def error_ratios(arms: Sequence[Values], base: Values, alpha: float = ALPHA) -> list[Ratio]:
-    """Return each arm's error rate over the base's, from accuracies by seed: the geometric mean of the paired ratios.
+def error_ratio(arm: Values, base: Values, alpha: float = ALPHA) -> Ratio:
+    """Return the arm's error rate over the base's, from accuracies by seed: the geometric mean of the paired ratios.
 
     Near 100 % differences in points shrink while error rates still halve. NaN where a run made no error at all.
     """
-    tables = [{seed: 1 - value for seed, value in values.items()} for values in (*arms, base)]
+    tables = [{seed: 1 - value for seed, value in values.items()} for values in (arm, base)]
     if any(error <= 0 for errors in tables for error in errors.values()):
-        sound = [all(error > 0 for error in errors.values()) for errors in tables]
-        tables = [errors if ok else {} for errors, ok in zip(tables, sound, strict=True)]
-    logs = [{seed: math.log(error) for seed, error in errors.items()} for errors in tables]
-    found = compare_arms(logs[:-1], logs[-1], "minimize", alpha)
-    return [Ratio(math.exp(c.difference), math.exp(c.low), math.exp(c.high)) for c in found]
+        return Ratio(math.nan, math.nan, math.nan)
+    ours, theirs = ({seed: math.log(error) for seed, error in errors.items()} for errors in tables)
+    found = compare(ours, theirs, "minimize", alpha)
+    return Ratio(math.exp(found.difference), math.exp(found.low), math.exp(found.high))

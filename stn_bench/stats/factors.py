@@ -1,7 +1,8 @@
 """Factors: main effects and two-way interactions of settings whose every combination was trained, seeds as blocks.
 
-The model is metric ~ combination + seed. An effect is a contrast of the combinations' means; its error is the
-layout's, or, where one combination is unstable, that of the contrast's own values by seed.
+An effect is a contrast of the combinations, worked out seed by seed: what the combinations of one sign have beside
+those of the other. So it is judged as an arm beside a base is, by the same rule, and the effects of a question are a
+family.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_bench.stats.comparison import Method, is_unstable, residual_variance
-from stn_bench.stats.values import ALPHA, FEWEST_SEEDS, ROUNDING, Values
-from stn_bench.stats.verdict import holm
+from stn_bench.stats.values import FEWEST_SEEDS
+from stn_bench.stats.verdict import Outcomes, Question, Rules, judge_questions
 
 Levels = tuple[Any, ...]
 """One level of each factor, in the factors' order."""
@@ -31,37 +31,55 @@ class Effect:
         levels: factor -> the level whose effect it is, beside the factor's first level; two factors interact.
         value: for one factor, the mean change of the metric when it goes from its first level to this one; for two,
             how much that change differs between the other factor's level and its first.
-        low: lower end of the 95 % interval.
+        low: lower end of its interval.
         high: upper end.
-        p: two-sided p that it is 0.
-        p_adjusted: the same after Holm's correction over the effects of the question.
-        method: where its error comes from.
+        level: confidence level of the interval.
+        p: two-sided p of the t-test that it is 0; NaN where it is the same on each seed and no resolution is known.
+        p_adjusted: the same, adjusted for the looks and for the effects of the question.
+        holm_p: the same by the classic.
+        n: number of seeds that all combinations have.
     """
 
     levels: Mapping[str, Any]
     value: float
     low: float
     high: float
+    level: float
     p: float
     p_adjusted: float
-    method: Method
+    holm_p: float
+    n: int
 
 
-def effects(factors: Mapping[str, Sequence[Any]], cells: Mapping[Levels, Values]) -> list[Effect]:
-    """Return every main effect and every two-way interaction; [] with fewer than three seeds common to all cells.
+def effects(factors: Mapping[str, Sequence[Any]], cells: Mapping[Levels, Outcomes], rules: Rules) -> list[Effect]:
+    """Return every main effect and every two-way interaction; [] before all cells have the seeds of the first look.
 
     Args:
         factors: factor -> its levels, the base's first.
-        cells: one level of each factor -> values by seed. Every combination must be there.
+        cells: one level of each factor -> its outcomes by seed. Every combination must be there.
+        rules: what the study fixed.
     """
-    combinations = list(itertools.product(*factors.values()))
-    seeds = sorted(set.intersection(*(set(cells[levels]) for levels in combinations)))
-    if len(seeds) < FEWEST_SEEDS:
+    combinations = [cells[levels].sound() for levels in itertools.product(*factors.values())]
+    named = list(_named(factors))
+    contrasts = [_question(_weights(one, factors), combinations) for one in named]
+    judged = judge_questions(contrasts, replace(rules, family="study", margin=0.0))
+    found = [(levels, one[""]) for levels, one in zip(named, judged, strict=True)]
+    if any(one.lacks or one.comparison.n < FEWEST_SEEDS for _, one in found):
         return []
-    table = np.array([[cells[levels][seed] for seed in seeds] for levels in combinations], np.float64)
-    found = [_effect(named, _weights(named, factors), table) for named in _named(factors)]
-    adjusted = holm([effect.p for effect in found])
-    return [replace(effect, p_adjusted=p) for effect, p in zip(found, adjusted, strict=True)]
+    return [
+        Effect(
+            levels=levels,
+            value=one.comparison.difference,
+            low=one.comparison.low,
+            high=one.comparison.high,
+            level=one.comparison.level,
+            p=one.comparison.p,
+            p_adjusted=one.p_adjusted,
+            holm_p=one.holm_p,
+            n=one.comparison.n,
+        )
+        for levels, one in found
+    ]
 
 
 def _named(factors: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
@@ -82,20 +100,20 @@ def _weights(named: Mapping[str, Any], factors: Mapping[str, Sequence[Any]]) -> 
     return weights / others
 
 
-def _effect(named: Mapping[str, Any], weights: NDArray[np.float64], table: NDArray[np.float64]) -> Effect:
-    from scipy import special
+def _question(weights: NDArray[np.float64], cells: Sequence[Outcomes]) -> Question:
+    """Return a contrast as an arm, the combinations of positive weight, beside a base, those of negative weight.
 
-    combinations, seeds = table.shape
-    by_seed = weights @ table
-    method: Method = "paired t (spreads differ)" if is_unstable(table) else "pooled"
-    if method == "pooled":
-        variance, df = residual_variance(table) * math.fsum(weights**2), (combinations - 1) * (seeds - 1)
-    else:
-        variance, df = float(by_seed.var(ddof=1)), seeds - 1
-    value, se = math.fsum(by_seed) / seeds, math.sqrt(variance / seeds)
-    noise = ROUNDING * float(np.abs(table).max())
-    if se <= noise:  # the cells differ by the same in every seed, but for rounding
-        return Effect(dict(named), value, value, value, float(abs(value) <= noise), math.nan, method)
-    reach = float(special.stdtrit(df, 1 - ALPHA / 2)) * se
-    p = float(2 * special.stdtr(df, -abs(value) / se))
-    return Effect(dict(named), value, value - reach, value + reach, p, math.nan, method)
+    A seed counts once it has ended in every combination. The resolution is such that the floor of the contrast's
+    variance is that of independent values, each with a variance of a quarter of its squared step.
+    """
+    ended = set.intersection(*(cell.values.keys() | cell.failed for cell in cells))
+    common = sorted(set.intersection(*(set(cell.values) for cell in cells)))
+    steps = np.array([cell.resolution for cell in cells])
+    resolution = math.sqrt(float((weights**2 * steps**2).sum()) / 2)
+
+    def side(sign: int) -> Outcomes:
+        parts = [(abs(weight), cell) for weight, cell in zip(weights, cells, strict=True) if sign * weight > 0]
+        values = {seed: math.fsum(weight * cell.values[seed] for weight, cell in parts) for seed in common}
+        return Outcomes(values, frozenset(ended - set(common)), resolution, all(cell.is_closed for cell in cells))
+
+    return Question(side(-1), {"": side(1)})

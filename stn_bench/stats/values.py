@@ -15,6 +15,7 @@ Values = Mapping[int, float]
 
 ALPHA = 0.05
 FEWEST_SEEDS = 3
+LARGEST = 1e150  # of a value that is a number: the squares of more would be infinite
 ROUNDING = 1e-14  # relative to the values: differences that differ by less are the same
 
 
@@ -25,6 +26,11 @@ class Spread:
     n: int
     mean: float
     sd: float
+
+
+def is_number(value: float) -> bool:
+    """Whether a value can be compared: neither NaN nor infinite, nor so large that its square would be."""
+    return abs(value) <= LARGEST
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import ValidationError
 
-from stn_bench.settings import Group, Settings, check_path, override
+from stn_bench.settings import Group, Settings, check_path, defaults, override
 from stn_bench.study.extends import inherit
 from stn_bench.study.spec import (
     BASE,
@@ -42,6 +42,8 @@ from stn_bench.system.workspace import Workspace
 
 MOST_ARMS = 1000
 """Arms that factors may make: a product grows faster than anybody means it to."""
+
+NOT_NAMED = f' It is read as one of `{DEFAULT}`: no study names a subject for it, as in subject = "module:attribute"'
 
 Kind = Literal["ablations", "studies"]
 
@@ -114,7 +116,7 @@ class Catalogue:
         schema = self.find_subject(tree.get("subject", DEFAULT), where).settings
         tree["base"] = _settings(tree.get("base", {}), schema, f"{where}: [base]")
         tree["tuning"] = _tuning(tree.get("tuning", {}), schema, where)
-        study = _validate(Study, {**tree, "name": name}, where)
+        study = _validate(Study, {**tree, "name": name}, where, schema)
         for ablation in study.ablations:
             if ablation not in given:
                 self._check_reference(ablation, where)
@@ -123,6 +125,12 @@ class Catalogue:
     def named_subjects(self) -> frozenset[str]:
         """Return the names of the subjects that studies name, as far as their files can be read."""
         return frozenset(self._subject_names.values())
+
+    def may_miss_subject(self, ablation: str) -> bool:
+        """Return whether a study of the root's that cannot be read, or names no subject, may ask an ablation."""
+        own = (study for study in self.names("studies") if not self.is_bundled("studies", study))
+        trees = (self._trees.get(study) for study in own)
+        return any(tree is None or ("subject" not in tree and _asks(tree, ablation)) for tree in trees)
 
     def subject_name(self, study: str) -> str:
         """Return the name of what a study studies, or "" where its file cannot be read; nothing is imported."""
@@ -163,8 +171,7 @@ class Catalogue:
         """Return the subject of the first study that asks an ablation and has one, or the default one."""
         refused: CatalogueError | None = None
         for name, tree in self._trees.items():
-            asked = tree.get("ablations")
-            if isinstance(asked, list) and ablation in asked:
+            if _asks(tree, ablation):
                 try:
                     return self.find_subject(self._subject_names[name], self.path("studies", name))
                 except CatalogueError as error:
@@ -208,6 +215,11 @@ class Catalogue:
         return tuple(dict.fromkeys((self.root / kind, bundled_root() / kind)))
 
 
+def _asks(study: Mapping[str, Any], ablation: str) -> bool:
+    asked = study.get("ablations")
+    return isinstance(asked, list) and ablation in asked
+
+
 @functools.cache
 def bundled_root() -> Path:
     """Return the folder whose ablations and studies come with stn-bench: in the wheel, or the checkout."""
@@ -237,7 +249,7 @@ def read_ablation(tree: dict[str, Any], name: str, subject: Subject, where: obje
     tree["arms"] = tuple(_arm(name, arm, schema, where) for name, arm in arms.items())
     tree["factors"] = {setting: _levels(levels, setting, where) for setting, levels in tree["factors"].items()}
     tree["claims"] = tuple(_claim(claim, schema, where) for claim in _list_of_tables(tree.get("claims", []), where))
-    ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": name}, where), schema, where)
+    ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": name}, where, schema), schema, where)
     _check_claims(ablation, subject, where)
     return ablation
 
@@ -266,7 +278,8 @@ def _settings(
         try:
             flat[check_path(schema, path, where=where)] = value
         except ConfigError as error:
-            raise CatalogueError(str(error)) from None
+            told, is_default = str(error), schema is find_subject(DEFAULT).settings
+            raise CatalogueError(told + NOT_NAMED * (is_default and told.endswith("`."))) from None
     return flat
 
 
@@ -277,7 +290,7 @@ def _arm(name: str, table: dict[str, Any], schema: type[Settings], where: object
     tree = _without_name(table, where)
     tree["set"] = _settings(tree.get("set", {}), schema, where)
     tree["search"] = _ranges(tree.get("search", {}), schema, f"{where} search")
-    return _validate(Arm, {**tree, "name": name}, where)
+    return _validate(Arm, {**tree, "name": name}, where, schema)
 
 
 def _without_name(table: Mapping[str, Any], where: object) -> dict[str, Any]:
@@ -378,17 +391,20 @@ def _checked(overrides: Mapping[str, Any], schema: type[Settings], where: str) -
 Model = TypeVar("Model", bound=Group)
 
 
-def _validate(model: type[Model], tree: dict[str, Any], where: object) -> Model:
-    _refuse_unknown(tree, model, where)
+def _validate(model: type[Model], tree: dict[str, Any], where: object, schema: type[Settings] | None = None) -> Model:
+    _refuse_unknown(tree, model, where, schema)
     try:
         return model.model_validate(tree)
     except (ValidationError, ConfigError) as error:
         raise CatalogueError(f"{where}: {complaint(model, error)}") from None
 
 
-def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object) -> None:
+def _refuse_unknown(tree: Mapping[str, Any], model: type[Group], where: object, schema: Any = None) -> None:
     for key in sorted(set(tree) - set(model.model_fields)):
-        raise CatalogueError(f"{where}: unknown key `{shorten(key)}`.{did_you_mean(key, model.model_fields)}")
+        hint = did_you_mean(key, model.model_fields)
+        if schema and any(path.partition(".")[0] == key for path in defaults(schema)):
+            hint = f" Settings stand in {'`set`, as in `set = { … }`' if model is Arm else 'the table `[base]`'}"
+        raise CatalogueError(f"{where}: unknown key `{shorten(key)}`.{hint}")
 
 
 def load(root: Path, study: str | Study) -> tuple[Study, tuple[Ablation, ...], Subject]:

@@ -7,7 +7,7 @@ from typing import Any
 
 def inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """Return a study file merged over its parent, without the parent's entries for ablations that the child drops."""
-    told = ("scope", "remarks")  # what is said of the parent's own runs
+    told = ("scope", "remarks", "published")  # what is said of the parent's own runs
     merged = _merge({key: value for key, value in parent.items() if key not in told}, child)
     wanted = merged.get("ablations", [])
     if "ablations" not in child or not isinstance(wanted, list) or not _has_tables(parent, child):

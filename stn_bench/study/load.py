@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from stn_bench.study.calibration import with_levels
 from stn_bench.study.catalogue import Catalogue, load
 from stn_bench.study.metrics import file_of
 from stn_bench.study.plan import Plan, make_plan
@@ -58,7 +59,7 @@ def load_plan(
             return place_in_code(study, ablation)
 
         plan = make_plan(found, ablations, subject, overrides, place, "settings")
-    plan = with_preregistration(plan, workspace.root)
+    plan = with_levels(with_preregistration(plan, workspace.root), workspace.root)
     if any(subject.foreign_code(arm.config) for arm in plan.arms):
         workspace.find_code()
     return plan

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from stn_bench.study.spec import Ablation, Study
 from stn_bench.subject import Metric, Subject
-from stn_bench.system.errors import CatalogueError
-from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.system.errors import CatalogueError, StnBenchError
+from stn_bench.system.sounds import Direction, sounds
+from stn_bench.system.text import did_you_mean, is_metric_name, shorten
 
 Place = Callable[..., str]
 """Study, and one of its ablations or none -> where a message finds it."""
+
+
+WAYS = 'write direction = "maximize", or "minimize"'
+
+WIDEST = 0.5
+"""Half of all that a fraction can be: no margin is that wide."""
 
 
 def file_of(study: Study, ablation: Ablation | None = None) -> str:
@@ -41,9 +49,58 @@ def primary_metric(study: Study, subject: Subject, place: Place = file_of) -> Me
         raise CatalogueError(f"{where}: `metric`: no metric `{shorten(name)}`.{did_you_mean(name, known)}")
     if study.direction is None:
         raise CatalogueError(
-            f"{where}: expected `direction`, since subject `{subject.name}` does not declare `{name}`"
+            f"{where}: expected `direction`, since subject `{subject.name}` does not declare `{name}`; {WAYS}"
         )
-    return Metric(name, direction=study.direction)
+    return _told(name, study.direction, where)
+
+
+def _told(name: str, direction: Direction, where: str) -> Metric:
+    """Return a metric whose direction a study alone tells.
+
+    Raises:
+        CatalogueError: if its name denies that, or can be none of a metric.
+    """
+    if not is_metric_name(name):
+        raise CatalogueError(
+            f"{where}: `metric`: expected a name of a–z, A–Z, 0–9, `_.:/-` and spaces, got `{shorten(name)}`"
+        )
+    if sounds(name) not in (None, direction):
+        raise CatalogueError(
+            f"{where}: `direction`: expected {sounds(name)}, as the name `{shorten(name)}` says, got {direction}; if "
+            f'{direction} is meant, the subject says it in its `metrics`: Metric("{shorten(name)}", "what it is", '
+            f'"{direction}")'
+        )
+    return Metric(name, direction=direction)
+
+
+def step_of(metric: Metric, settings: Any) -> float:
+    """Return the smallest step by which a metric can differ; 0 where there is none, or the data that tell are gone."""
+    if metric.resolution is None:
+        return 0.0
+    try:
+        return metric.resolution(settings)
+    except (StnBenchError, OSError):
+        return 0.0
+
+
+def absurd_margin(metric: Metric, margin: float) -> str:
+    """Return why a margin is none that a metric can have, or ""."""
+    if metric.scale != "fraction" or margin < WIDEST:
+        return ""
+    return (
+        f"expected less than {WIDEST:g} for `{shorten(metric.name)}`, which lies between 0 and 1, since any two arms "
+        f"would be equivalent; half a point is 0.005; got {margin:g}"
+    )
+
+
+def check_margin(study: Study, metric: Metric, place: Place = file_of) -> None:
+    """Check that a study's margin makes sense on the scale of its metric.
+
+    Raises:
+        CatalogueError: if it is as wide as the metric.
+    """
+    if reason := absurd_margin(metric, study.margin):
+        raise CatalogueError(f"{place(study)}: `margin`: {reason}")
 
 
 def check_claims(ablation: Ablation, metric: Metric, subject: Subject, where: str) -> None:
@@ -75,8 +132,20 @@ def tuning_metrics(study: Study, subject: Subject, place: Place = file_of) -> tu
     if tuning.metric == study.metric or tuning.metric.startswith("test."):
         raise CatalogueError(f"{where}: `metric`: expected no metric of the verdict, got `{shorten(tuning.metric)}`")
     known = subject.known_metrics
-    if subject.metrics and tuning.metric not in known:
+    if tuning.metric in known:
+        if tuning.direction not in (None, known[tuning.metric].direction):
+            raise CatalogueError(
+                f"{where}: `direction`: expected {known[tuning.metric].direction} for `{tuning.metric}`, got "
+                f"{tuning.direction}; leave it out"
+            )
+        return (known[tuning.metric],)
+    if subject.metrics:
         raise CatalogueError(
             f"{where}: `metric`: no metric `{shorten(tuning.metric)}`.{did_you_mean(tuning.metric, known)}"
         )
-    return (known.get(tuning.metric) or Metric(tuning.metric, direction=tuning.direction),)
+    if tuning.direction is None:
+        name = shorten(tuning.metric)
+        raise CatalogueError(
+            f"{where}: expected `direction`, since subject `{subject.name}` does not declare `{name}`; {WAYS}"
+        )
+    return (_told(tuning.metric, tuning.direction, where),)

@@ -9,10 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from stn_bench.settings import Settings, canonical, override
-from stn_bench.study.metrics import Place, check_claims, file_of, primary_metric, tuning_metrics
+from stn_bench.study.fixed import Preregistration, Reads
+from stn_bench.study.metrics import Place, check_claims, check_margin, file_of, primary_metric, tuning_metrics
 from stn_bench.study.search_space import draw, ends
 from stn_bench.study.spec import BASE, Ablation, Arm, Range, Study, Tuning
 from stn_bench.subject import DEFAULT, Metric, Subject
@@ -106,6 +105,19 @@ class PlannedArm:
         return self.config.resolved().flat()
 
     @functools.cached_property
+    def idle(self) -> Mapping[str, str]:
+        """The settings that nothing reads beside the others, with the reason, as far as the subject tells."""
+        told = self.subject.idle
+        return {path: why for path, why in told(self.config).items() if path in self.settings} if told else {}
+
+    @functools.cached_property
+    def effective_key(self) -> str:
+        """Canonical text of what is read of its settings, and of its tuning: arms that share it train the same."""
+        read = {path: value for path, value in self.settings.items() if path not in self.idle}
+        space = {path: values.model_dump() for path, values in self.space.items() if path not in self.idle}
+        return canonical([canonical(self.config.keyed(read)), self.trials, space])
+
+    @functools.cached_property
     def key(self) -> str:
         """Canonical text of all that decides how the arm is trained: equal for arms that can share their runs."""
         space = {path: values.model_dump() for path, values in self.space.items()}
@@ -174,49 +186,6 @@ class PlannedQuestion:
         return tuple(path for path in self.written(name).set if path not in self.arms[name].matched)
 
 
-class Deviation(BaseModel):
-    """A change of the plan after it was preregistered.
-
-    Args:
-        date: when it was declared, ISO 8601 in UTC.
-        because: why.
-        changes: what changed, each as "path: was …, is …".
-        digest: digest of the plan from then on.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    date: str
-    because: str
-    changes: tuple[str, ...]
-    digest: str
-
-
-class Preregistration(BaseModel):
-    """A plan as it was fixed, with what was changed since.
-
-    Args:
-        study: its name.
-        date: when it was fixed, ISO 8601 in UTC.
-        digest: its digest then.
-        terms: what is in force: as it was fixed, with every declared change.
-        deviations: the declared changes, in their order.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    study: str
-    date: str
-    digest: str
-    terms: dict[str, Any]
-    deviations: tuple[Deviation, ...] = ()
-
-    @property
-    def seal(self) -> str:
-        """SHA-256 over all of it: a file that was changed by hand has another."""
-        return hashlib.sha256(canonical(self.model_dump(mode="json")).encode()).hexdigest()
-
-
 @dataclass(frozen=True)
 class Plan:
     """A study, resolved.
@@ -229,6 +198,8 @@ class Plan:
         metric: the primary metric.
         tuning: the metrics that tuning looks at, the later ones where the earlier tie.
         preregistration: what was fixed of it before, if anything was; no part of the digest.
+        reads: what its runs read of the user's, as it is now; None while nobody looked; no part of the digest.
+        levels: number of arms -> level of one look, as calibrated for the study's looks; no part of the digest.
     """
 
     study: Study
@@ -238,6 +209,14 @@ class Plan:
     metric: Metric
     tuning: tuple[Metric, ...] = ()
     preregistration: Preregistration | None = None
+    reads: Reads | None = None
+    levels: Mapping[int, float] = field(default_factory=dict)
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """How many arms each family has: of a question, or of the whole study."""
+        counts = tuple(len(question.tested) for question in self.questions)
+        return (sum(counts),) if self.study.family == "study" else counts
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -247,12 +226,18 @@ class Plan:
     @functools.cached_property
     def digest(self) -> str:
         """SHA-256 over all that was planned: a changed plan has another."""
-        study = self.study.model_dump(mode="json", exclude={"base", "title", "scope", "remarks", "subject"})
+        study = self.study.model_dump(
+            mode="json", exclude={"base", "title", "scope", "remarks", "subject", "published"}
+        )
         study |= {"metric": self.metric.name, "direction": self.metric.direction}
+        if study["correction"] == "ranked":  # as in plans of the time before it could be chosen
+            del study["correction"]
         if not study["tuning"]["metric"]:  # as in plans of the time before it could be named
             study["tuning"] = {
                 key: study["tuning"][key] for key in study["tuning"] if key not in ("metric", "direction")
             }
+        else:  # unset it was that, whatever the subject said
+            study["tuning"]["direction"] = study["tuning"]["direction"] or "maximize"
         study |= {"subject": self.study.subject} if self.study.subject != DEFAULT else {}
         return hashlib.sha256(canonical([study, [(arm.label, arm.key) for arm in self.arms]]).encode()).hexdigest()
 
@@ -290,6 +275,7 @@ def make_plan(
         ConfigError: if an override cannot be used.
     """
     metric, tuning = primary_metric(study, subject, place), tuning_metrics(study, subject, place)
+    check_margin(study, metric, place)
     for ablation in ablations:
         check_claims(ablation, metric, subject, place(study, ablation))
     base = _resolve(subject.settings(), study.base, f"{place(study)}: [base]")
@@ -318,7 +304,7 @@ class _Planner:
         owner = BASE if config.canonical() == self.base.canonical() and not is_tuned_apart else ablation.name
         own = self._arm(tuning, owner, Arm(name=BASE, set={} if owner == BASE else ablation.base), config, where)
         arms, written = {BASE: self._share(own)}, []
-        seen = {own.key: BASE}
+        seen, effective = {own.key: BASE}, {own.effective_key: BASE}
         for as_written in ablation.arms:
             spot = f"{where}: [arms.{as_written.name}]"
             arm, arm_config, matched = self._matched(as_written, config, spot)
@@ -328,6 +314,9 @@ class _Planner:
             if planned.key in seen:
                 raise CatalogueError(f"{spot}: is the same as [arms.{seen[planned.key]}] in study `{study.name}`")
             seen[planned.key] = arm.name
+            if planned.effective_key in effective and not arm.no_effect:
+                raise CatalogueError(f"{spot}: {_without_effect(planned, own, effective[planned.effective_key])}")
+            effective.setdefault(planned.effective_key, arm.name)
             written.append(arm)
             arms[arm.name] = self._share(planned)
         return PlannedQuestion(ablation.model_copy(update={"arms": tuple(written)}), arms)
@@ -391,6 +380,14 @@ class _Planner:
             confirm=study.confirm,
             matched=dict(matched),
         )
+
+
+def _without_effect(arm: PlannedArm, base: PlannedArm, same: str) -> str:
+    """Return why an arm trains the same as another one, and what to do."""
+    paths = [path for path in arm.changes if path in arm.idle] or [path for path in arm.idle if path in base.changes]
+    told = "; ".join(f"`{path}` has no effect here: {arm.idle[path]}" for path in paths)
+    told = told or "nothing reads what sets them apart"
+    return f"is trained as [arms.{same}] is: {told}; leave it out, or say why it is meant with `no_effect`"
 
 
 def _sorted(space: Mapping[str, Range]) -> dict[str, Range]:

@@ -1,7 +1,8 @@
 """The preregistration: what was fixed before the first run, and every change since, with its date and its reason.
 
 `studies/STUDY.plan.json` holds it. It fixes the terms that a verdict rests on: the questions and claims,
-every arm's settings, the metric, the margin, the seeds, the looks, the correction and the tuning budget.
+every arm's settings, the metric, the margin, the seeds, the looks, the correction and the tuning budget, and with them
+the user's own code and the data that the runs read.
 """
 
 from __future__ import annotations
@@ -15,30 +16,40 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from stn_bench.study.plan import Deviation, Plan, PlannedArm, PlannedQuestion, Preregistration
+from stn_bench.study.fixed import Deviation, Preregistration
+from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
 from stn_bench.study.spec import Range, Tuning
 from stn_bench.subject import Subject
 from stn_bench.system.errors import PlanError
-from stn_bench.system.files import write_whole
+from stn_bench.system.files import read_text, write_whole
 from stn_bench.system.machine import now
+
+METHODS = {"ranked": "ranked", "holm": "Holm"}
+"""What the terms call a correction."""
 
 SHOWN = 3  # changes that a refusal names before it counts the rest
 ABSENT = "not there"
 UNNAMED = ("questions", "arms", "changes")  # levels of the terms that a reader of a change needs no word for
+READ = ("code", "data")  # terms that plans of older versions lack, and those that nobody looked at
+SHORT = 12  # hexadecimal digits of a digest that tell it from another
 Tree = dict[str, Any]
 
 
 def changes_since(fixed: Preregistration, plan: Plan) -> list[str]:
     """Return how a plan differs from the terms in force, each as "path: was …, is …"."""
-    return _differences(fixed.terms, terms_of(plan), plan.subject)
+    terms = terms_of(plan)
+    if "levels" not in fixed.terms.get("correction", {}):  # calibrated since, or shipped since: the looks say them
+        terms["correction"].pop("levels", None)
+    return _differences(fixed.terms, terms, plan.subject)
 
 
-def preregister(plan: Plan, because: str = "") -> Preregistration:
+def preregister(plan: Plan, because: str = "", runs: int = 0) -> Preregistration:
     """Return a plan frozen; one that was frozen before keeps its date, and a change of it is declared.
 
     Args:
-        plan: the plan, with what was frozen before in it.
+        plan: the plan, with what was frozen before in it, and what its runs read.
         because: why it changed since.
+        runs: the study's runs that have ended already, of whatever settings: their results may be known.
 
     Raises:
         PlanError: if it changed and nothing says why, or did not and something does.
@@ -47,7 +58,7 @@ def preregister(plan: Plan, because: str = "") -> Preregistration:
     if fixed is None:
         if because:
             raise PlanError(f"`--because` declares a change of a frozen plan, and study `{study}` has none yet")
-        return Preregistration(study=study, date=now(), digest=plan.digest, terms=terms_of(plan))
+        return Preregistration(study=study, date=now(), digest=plan.digest, terms=terms_of(plan), runs=runs)
     changes = changes_since(fixed, plan)
     if changes and not because:
         raise PlanError(
@@ -58,7 +69,7 @@ def preregister(plan: Plan, because: str = "") -> Preregistration:
         if because:
             raise PlanError(f"study `{study}` is as it was frozen; `--because` has nothing to declare")
         return fixed
-    deviation = Deviation(date=now(), because=because, changes=tuple(changes), digest=plan.digest)
+    deviation = Deviation(date=now(), because=because, changes=tuple(changes), digest=plan.digest, runs=runs)
     return fixed.model_copy(update={"terms": terms_of(plan), "deviations": (*fixed.deviations, deviation)})
 
 
@@ -104,7 +115,7 @@ def read_preregistration(root: Path, study: str) -> Preregistration | None:
     """
     path = preregistration_path(root, study)
     try:
-        tree = json.loads(path.read_text(encoding="utf-8"))
+        tree = json.loads(read_text(path))
         seal = tree.pop("seal")
         fixed = Preregistration.model_validate_json(json.dumps(tree))
     except FileNotFoundError:
@@ -145,13 +156,14 @@ def terms_of(plan: Plan) -> Tree:
     study, bases = plan.study, [question.base.settings for question in plan.questions]
     common = {path: value for path, value in bases[0].items() if all(base[path] == value for base in bases)}
     terms = {
+        "subject": study.subject,
         "metric": plan.metric.name,
         "direction": plan.metric.direction,
         "margin": study.margin,
         "seeds": study.seeds,
         "looks": study.all_looks,
         "confirm": study.confirm,
-        "correction": {"method": "Holm", "family": study.family},
+        "correction": {"method": METHODS[study.correction], "family": study.family, **_levels(plan)},
         "max_failed": study.max_failed,
         "tuning": {
             "trials": study.tuning.trials,
@@ -162,7 +174,14 @@ def terms_of(plan: Plan) -> Tree:
         "settings": common,
         "questions": {one.ablation.name: _question(one, common, study.tuning) for one in plan.questions},
     }
+    if plan.reads is not None:
+        terms |= {"code": dict(plan.reads.code), "data": dict(plan.reads.data)}
     return dict(json.loads(json.dumps(terms)))
+
+
+def _levels(plan: Plan) -> Tree:
+    """Return the levels that were calibrated for the looks of a plan; those that are shipped need no keeping."""
+    return {"levels": {str(arms): level for arms, level in plan.levels.items()}} if plan.levels else {}
 
 
 def _question(question: PlannedQuestion, common: Mapping[str, Any], tuning: Tuning) -> Tree:
@@ -199,9 +218,12 @@ def _space(space: Mapping[str, Range]) -> Tree:
 
 def _differences(before: Tree, after: Tree, subject: Subject) -> list[str]:
     """Return one line for each term that differs; a setting that differs alike in every question has one for all."""
+    before = {"subject": after["subject"], **before}  # plans of older versions do not name it
     return [
+        *_term_differences(before["subject"], after["subject"], "subject"),
         *_setting_differences(before, after, subject),
         *_term_differences(_without_settings(before), _without_settings(after)),
+        *_read_differences(before, after),
     ]
 
 
@@ -221,7 +243,20 @@ def _setting_differences(before: Tree, after: Tree, subject: Subject) -> Iterato
 
 def _without_settings(terms: Tree) -> Tree:
     questions = {name: {**question, "settings": {}} for name, question in terms["questions"].items()}
-    return {**terms, "settings": {}, "questions": questions}
+    rest = {name: value for name, value in terms.items() if name not in ("subject", *READ)}
+    return {**rest, "settings": {}, "questions": questions}
+
+
+def _read_differences(before: Tree, after: Tree) -> Iterator[str]:
+    """Yield the code and the data that differ, of those that both know.
+
+    A definition that is only in one of them is named by another that differs, or belongs to an arm that does.
+    """
+    for what in READ:
+        was, now = before.get(what, {}), after.get(what, {})
+        for name in sorted(was.keys() & now.keys()):
+            if was[name] != now[name]:
+                yield f"{what} {name}: was {was[name][:SHORT]}, is {now[name][:SHORT]}"
 
 
 def _term_differences(was: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -2,15 +2,63 @@
 
 from __future__ import annotations
 
+import ast
+import functools
+import inspect
+import itertools
 import json
+import textwrap
 from pathlib import Path
 from typing import Any
 
-from stn_bench.study.spec import Ablation, Arm, Claim, Range, Study, Tuning
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from stn_bench.study.spec import Ablation, Arm, Claim, Published, Range, Study, Tuning
 from stn_bench.subject import Subject
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 Schema = dict[str, Any]
+
+
+class _Described(GenerateJsonSchema):
+    """Schemas in which a field that says nothing of itself is described by its docstring."""
+
+    def model_schema(self, schema: Any) -> Schema:
+        made = super().model_schema(schema)
+        told = _docstrings(schema["cls"])
+        for name, field in made.get("properties", {}).items():
+            if name in told:
+                field.setdefault("description", told[name])
+        return made
+
+
+def _docstrings(model: type[BaseModel]) -> dict[str, str]:
+    """Return the docstrings of a model's fields, its own before those of the classes that it extends."""
+    found = dict[str, str]()
+    for kind in reversed(model.__mro__):
+        if issubclass(kind, BaseModel) and kind is not BaseModel:
+            found |= _own_docstrings(kind)
+    return found
+
+
+@functools.cache
+def _own_docstrings(kind: type[BaseModel]) -> dict[str, str]:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(kind)))
+    except (OSError, SyntaxError):  # made while running: it has no source
+        return {}
+    body = getattr(tree.body[0], "body", [])
+    return {
+        field.target.id: inspect.cleandoc(said.value.value)
+        for field, said in itertools.pairwise(body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(said, ast.Expr) and isinstance(said.value, ast.Constant) and isinstance(said.value.value, str)
+    }
+
+
+def _schema_of(model: type[BaseModel]) -> Schema:
+    return model.model_json_schema(schema_generator=_Described)
 
 
 def write_schemas(folder: Path, subject: Subject) -> list[Path]:
@@ -52,6 +100,7 @@ def study_schema(subject: Subject) -> Schema:
         "extends": {"type": "string", "description": "Name of a study to start from."},
         "base": overrides_schema(subject, "Overrides of the defaults, for every arm."),
         "tuning": tuning,
+        "published": _file_schema(Published),
     }
     if subject.metrics:
         schema["properties"]["metric"]["enum"] = ["", *subject.known_metrics]
@@ -71,7 +120,7 @@ def overrides_schema(subject: Subject, description: str = "Overrides of the base
 
 def setting_schemas(subject: Subject) -> dict[str, Schema]:
     """Return the schema of every setting by its dotted path."""
-    schema = subject.settings.model_json_schema()
+    schema = _schema_of(subject.settings)
     found: dict[str, Schema] = {}
 
     def collect(node: Schema, prefix: str) -> None:
@@ -86,9 +135,9 @@ def setting_schemas(subject: Subject) -> dict[str, Schema]:
     return found
 
 
-def _file_schema(model: type[Ablation | Arm | Claim | Study | Tuning]) -> Schema:
+def _file_schema(model: type[Ablation | Arm | Claim | Published | Study | Tuning]) -> Schema:
     """Return a model's schema as its file sees it: without the name, which is the file's own."""
-    schema = model.model_json_schema()
+    schema = _schema_of(model)
     properties = {
         name: {key: value for key, value in field.items() if key not in ("title", "$ref")}
         for name, field in schema["properties"].items()
@@ -104,7 +153,7 @@ def _file_schema(model: type[Ablation | Arm | Claim | Study | Tuning]) -> Schema
 
 
 def _search_schema(subject: Subject) -> Schema:
-    schema = Range.model_json_schema()
+    schema = _schema_of(Range)
     values = {
         "type": "object",
         "description": schema["description"],

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from stn_bench.settings import Settings, defaults
+from stn_bench.study.halton import halton
 from stn_bench.study.spec import Range
 
 
@@ -23,9 +24,7 @@ def draw(space: Mapping[str, Range], count: int, seed: int, schema: type[Setting
     """
     if not space or not count:
         return ()
-    from scipy.stats import qmc
-
-    fractions = qmc.Halton(len(space), scramble=True, rng=seed).random(count)
+    fractions = halton(len(space), count, seed)
     return tuple(
         {path: _at(path, values, float(at), schema) for (path, values), at in zip(space.items(), row, strict=True)}
         for row in fractions

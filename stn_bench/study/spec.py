@@ -28,6 +28,9 @@ from stn_bench.system.text import did_you_mean, quote, shorten
 BASE = "base"
 """The arm that the others are compared with."""
 
+OUTSIDE = "train"
+"""The study, and so the experiment, of runs that no study asked for."""
+
 
 def _as_tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
@@ -137,6 +140,10 @@ def _head(kind: type[Group]) -> str:
     return f"{kind.__name__}: "
 
 
+MOST_LABEL, MARKUP = 60, "`*"
+"""Characters that an arm's label may have, so that it fits a table; and those that it may not."""
+
+
 class Arm(Written):
     """One arm: what it changes, and what somebody published for it.
 
@@ -156,6 +163,19 @@ class Arm(Written):
     """"flops" scales the arm's model until it costs the base's FLOPs: capacity is not the question then."""
     together: str = ""
     """Why the settings in `set` are one factor, where there is more than one; without it the verdict is invalid."""
+    no_effect: str = ""
+    """Why the arm is meant although nothing reads what it sets, as a check that nothing does; else it is refused."""
+    label: Annotated[str, Field(max_length=MOST_LABEL)] = ""
+    """What the report calls the arm, for a reader; unset, its name. It decides nothing: no run, no key, no verdict."""
+
+    @field_validator("label")
+    @classmethod
+    def _label(cls, label: str) -> str:
+        if not label.isprintable() or label != label.strip() or any(one in label for one in MARKUP):
+            raise ValueError(
+                f"`label`: expected a few words in one line, without ` and *, and no space around; got {quote(label)}"
+            )
+        return label
 
     def __init__(self, name: str, set: Mapping[str, Any] | None = None, **fields: Any) -> None:
         super().__init__(name, **({} if set is None else {"set": set}), **fields)
@@ -220,6 +240,9 @@ class Ablation(Written):
         repeated = next((name for name, count in Counter(arm.name for arm in arms).items() if count > 1), None)
         if repeated is not None:
             raise ValueError(f"two arms named `{shorten(repeated)}`; give each its own name in [arms] and [factors]")
+        labels = [BASE, *(arm.label for arm in arms if arm.label)]
+        if twice := next((label for label in labels if labels.count(label) > 1), None):
+            raise ValueError(f"two arms labelled `{shorten(twice)}`; give each its own `label`")
         return arms
 
     def tree(self) -> dict[str, Any]:
@@ -245,8 +268,8 @@ class Tuning(Group):
     """Seed that the trials train on; never one of the verdict's seeds."""
     metric: str = ""
     """The metric that compares the trials, never a test metric; unset, the metrics that the subject names."""
-    direction: Literal["maximize", "minimize"] = "maximize"
-    """The direction of `metric`, if the subject does not declare it."""
+    direction: Literal["maximize", "minimize"] | None = None
+    """Which way `metric` is better; unset, as the subject says of it."""
     search: Space = Field({})
     """Settings to search, by dotted path."""
     ablations: Names = ()
@@ -258,6 +281,19 @@ class Tuning(Group):
             counts = f"{self.trials} trials over {len(self.search)} settings"
             raise ValueError(f"`tuning.trials` and `tuning.search` belong together, got {counts}")
         return self
+
+
+class Published(Group):
+    """The words of a report that was published while verdicts followed other rules."""
+
+    until: str = Field(min_length=1)
+    """The day until which they stood, such as "2026-11-26"."""
+    ended: str = Field(min_length=1)
+    """When the last of the runs ended that they were said of; of other runs the report says nothing."""
+    rule: str = Field(min_length=1)
+    """The rules that they followed, in a few words that go on with "the words followed"."""
+    words: dict[str, str] = Field(min_length=1)
+    """Question and arm, such as "width/half" -> the word that the report had."""
 
 
 class Study(Written):
@@ -287,9 +323,13 @@ class Study(Written):
     confirm: Numbers = ()
     """Fresh seeds on which `run --confirm` trains the best arm of each question and its base again."""
     family: Literal["question", "study"] = "question"
-    """The comparisons that Holm's correction counts: those of a question, or those of the whole study."""
+    """The comparisons that are corrected for together: those of a question, or those of the whole study."""
+    correction: Literal["ranked", "holm"] = "ranked"
+    """How p is adjusted: "ranked" tests the arms that moved most first; "holm" is the classic, Holm's method."""
     max_failed: int = Field(0, ge=0)
     """Seeds of an arm that may diverge or crash before its verdict is invalid."""
+    published: Published | None = None
+    """Words that were published under other rules; the report says which of them are others now, and why."""
     remarks: dict[str, str] = Field({})
     """Remarks on a question's runs, by ablation: the report shows them, no verdict depends on them."""
     metric: str = ""

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from stn_bench.settings import Settings, check_path, defaults
+from stn_bench.settings import Settings, check_path, defaults, kind_of
 from stn_bench.system.errors import CatalogueError, ConfigError
+from stn_bench.system.files import read_text
 from stn_bench.system.text import hidden_character, quote, shorten, texts
 
 DEEPEST = 20
@@ -23,6 +24,8 @@ TOO_DEEP = f"expected at most {DEEPEST} tables and lists within one another, got
 DOTTED = re.compile(rf"""(?<!["'\w-])(?:["'\w-]++[ \t]*\.[ \t]*){{{DEEPEST}}}""")
 """A key of more parts than there are levels: tomllib hangs over one of 100,000."""
 
+UNSET = ("none", "null")
+
 TOO_WIDE = "expected whole numbers of at most 64 bits, got a longer one"
 
 
@@ -34,9 +37,9 @@ def read_toml(path: Path) -> dict[str, Any]:
             steer a terminal or reorder what is read.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise CatalogueError(f"{path}: cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
+        text = read_text(path)
+    except ValueError as error:
+        raise CatalogueError(f"{path}: {error}") from None
     except OSError as error:
         raise CatalogueError(f"{path}: cannot be read ({error.strerror})") from None
     try:
@@ -81,6 +84,8 @@ def _check_texts(tree: dict[str, Any], where: object) -> None:
 def parse_assignment(text: str, schema: type[Settings]) -> tuple[str, Any]:
     """Return the path and the value of `PATH=VALUE`; where a setting is not text, the value is read as TOML.
 
+    `PATH=` unsets a setting that may be unset, and so does `PATH=none` where that is no text of its own.
+
     Args:
         text: the assignment.
         schema: the settings that it may name.
@@ -92,7 +97,10 @@ def parse_assignment(text: str, schema: type[Settings]) -> tuple[str, Any]:
     if not equals:
         raise ConfigError(f"--set {shorten(text)}: expected PATH=VALUE, for example --set train.epochs=5")
     path, value = check_path(schema, path.strip(), where="--set"), value.strip()
-    if isinstance(defaults(schema)[path], str):
+    kind = kind_of(schema, path)
+    if kind.may_be_unset and (not value or (not kind.may_be_text and value.lower() in UNSET)):
+        return path, None
+    if isinstance(defaults(schema)[path], str) or kind.is_text:
         return path, value.strip("\"'")
     try:
         tree = parse_toml(f"value = {value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stn_bench.study.metrics import file_of
 from stn_bench.study.spec import BASE, Ablation, Study, Written
 from stn_bench.study.toml import check_tree
 from stn_bench.system.errors import CatalogueError
@@ -19,7 +20,7 @@ def place_in_code(study: Study, ablation: Ablation | None = None) -> str:
     """Return where a message finds an ablation of a study, or the study itself, that was written in code."""
     if ablation is None:
         return called(study)
-    return called(ablation) if ablation.name in study.given else f"ablations/{ablation.name}.toml"
+    return called(ablation) if ablation.name in study.given else file_of(study, ablation)
 
 
 def tree_of(written: Written) -> dict[str, Any]:

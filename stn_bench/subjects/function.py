@@ -39,12 +39,17 @@ from stn_bench.settings import Settings, explain
 from stn_bench.subject import Lent, Metric, Outcome, Run, Subject, find_subject
 from stn_bench.system.errors import ConfigError, DataError, StnBenchError
 from stn_bench.system.own_code import digest_of, own_lines, reason
-from stn_bench.system.text import quote, shorten
+from stn_bench.system.sounds import sounds
+from stn_bench.system.text import did_you_mean, quote, shorten
+from stn_bench.system.unread import unread
 
 Function = Callable[..., Any]
 
 LENT = ("seed", "run")
 """Parameters that are no settings."""
+
+ATTRIBUTES = ("data", "prepare", "fingerprint", "metrics", "curve", "timeout")
+"""Attributes of a function that are read."""
 
 SCALARS = (bool, int, float, str)
 EXPECTED = "int, float, str or bool, a list of these, or an annotation such as `float | None`"
@@ -53,7 +58,11 @@ EXPECTED = "int, float, str or bool, a list of these, or an annotation such as `
 class FunctionSettings(Settings):
     """The settings of a function: one for each of its parameters but `seed` and `run`."""
 
-    model_config = ConfigDict(allow_inf_nan=False, validate_default=True, protected_namespaces=())
+    model_config = ConfigDict(
+        allow_inf_nan=False,
+        validate_default=True,
+        protected_namespaces=(),
+    )
 
     _subject: ClassVar[str] = ""
 
@@ -82,6 +91,9 @@ def subject_of(address: str, function: Function) -> Subject:
     has_data = any(hasattr(function, name) for name in ("data", "prepare", "fingerprint"))
     data = _Data(address, function) if has_data else None
     curve = getattr(function, "curve", "")
+    for name in vars(function).keys() - set(ATTRIBUTES):
+        if meant := did_you_mean(name, ATTRIBUTES):
+            raise ConfigError(f"{where}: no attribute `{shorten(name)}` is read.{meant}")
     for name in ("prepare", "fingerprint"):
         if not callable(given := getattr(function, name, len)):
             raise ConfigError(f"{where}: `{name}`: expected a function of a folder, got {quote(given)}")
@@ -89,6 +101,7 @@ def subject_of(address: str, function: Function) -> Subject:
         raise ConfigError(f"{where}: `curve`: expected the name of a metric, got {quote(curve)}")
     epochs = schema.model_fields.get("epochs")
     metrics = _declared(function, where)
+    idle = {name: f"`{function.__name__}` never reads it" for name in unread(function) if name not in LENT}
     return Subject(
         name=address,
         settings=schema,
@@ -99,6 +112,7 @@ def subject_of(address: str, function: Function) -> Subject:
         timeout="timeout" if hasattr(function, "timeout") else "",
         prepare=data.prepare if data and hasattr(function, "prepare") else None,
         fingerprint=data.fingerprint if data else None,
+        idle=(lambda settings: idle) if idle else None,
     )
 
 
@@ -116,7 +130,7 @@ def _declared(function: Function, where: str) -> tuple[Metric, ...]:
 def _curve(name: str, metrics: Sequence[Metric]) -> Metric | None:
     """Return the metric that is drawn, as the function declares it where it does."""
     declared = next((one for one in metrics if one.name == name), None)
-    return declared or (Metric(name, "value of an epoch") if name else None)
+    return declared or (Metric(name, "value of an epoch", sounds(name) or "maximize") if name else None)
 
 
 def _training(address: str, function: Function, data: _Data | None) -> Callable[[Any, int, Run], Any]:

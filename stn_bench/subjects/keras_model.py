@@ -4,7 +4,7 @@
 
 A study names it by its import path, `subject = "digits:subject"`. The harness trains with one `model.fit`, resumes bit
 for bit, evaluates the weights of the best epoch on the test examples, once, and keeps a value for each of them.
-Importing this module loads no Keras. The subject `stn` keeps a training of its own, whose run keys must survive.
+Importing this module loads no Keras. The subject `stn` is trained by the same code.
 """
 
 from __future__ import annotations
@@ -19,20 +19,35 @@ from pathlib import Path
 from typing import Any
 
 from stn_bench.settings import Settings, defaults, override
-from stn_bench.subject import DataNote, Lent, Metric, Outcome, Run, Subject
-from stn_bench.subjects.keras_training.libraries import keyed_libraries
+from stn_bench.subject import DataNote, FormerKey, Lent, Metric, Outcome, Run, Subject
+from stn_bench.subjects.keras_by_class import Noting, with_classes
+from stn_bench.subjects.keras_classes import Look, learnable
+from stn_bench.subjects.keras_training.libraries import check, keyed_libraries
 from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
 from stn_bench.subjects.keras_training.recipe import Recipe
-from stn_bench.system.errors import ConfigError
+from stn_bench.subjects.keras_training.vetted import check_names, check_weight_table, vetting
+from stn_bench.system.errors import ConfigError, DataError
 from stn_bench.system.text import did_you_mean, shorten
 
 TRAINING = ("stn_bench.subjects.keras_training.training", "train_model")
 """Module and function that train."""
 
+FORMER = (
+    FormerKey(  # before `stn` was trained by the same code
+        roots=(TRAINING,),
+        packages=("stn_bench.subjects.keras_training",),
+        prefix="",
+        libraries=keyed_libraries,
+        code=str(Path(__file__).with_name("keras_training") / "former_code.json"),
+    ),
+)
+
 EPOCHS, BATCH_SIZE = "epochs", "batch_size"
 """The settings that are looked for where no others are named; without them it is 10 epochs, and 32 examples."""
 
-TAKEN_ALONG = ("prepare", "fingerprint", "caveats", "example")
+NO_VALIDATION = '`data`: there are no validation examples; set some apart, or say best="train.loss"'
+
+TAKEN_ALONG = ("prepare", "fingerprint", "split", "caveats", "example")
 """Fields of a subject that are taken from `data` where it has them, beside `describe`."""
 
 
@@ -89,30 +104,42 @@ def KerasModel(
             f"{type(optimizer).__name__}; one object would go from one training to the next"
         )
     has_loss = loss is not None or best.endswith(".loss") or not (metrics or weighted_metrics)
+    if class_weight is not None and not callable(class_weight):
+        check_weight_table(class_weight)
     declared = declare((metrics, weighted_metrics), has_loss=has_loss)
+    check_names(loss=loss, optimizer=optimizer, metrics=metrics, weighted_metrics=weighted_metrics)
     chosen = part_of(best, declared)
     recipe = Recipe(
-        settings=settings,
         data=data,
         build=build,
+        epochs=epochs,
+        batch_size=batch_size,
+        best=() if chosen is None else (chosen,),
         loss=loss,
         metrics=metrics,
         weighted_metrics=weighted_metrics,
         optimizer=optimizer,
         class_weight=class_weight,
         callbacks=callbacks,
-        best=chosen,
-        epochs=epochs,
-        batch_size=batch_size,
     )
-    final = final_metrics(declared, best, recipe.count, more.get("example", getattr(data, "example", "example")))
-    recipe = replace(recipe, final=final)
+    more = _taken_along(settings, data) | more
+    look = Look(recipe)
+    final = final_metrics(declared, best, look.count, more.get("example", "example"))
+    final = tuple(replace(one, chance=look.chance) if _is_accuracy(one) else one for one in final)
+    recipe = replace(recipe, final=final, data=learnable(data, loss, (metrics, weighted_metrics)))
     has_epochs = epochs in defaults(settings)
 
     def train(values: Any, seed: int, run: Run) -> Outcome:
         from stn_bench.subjects.keras_training.training import train_model
 
-        return train_model(recipe, values, seed, run)
+        noting = Noting.of(recipe)
+        try:
+            outcome = train_model(noting, values, seed, run)
+        except DataError as error:
+            if hasattr(data, "prepare") or isinstance(error.__cause__, OSError):
+                raise  # every arm shares what was prepared, and the disk
+            raise ConfigError(str(error)) from error.__cause__
+        return with_classes(outcome, noting, [one.name for one in final if _is_accuracy(one)], run)
 
     # Its code is followed from there; what only describes a subject, in this module, is in no run key.
     train.__module__, train.__qualname__ = TRAINING
@@ -121,6 +148,15 @@ def KerasModel(
         from stn_bench.subjects.keras_training.timing import measure_run
 
         return measure_run(recipe, values, lent, scratch)
+
+    own_split = more.pop("split", None)
+
+    def split(values: Any, folder: Path) -> str:
+        _check_sizes(values.flat(), epochs, batch_size)
+        words: str = own_split(values, folder) if own_split else ""
+        if best.startswith("validation.") and hasattr(data, "lacks") and data.lacks("validation"):
+            raise DataError(NO_VALIDATION)
+        return words
 
     @functools.cache
     def addresses() -> tuple[str, ...]:
@@ -133,16 +169,21 @@ def KerasModel(
             raise ConfigError(f"KerasModel: no argument `{shorten(name)}`.{did_you_mean(name, arguments)}")
     fields: dict[str, Any] = {
         "name": "keras_model",
-        "curve": _curve(declared, best, recipe.best),
+        "curve": _curve(declared, best, chosen),
         "tune_on": tuple(m.name for m in final if m.name == f"best.{best}" and best.startswith("validation.")),
         "budget": (epochs,) if has_epochs else (),
         "epochs": epochs if has_epochs else "",
         "small": small if small is not None else ({epochs: 2} if has_epochs else {}),
+        "vet": vetting(recipe),
         "probe": probe,
+        "split": split,
+        "caveats": look.caveats,
         "libraries": keyed_libraries,
         "extensions": lambda values: addresses(),
+        "check": check,
+        "former": FORMER,
     }
-    return Subject(settings=settings, train=train, metrics=final, **(fields | _taken_along(settings, data) | more))
+    return Subject(settings=settings, train=train, metrics=final, **(fields | more))
 
 
 def _check(
@@ -163,6 +204,24 @@ def _check(
     for option, path, usual in (("epochs", epochs, EPOCHS), ("batch_size", batch_size, BATCH_SIZE)):
         if path not in known and path != usual:
             raise ConfigError(f"KerasModel: `{option}`: no setting `{shorten(path)}`.{did_you_mean(path, known)}")
+
+
+def _check_sizes(flat: Mapping[str, Any], *paths: str) -> None:
+    """Check that there are epochs, and examples in a step.
+
+    Raises:
+        ConfigError: if there are to be none.
+    """
+    for path in paths:
+        value = flat.get(path, 1)
+        if isinstance(value, int | float) and value < 1:
+            raise ConfigError(f"`{path}`: expected 1 or more, got {value:g}")
+
+
+def _is_accuracy(metric: Metric) -> bool:
+    """Return whether a metric of the test is how often the answer is right, and not whether it is among some."""
+    name = metric.name.removeprefix("test.")
+    return name != metric.name and "top_k" not in name and (name == "acc" or name.endswith("accuracy"))
 
 
 def _is_function(value: Any) -> bool:

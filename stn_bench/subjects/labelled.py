@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stn_bench.system.errors import DataError
+from stn_bench.system.files import is_clutter
 from stn_bench.system.format import counted
 from stn_bench.system.text import shorten
 
@@ -164,15 +165,19 @@ def _walk(folder: Path) -> Iterator[Path]:
     """Yield the files in a folder and in those below, in the order of Keras."""
     found = []
     for place, below, files in os.walk(folder, onerror=_refuse):
-        below[:] = [one for one in below if not one.startswith(".")]
-        found.append((place, sorted(one for one in files if not one.startswith("."))))
+        below[:] = [one for one in below if not _is_hidden(one)]
+        found.append((place, sorted(one for one in files if not _is_hidden(one))))
     for place, files in sorted(found):
         yield from (Path(place, one) for one in files)
 
 
+def _is_hidden(name: str) -> bool:
+    return name.startswith(".") or is_clutter(name)
+
+
 def _entries(folder: Path) -> list[Path]:
     try:
-        return sorted(one for one in folder.iterdir() if not one.name.startswith("."))
+        return sorted(one for one in folder.iterdir() if not _is_hidden(one.name))
     except OSError as error:
         _refuse(error)
         raise

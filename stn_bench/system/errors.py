@@ -13,14 +13,19 @@
     ├── ReportError       a report that cannot be written, or is stale
     └── MachineError      something the machine lacks: a package, a system library, disk space
 
-    Interrupted           Ctrl-C: exit code 130, and a later run goes on; no error, so `except Exception` lets it by
+    Interrupted           Ctrl-C, SIGTERM or a hang-up: a later run goes on; no error: `except Exception` lets it by
 
 Every message says where, what was expected, what was received and what to do, in one or two lines.
 """
 
 from __future__ import annotations
 
+import signal
+
 from stn_bench.system.text import without_secrets
+
+SIGNALLED = 128
+"""The exit code of a process that a signal ended, as a shell tells it, less the number of the signal."""
 
 
 class StnBenchError(Exception):
@@ -78,8 +83,21 @@ class MachineError(StnBenchError):
 
 
 class Interrupted(BaseException):
-    """Ctrl-C: what was finished is kept, and a later run goes on from there.
+    """Ctrl-C, SIGTERM or a hang-up: what was finished is kept, and a later run goes on from there.
 
     No `Exception`, as Python's own KeyboardInterrupt is none: it can come anywhere, and a library or a training of
     the user's that catches every error must not swallow it. (It is no KeyboardInterrupt, which typer answers itself.)
+
+    Args:
+        message: what a person is told.
+        signum: the signal that asked to stop.
     """
+
+    def __init__(self, message: str = "stopped", signum: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.signum = signum
+
+    @property
+    def exit_code(self) -> int:
+        """How a process ends of it, as a shell tells it: 130 after Ctrl-C, 143 after SIGTERM, 129 after a hang-up."""
+        return SIGNALLED + self.signum

@@ -2,8 +2,41 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 from pathlib import Path
+
+WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""How text begins that stands in two or four bytes a character, as some editors call "Unicode"."""
+
+
+CLUTTER = {
+    *("__macosx", ".ds_store", ".localized", ".spotlight-v100", ".trashes", ".fseventsd", ".appledouble", "icon\r"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    *(".directory", "@eadir", "#recycle"),
+}
+"""What file managers add to a folder that they show or zip, in small letters."""
+
+
+def is_clutter(name: str) -> bool:
+    """Return whether a file or a folder is one that file managers add by themselves."""
+    return name.casefold() in CLUTTER or name.startswith("._")
+
+
+def read_text(path: Path) -> str:
+    """Return the text of a file in UTF-8, without the byte-order mark that some editors put before it.
+
+    Raises:
+        OSError: if it cannot be read.
+        ValueError: if it is no text in UTF-8; the message says what it is instead.
+    """
+    content = path.read_bytes()
+    if content.startswith(WIDE) or b"\0\0" in (content[0:4:2], content[1:4:2]):
+        raise ValueError("cannot be read as UTF-8 text (it is UTF-16 or UTF-32); save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -45,11 +45,17 @@ class Unit:
 
     def value(self, value: float | None) -> str:
         """Return a value without its suffix, or a dash where there is none."""
-        return "–" if value is None else _minus(f"{value * self.scale:.{self.digits}f}")
+        return "–" if value is None else _minus(f"{value * self.scale:z.{self.digits}f}")
+
+    def given(self, value: float) -> str:
+        """Return a value that a person gave: with all its digits where rounding would make another of it."""
+        whole = f"{value * self.scale:.10g}"
+        is_whole = math.isclose(round(value * self.scale, self.digits), value * self.scale, rel_tol=1e-9)
+        return self.value(value) if is_whole else _minus(whole)
 
     def signed(self, value: float | None) -> str:
         """Return a difference with its sign, or a dash where there is none."""
-        return "–" if value is None else _minus(f"{value * self.scale:+.{self.digits}f}")
+        return "–" if value is None else _minus(f"{value * self.scale:+z.{self.digits}f}")
 
     def interval(self, interval: tuple[float, float] | None) -> str:
         """Return an interval in brackets, or "" where there is none."""
@@ -80,7 +86,7 @@ def p_value(p: float | None) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """Return a number without a unit, or a dash where there is none."""
-    return "–" if value is None else _minus(f"{value:.{digits}f}")
+    return "–" if value is None else _minus(f"{value:z.{digits}f}")
 
 
 def level_in_words(level: float) -> str:
@@ -97,7 +103,7 @@ def setting_value(value: Any) -> str:
     """Return the value of a setting nearly as TOML writes it."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:zg}" if isinstance(value, float) else str(value)
 
 
 def listed(parts: Sequence[str]) -> str:
@@ -115,12 +121,12 @@ def in_short(value: float) -> str:
     for scale, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= scale:
             return f"{value / scale:.3g} {unit}"
-    return f"{value:.3g}"
+    return f"{value:z.3g}"
 
 
 def relative(ratio: float) -> str:
     """Return how much more a ratio is than 1: "+12 %", "−40 %"."""
-    return _minus(f"{100 * (ratio - 1):+.0f} %")
+    return _minus(f"{100 * (ratio - 1):+z.0f} %")
 
 
 def seconds_in_short(seconds: float) -> str:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import datetime
 import errno
 import importlib.metadata
-import multiprocessing
+import math
 import os
 import platform
 import re
-import resource
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from stn_bench.system.errors import ConfigError, MachineError
+from stn_bench.system.quota import allowed_cores
 
 MEGABYTE = 1024 * 1024
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
 FULL = re.compile(r"No space left on device|database or disk is full|[Dd]isk quota exceeded")
 RESET_PEAK = "5"  # Linux: sets the process's peak resident set back to its present size
 
@@ -33,7 +30,8 @@ RESET_PEAK = "5"  # Linux: sets the process's peak resident set back to its pres
 class PeakMemory:
     """The largest resident set of this process since this object was made, in MiB.
 
-    Where the kernel cannot forget an earlier peak (anything but Linux), it is the peak of the process's life.
+    Where the kernel cannot forget an earlier peak (anything but Linux), it is the peak of the process's life; where
+    none is known, it is what the process has now.
     """
 
     def __init__(self) -> None:
@@ -49,13 +47,31 @@ class PeakMemory:
             for line in Path("/proc/self/status").read_text().splitlines():
                 if line.startswith("VmHWM:"):
                     return int(line.split()[1]) / 1024
-        scale = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / MEGABYTE
+        return _peak_of_life() / MEGABYTE
+
+
+def _peak_of_life() -> float:
+    """Return the largest resident set that this process ever had, in bytes."""
+    try:
+        import resource
+    except ImportError:  # Windows, which tells it in another way
+        told = psutil.Process().memory_info()
+        return float(getattr(told, "peak_wset", told.rss))
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(psutil.Process().cpu_affinity() or []) if sys.platform == "linux" else os.cpu_count() or 1
+    """Return the number of cores that this process may use; part of a core that a container allows counts as one."""
+    allowed = allowed_cores()
+    return _own_cores() if allowed is None else max(1, min(_own_cores(), math.ceil(allowed)))
+
+
+def _own_cores() -> int:
+    """Return the number of cores that this process may run on."""
+    process = psutil.Process()
+    affinity = process.cpu_affinity() if hasattr(process, "cpu_affinity") else []
+    return len(affinity or []) or os.cpu_count() or 1
 
 
 def disk_full(error: BaseException) -> MachineError | None:
@@ -141,9 +157,12 @@ def package_version(name: str) -> str | None:
 def training_environment(threads: int) -> dict[str, str]:
     """Return the environment of a process that trains: thread counts, determinism, silence.
 
-    It must be set before the libraries that read it are imported.
+    It must be set before the libraries that read it are imported; PYTHONHASHSEED, which orders Python's sets, before
+    the process starts.
     """
+    hash_seed = os.environ.get("PYTHONHASHSEED", "")
     return {
+        "PYTHONHASHSEED": hash_seed if hash_seed.isdigit() else "0",
         "OMP_NUM_THREADS": str(threads),
         "TF_NUM_INTRAOP_THREADS": str(threads),
         "TF_NUM_INTEROP_THREADS": str(threads),
@@ -152,20 +171,6 @@ def training_environment(threads: int) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     }
-
-
-@contextmanager
-def children_ignore_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C from their first moment: a blocked signal is inherited, a handler is not.
-
-    Their parent decides what Ctrl-C means, and tells them. One that comes meanwhile reaches the parent afterwards.
-    """
-    resource_tracker.ensure_running()  # started by the first child otherwise, it would unblock the signal on its way
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager
@@ -182,16 +187,3 @@ def children_without_main() -> Iterator[None]:
         yield
     finally:
         main.update(hidden)
-
-
-def follow_parent() -> None:
-    """Leave Ctrl-C to the parent of this process, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import functools
 import hashlib
 import importlib
 import inspect
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from stn_bench.system.errors import ConfigError, Interrupted, StnBenchError
+from stn_bench.system.errors import ConfigError, StnBenchError
 from stn_bench.system.machine import started
 from stn_bench.system.text import did_you_mean, shorten
 
@@ -89,6 +90,11 @@ def remember() -> None:
     _stamps.update({name: _stamp(file) for name, file in _own_modules().items() if name not in _stamps})
 
 
+def stamps() -> dict[str, tuple[int, int]]:
+    """Return the modules of the user's that are imported -> when each file was changed, in ns, and its size."""
+    return {name: _stamp(file) for name, file in sorted(_own_modules().items())}
+
+
 def check_not_importing() -> None:
     """Check that the caller is no module of the user's that is just being imported, for a subject in it.
 
@@ -105,7 +111,7 @@ def check_not_importing() -> None:
 def _own_modules() -> dict[str, Path]:
     """Return the modules of the user's that are imported, each with its file."""
     files = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name != MAIN}
-    return {name: Path(file) for name, file in files.items() if isinstance(file, str) and _is_own(file)}
+    return {name: Path(file) for name, file in files.items() if isinstance(file, str) and is_own(file)}
 
 
 def _forget(names: list[str]) -> None:
@@ -149,12 +155,12 @@ def import_attribute(address: str, where: str) -> Any:
         with contextlib.redirect_stdout(sys.stderr), _telling_of_a_slow_import(module):
             imported = importlib.import_module(module)
             found = getattr(imported, attribute, None)
-    except Interrupted:
-        raise
     except StnBenchError as error:  # as the makers of subjects raise it
         raise ConfigError(f"{where}: {error}{own_lines(error)}") from error
     except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or end the process
         hint = f"; name the module, `{module.removesuffix('.py')}`" if module.endswith(".py") else ""
+        if isinstance(error, ModuleNotFoundError) and error.name == module:
+            hint = hint or did_you_mean(module, _modules_here())
         raise ConfigError(f"{where}: cannot be imported ({reason(error)}){hint}{own_lines(error)}") from error
     finally:
         _importing.pop()
@@ -171,8 +177,9 @@ def _telling_of_a_slow_import(module: str) -> Iterator[None]:
 
     def say() -> None:
         sys.stderr.write(
-            f"stn-bench: still importing `{shorten(module)}`; what it does outside of its functions it does in every "
-            f'command and worker: put a training behind `if __name__ == "__main__":`\n'
+            f"stn-bench: still importing `{shorten(module)}`, as every command and worker does. Large libraries take "
+            "a while; a training outside of its functions would run each time: put that behind "
+            '`if __name__ == "__main__":`\n'
         )
 
     timer = threading.Timer(SLOW_SECONDS, say)
@@ -206,6 +213,11 @@ def address_of(thing: Any, where: str) -> str:
     else:
         held = "is held by no module under a name of its own, so that no worker process can import it"
     raise ConfigError(f"{where}: `{label}` {held}; move it into a module and name that, as in `waves:train`")
+
+
+def _modules_here() -> set[str]:
+    """Return the modules of the user's that can be found, by the names of their files."""
+    return {file.stem for folder in sys.path if is_own(folder) for file in Path(folder).glob("*.py")}
 
 
 def _holder(thing: Any) -> str | None:
@@ -246,7 +258,7 @@ def origin(error: BaseException) -> str:
     """Return where an error came from: the same text for errors of one kind that the same line raised."""
     error = root_cause(error)
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _is_own(frame.filename)] or frames
+    own = [frame for frame in frames if is_own(frame.filename)] or frames
     return " ".join([type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in own[-1:])])
 
 
@@ -255,10 +267,11 @@ def own_lines(error: BaseException) -> str:
     frames = [(one.filename, one.lineno, one.line) for one in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:  # its frames end where the module would begin
         frames.append((error.filename, error.lineno, (error.text or "").strip()))
-    shown = [(file, line, text) for file, line, text in frames if _is_own(file)][-SHOWN_FRAMES:]
+    shown = [(file, line, text) for file, line, text in frames if is_own(file)][-SHOWN_FRAMES:]
     return "".join(f"\n  {file}:{line}: {shorten(text or '')}" for file, line, text in shown)
 
 
-def _is_own(file: str) -> bool:
+@functools.cache
+def is_own(file: str) -> bool:
     """Return whether a file is neither Python's, nor an installed package's, nor ours."""
     return not file.startswith("<") and not any(Path(file).is_relative_to(folder) for folder in NOT_OWN)

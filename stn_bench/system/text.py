@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import difflib
+import html
+import io
+import posixpath
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -19,17 +23,61 @@ DEVICES = frozenset(
 
 EXPECTED = f"a name of small letters, digits and _, {LONGEST} at most, that is no device of Windows"
 
+METRIC_NAME = re.compile(r"[\w.:/ -]{1,250}")
+"""What MLflow takes for the name of a metric, which it makes a path of, too."""
+
 SHOWN = 100
 """Characters of a name or a value from a file that a message quotes; the rest is an ellipsis."""
 
 REORDERING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Characters that show other characters in another order than they stand in."""
 
+MARKED = re.compile(r"[\\`*_{}\[\]()#+.!~=|:-]")
+"""Characters that mean something in Markdown, but for those of HTML."""
+
+BACKTICKS = re.compile("`+")
+
+SPELLING = "stn_bench.spelling"
+SPELT = {
+    "→": "->",
+    "−": "-",
+    "–": "-",
+    "—": "-",
+    "±": "+-",
+    "×": "x",
+    "÷": "/",
+    "≥": ">=",
+    "≤": "<=",
+    "≠": "!=",
+    "≈": "~",
+    "·": "*",
+    "•": "*",
+    "…": "...",
+    "†": "+",
+    "°": " degrees",
+    "’": "'",
+    "‘": "'",
+    "“": '"',
+    "”": '"',
+    "▲": "^",
+    "▼": "v",
+    "■": "#",
+    "○": "o",
+    "◇": "<>",
+    "\N{NO-BREAK SPACE}": " ",
+}
+"""What we write -> how it is spelt where only ASCII can be written."""
+
 WORD = re.compile(r"\S+")
 USER = re.compile(r"://[^:/]*:")  # what stands before a password; some servers' users hold an @
 TOKEN = re.compile(r"(https?://)[^:/@\s]+@", re.IGNORECASE)
 KEYS = "password|passwd|passphrase|pwd|secret|token|credential|odbc_connect|(?:api|access|account|private)_?key"
 SECRET = re.compile(rf"((?:{KEYS})[\w.-]{{0,40}}(?:=|%3D))(?:'[^']*'|\"[^\"]*\")?[^&\s]*", re.IGNORECASE)
+
+
+def is_metric_name(name: str) -> bool:
+    """Return whether a metric can have a name: `val/accuracy` is one, `recall@10` and `../x` are none."""
+    return bool(METRIC_NAME.fullmatch(name)) and posixpath.normpath(name) == name and name[0] not in "./"
 
 
 def is_name(text: str) -> bool:
@@ -77,6 +125,40 @@ def shorten(text: str) -> str:
 def quote(value: object) -> str:
     """Return a value from a file as a message may quote it, a list as a list."""
     return shorten(repr(list(value) if isinstance(value, tuple) else value))
+
+
+def in_markdown(text: str) -> str:
+    """Return text that Markdown shows as it is, in one line: no heading, no link, no picture, no HTML."""
+    return MARKED.sub(r"\\\g<0>", html.escape(" ".join(printable(text).split()), quote=False))
+
+
+def in_code(text: str) -> str:
+    """Return text as Markdown's code, in one line, whatever backticks are in it."""
+    line = " ".join(printable(text).split())
+    fence = "`" * (max(map(len, BACKTICKS.findall(line)), default=0) + 1)
+    space = " " * (line[:1] == "`" or line[-1:] == "`")
+    return f"{fence}{space}{line}{space}{fence}" if line else "` `"
+
+
+def spell_out(*streams: TextIO | None) -> None:
+    r"""Let streams that cannot hold a character write it in ASCII: `->` for an arrow, \xe9 for a letter.
+
+    A terminal or a file of ASCII, Latin-1 or cp1252 would otherwise refuse the whole line with an error.
+    """
+    codecs.register_error(SPELLING, _spelt)
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=SPELLING)
+
+
+def _spelt(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(SPELT.get(one, _escaped(one)) for one in error.object[error.start : error.end]), error.end
+
+
+def _escaped(character: str) -> str:
+    return character.encode("ascii", "backslashreplace").decode()
 
 
 def _is_hidden(character: str) -> bool:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import sqlite3
+import urllib.parse
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stn_bench.system.errors import StoreError
+from stn_bench.system.errors import ConfigError, StoreError
 from stn_bench.system.own_code import find_under
 from stn_bench.system.text import shorten
 
 DEFAULT_HEARTBEAT_SECONDS = 15
-SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<file>[^?]+)")
+SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<file>[^?]+)(?P<query>.*)", re.DOTALL)
+STRANGE = re.compile(r"[%?#{}\[\]\x00-\x1f\x7f]")  # what an address, or a template of one, reads as something else
 
 
 @dataclass(frozen=True)
@@ -35,9 +39,21 @@ class Workspace:
 
     @classmethod
     def at(cls, root: Path | str | None = None, tracking_uri: str | None = None) -> Workspace:
-        """Return the workspace of a folder (the current one, unset) and an address (MLFLOW_TRACKING_URI, unset)."""
+        """Return the workspace of a folder (the current one, unset) and an address (MLFLOW_TRACKING_URI, unset).
+
+        Raises:
+            ConfigError: if there is no such folder, or its name is no UTF-8: no store can hold such an address.
+        """
         uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-        return cls((Path(root).expanduser() if root else Path.cwd()).resolve(), uri)
+        folder = (Path(root).expanduser() if root else Path.cwd()).resolve()
+        try:
+            str(folder).encode()
+        except UnicodeEncodeError:
+            raise ConfigError(f"{os.fsencode(folder)!r}: expected a folder whose name is UTF-8; rename it") from None
+        if not folder.is_dir():
+            what = "is no folder" if folder.exists() else "no such folder; make it first, or name another"
+            raise ConfigError(f"{folder}: {what}")
+        return cls(folder, uri)
 
     @property
     def stores(self) -> Path:
@@ -47,13 +63,18 @@ class Workspace:
     @property
     def tracking(self) -> str:
         """Address of MLflow's store."""
-        return self.tracking_uri or f"sqlite:///{self.stores / 'mlflow.db'}"
+        return self.tracking_uri or sqlite_address(self.stores / "mlflow.db")
 
     @property
     def has_tracking(self) -> bool:
         """Whether there is a store to read: a server's is taken to be there."""
         file = sqlite_file(self.tracking)
         return file is None or file.exists()
+
+    @property
+    def records(self) -> Path:
+        """The file of records beside the store: it is made again where it is missing or damaged."""
+        return self.stores / "records.db"
 
     @property
     def artifacts(self) -> Path:
@@ -63,7 +84,7 @@ class Workspace:
     @property
     def queue(self) -> str:
         """Address of Optuna's store, the job queue."""
-        return os.environ.get("STN_BENCH_OPTUNA_URL") or f"sqlite:///{self.stores / 'optuna.db'}"
+        return os.environ.get("STN_BENCH_OPTUNA_URL") or sqlite_address(self.stores / "optuna.db")
 
     @property
     def datasets(self) -> Path:
@@ -84,6 +105,10 @@ class Workspace:
         """Return the folder of a study's report."""
         return self.root / "reports" / study
 
+    def page(self, study: str) -> Path:
+        """Return the page of a study's report."""
+        return self.report(study) / "report.md"
+
     def lock(self, name: str) -> Path:
         """Return the lock file of something that one process does at a time."""
         return self.stores / f"{name}.lock"
@@ -97,10 +122,48 @@ class Workspace:
         find_under(self.root)
 
 
+def sqlite_address(file: Path) -> str:
+    """Return the address of a SQLite file, whatever its folders are called.
+
+    A name such as `what?x` or `50%41 off` is escaped. Of a `sqlite:///` address, MLflow would make the folder of that
+    escaped name; of one that names the driver it makes none.
+    """
+    if not STRANGE.search(str(file)):
+        return f"sqlite:///{file}"
+    return f"sqlite+pysqlite:///{urllib.parse.quote(file.as_posix(), safe='/:')}"
+
+
 def sqlite_file(address: str) -> Path | None:
-    """Return the file of a SQLite address, without what stands behind its `?`; None for any other store's."""
+    """Return the file of a SQLite address, read as SQLAlchemy reads it; None for any other store's."""
     found = SQLITE.match(address)
-    return Path(found["file"].removeprefix("file:")) if found else None
+    if not found:
+        return None
+    file = urllib.parse.unquote(found["file"])
+    if file.startswith("file:") and "uri=true" in found["query"]:  # SQLite itself undoes escapes once more
+        file = urllib.parse.unquote(file.removeprefix("file:"))
+    return Path(file)
+
+
+def make_whole(path: Path, make: Callable[[str], None]) -> None:
+    """Make a SQLite file, all of it or none: tables that a kill cut short are of no use, and refused for good.
+
+    Call it where one process at a time does.
+
+    Args:
+        path: the file; what is there is replaced.
+        make: address of a file beside it -> makes its tables, and closes it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.partial*"):  # of a process that was killed
+        left.unlink(missing_ok=True)
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    make(sqlite_address(partial))
+    partial.replace(path)
+
+
+def tables_of(connection: sqlite3.Connection) -> set[str]:
+    """Return the names of the tables in a SQLite file."""
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
 def refuse_foreign(store: str, path: Path, ours: set[str], option: str) -> None:
@@ -119,7 +182,7 @@ def refuse_foreign(store: str, path: Path, ours: set[str], option: str) -> None:
     if not path.exists():
         return
     with closing(sqlite3.connect(path)) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = tables_of(connection)
     if tables and not tables >= ours:
         found = shorten(", ".join(sorted(tables)))
         raise StoreError(f"{store}: is another program's database (tables {found}); choose another with {option}")

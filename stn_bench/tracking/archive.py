@@ -29,10 +29,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stn_bench.settings import explain
 from stn_bench.subject import EXAMPLES, DataNote, Subject, find_subject, is_shipped
 from stn_bench.system.errors import ArchiveError, ConfigError, StnBenchError, StoreError
-from stn_bench.system.files import write_whole
-from stn_bench.system.text import hidden_in, is_name, quote
+from stn_bench.system.files import is_clutter, write_whole
+from stn_bench.system.text import hidden_in, is_metric_name, is_name, quote
 from stn_bench.tracking.mlflow import Tracking
-from stn_bench.tracking.record import RunRecord, arm_note, arm_tags, run_name, run_tags
+from stn_bench.tracking.record import RunRecord, arm_note, arm_tags, run_name, run_note, run_tags
 from stn_bench.tracking.results import Results
 from stn_bench.tracking.store import ImportedRun
 
@@ -42,8 +42,9 @@ MANIFEST = "manifest.json"
 RECORDS = "records.jsonl"
 NAME = re.compile(r"[A-Za-z0-9_]{1,100}\.npz")
 FILE = re.compile(rf"runs/([0-9a-f]{{64}})/({NAME.pattern})")  # arrays alone: they can be checked
-TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")  # of what else MLflow is asked for: metrics, ids
+TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")  # of what else MLflow is asked for: settings, ids
 DIGEST = re.compile(r"[0-9a-f]{64}")
+CUT = "is damaged: it was cut short; copy or download it again"
 MOST_BYTES = 1 << 30  # of a zip file, packed and unpacked
 DAWN = (1980, 1, 1, 0, 0, 0)  # the time of every member; a zip file knows no earlier one
 UNIX, RIGHTS = 3, 0o644 << 16
@@ -131,12 +132,23 @@ def write_archive(path: Path, archive: Archive) -> int:
     Raises:
         ArchiveError: if the file cannot be written.
     """
+    check_home(path)
     content = pack(archive)
     try:
         write_whole(path, content)
     except OSError as error:
         raise ArchiveError(f"{path}: cannot be written ({error.strerror or error})") from None
     return len(content)
+
+
+def check_home(path: Path) -> None:
+    """Check that the folder of a file is there: one that is made for a misspelt path is not found again.
+
+    Raises:
+        ArchiveError: if it is not.
+    """
+    if not path.expanduser().absolute().parent.is_dir():
+        raise ArchiveError(f"{path.parent}: no such folder; make it first, or name another")
 
 
 def pack(archive: Archive) -> bytes:
@@ -182,10 +194,10 @@ def unpack(content: bytes) -> Archive:
     Raises:
         ArchiveError: if the bytes are not an archive, are damaged, or hold what no archive should.
     """
-    members = _unzip(content)
+    members = _without_clutter(_unzip(content))
     for name in members:
         if name not in (MANIFEST, RECORDS) and not FILE.fullmatch(name):
-            raise ArchiveError(f"has a member {name!a}, which no archive of runs has")
+            raise _stranger(name)
     manifest = _manifest(members.pop(MANIFEST, b""))
     _check_digests(members, manifest.members)
     records = tuple(_records(members.pop(RECORDS)))
@@ -211,15 +223,46 @@ def _unzip(content: bytes) -> dict[str, bytes]:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as file:
             members = file.infolist()
+            if min((member.header_offset for member in members), default=0):
+                raise ArchiveError(CUT)  # what was found is the end of a file inside this one
             if sum(member.file_size for member in members) > MOST_BYTES:
                 raise ArchiveError(f"would unpack to more than {MOST_BYTES >> 20} MiB")
-            if len({member.filename for member in members}) < len(members):
+            found = {_slashed(member.filename): file.read(member) for member in members}
+            if len(found) < len(members):
                 raise ArchiveError("has two members of one name")
-            return {member.filename: file.read(member) for member in members}
+            return found
     except StnBenchError:
         raise
     except Exception as error:  # a damaged zip file makes Python raise almost anything
         raise ArchiveError(f"is damaged, or not a zip file ({_first_line(error)})") from None
+
+
+def _slashed(name: str) -> str:
+    """Return the name of a member as zip files should have it: some programs write backslashes, or `./` before it."""
+    return name.replace("\\", "/").removeprefix("./")
+
+
+def _without_clutter(members: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Return the members of an archive that a file manager may have zipped again: in a folder, with files of its own.
+
+    What is left is checked as strictly as if no file manager had touched it.
+    """
+    paths = {name: name.split("/") for name in members}
+    ours = [name for name, parts in paths.items() if parts[-1] and not any(map(is_clutter, parts))]
+    manifest = min((name for name in ours if paths[name][-1] == MANIFEST), key=len, default=MANIFEST)
+    outer = manifest.removesuffix(MANIFEST)
+    if {"", ".", ".."} & set(outer.split("/")[:-1]):
+        outer = ""
+    for name in ours:
+        if len(ours) == 1 and name.casefold().endswith(".zip"):
+            raise ArchiveError(f"holds another zip file, {name!a}; unpack it first, and import that one")
+        if not name.startswith(outer):
+            raise _stranger(name)
+    return {name.removeprefix(outer): members[name] for name in ours}
+
+
+def _stranger(name: str) -> ArchiveError:
+    return ArchiveError(f"has a member {name!a}, which no archive of runs has")
 
 
 def _manifest(content: bytes) -> Manifest:
@@ -274,9 +317,12 @@ def _complaints(record: RunRecord) -> Iterator[str]:
     for name in (record.study, record.ablation, record.arm):
         if not is_name(name):
             yield f"{name!a} is no name"
-    for name in (record.run_id, *record.settings, *record.metrics, *record.history):
-        if not TERM.fullmatch(name):
+    for name in (record.run_id, *record.settings):
+        if not TERM.fullmatch(name) and not all(map(str.isidentifier, name.split("."))):
             yield f"{name!a} is no name"
+    for name in (*record.metrics, *record.history):
+        if not is_metric_name(name):
+            yield f"{name!a} is no name of a metric"
     for moment in (record.started, record.ended):
         try:
             datetime.datetime.fromisoformat(moment).timestamp()
@@ -378,7 +424,7 @@ def _imported(record: RunRecord, files: Mapping[str, bytes]) -> ImportedRun:
     data: DataNote | None = None
     if subject and subject.describe:
         data = subject.describe(record.settings)
-    return ImportedRun(record, run_name(record), tags, data, files)
+    return ImportedRun(record, run_name(record), tags, data, files, run_note(record, record.run_key))
 
 
 def _shipped(name: str) -> Subject | None:

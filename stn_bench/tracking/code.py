@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from stn_bench.settings import Group, Settings, canonical
+from stn_bench.tracking.former import Definition, Reference, read_former
 
 LOOSE = "*"  # stands for the top-level statements of a module that run and define no name
 SCHEMAS = frozenset({Group.__name__, Settings.__name__})
 VALIDATORS = frozenset({"field_validator", "model_validator"})
 OURS = "stn_bench"
-
-Reference = tuple[str, str]
-"""(module, name of a top-level definition in it)."""
+KEPT = 2**14  # definitions that are kept as they were read; a trail of `stn` has a thousand
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Trail:
         names: what the settings name: the entries of registries that count.
         home: the package that names of modules are relative to.
         prefix: what stands before those.
+        former: file with the code of modules that were replaced, which is followed instead of today's, or "".
     """
 
     roots: tuple[Reference, ...]
@@ -48,6 +48,7 @@ class Trail:
     names: frozenset[str] = frozenset()
     home: str = ""
     prefix: str = ""
+    former: str = ""
 
     def named(self, module: str) -> str:
         """Return the name of a module as the digests have it: moving the house changes none."""
@@ -61,60 +62,64 @@ def digests(trail: Trail) -> dict[str, str]:
     """Return definition -> SHA-256 of its syntax tree, of every definition on a trail, sorted."""
     found = {}
     for module, name in _reached(trail):
-        read = _read(module, name, _named_entries(module, name, trail))
-        if read.digest:
+        read = _definition(module, name, trail)
+        if read is not None and read.digest:
             found[f"{trail.named(module)}:{name}{read.entries}"] = read.digest
     return dict(sorted(found.items()))
 
 
+def own_digests(trail: Trail) -> dict[str, str]:
+    """Return the same of the definitions on a trail that are none of ours, by the names of their modules."""
+    own = {(module, name) for module, name in _reached(trail) if not is_inside(module, (OURS,))}
+    read = {(module, name): _definition(module, name, trail) for module, name in sorted(own)}
+    return {f"{module}:{name}": one.digest for (module, name), one in read.items() if one is not None and one.digest}
+
+
 def forget() -> None:
-    """Forget all code that was read: in a process that goes on for long, such as a notebook's, files change."""
-    for read in (digests, libraries_of, _read, _texts, _reached, _module, _found):
+    """Read all code anew: in a process that goes on for long, such as a notebook's, files change.
+
+    What was found out about a file is known by its content, and stays.
+    """
+    for read in (digests, libraries_of, _reached, _module, _found):
         read.cache_clear()
     importlib.invalidate_caches()
 
 
-@dataclass(frozen=True)
-class _Definition:
-    """A top-level definition: the entries that are left of a registry, its digest, and what it names."""
-
-    entries: str
-    digest: str
-    references: tuple[Reference, ...]
-
-
-@functools.cache
-def _read(module: str, name: str, names: frozenset[str] | None) -> _Definition:
-    """Return a definition of a module, of registries with these entries alone; None keeps them whole."""
+def _definition(module: str, name: str, trail: Trail) -> Definition | None:
+    """Return a definition as a trail has it: that of a module which was replaced, or today's."""
+    former = read_former(trail.former)
+    if module in former.definitions:
+        return former.find(module, name, trail.names)
     source = _module(module)
+    return _read(source, name, trail.names & _texts(source, name) if is_inside(module, trail.sliced) else None)
+
+
+@functools.lru_cache(KEPT)
+def _read(source: _Module, name: str, names: frozenset[str] | None) -> Definition:
+    """Return a definition of a module, of registries with these entries alone; None keeps them whole."""
     nodes = [_relevant(node) for node in source.definitions.get(name, ())]
     kept = [(node, "") if names is None else _slice(node, names) for node in nodes]
     tree = canonical([_tree(node) for node, _ in kept])
-    return _Definition(
+    return Definition(
         "".join(entries for _, entries in kept),
         hashlib.sha256(tree.encode()).hexdigest() if kept else "",
         tuple(reference for node, _ in kept for reference in source.references(node)),
     )
 
 
-def _named_entries(module: str, name: str, trail: Trail) -> frozenset[str] | None:
-    """Return which entries of a module's registries settings name; None where registries count as a whole."""
-    if not is_inside(module, trail.sliced):
-        return None
-    return trail.names & _texts(module, name)
-
-
-@functools.cache
-def _texts(module: str, name: str) -> frozenset[str]:
+@functools.lru_cache(KEPT)
+def _texts(source: _Module, name: str) -> frozenset[str]:
     """Return the texts that a definition holds: every entry of a registry that settings may name is one of them."""
-    nodes = (child for node in _module(module).definitions.get(name, ()) for child in ast.walk(node))
+    nodes = (child for node in source.definitions.get(name, ()) for child in ast.walk(node))
     return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 @functools.cache
 def libraries_of(trail: Trail) -> tuple[str, ...]:
     """Return the distributions that the modules on a trail import, sorted."""
-    tops = {top for module in {module for module, _ in _reached(trail)} for top in _module(module).tops}
+    former = read_former(trail.former).tops
+    reached = {module for module, _ in _reached(trail)}
+    tops = {top for module in reached for top in (former[module] if module in former else _module(module).tops)}
     known = _distributions()
     return tuple(sorted({name for top in tops - {OURS} for name in known.get(top, ())}))
 
@@ -130,20 +135,26 @@ def _distributions() -> Mapping[str, Sequence[str]]:
 @functools.cache
 def _reached(trail: Trail) -> tuple[Reference, ...]:
     seen: dict[Reference, None] = {}
-    waiting = list(trail.roots)
+    waiting, former = list(trail.roots), read_former(trail.former).definitions
     while waiting:
         module, name = waiting.pop()
-        if (module, name) in seen or not is_inside(module, trail.packages) or _file(module) is None:
+        if (module, name) in seen or not is_inside(module, trail.packages):
+            continue
+        definition = _definition(module, name, trail) if module in former or _file(module) else None
+        if definition is None:
             continue
         seen[module, name] = None
+        waiting += definition.references
+        if module in former:
+            continue
         source = _module(module)
         waiting += source.elsewhere(name)
         if source.definitions.get(LOOSE):
             waiting.append((module, LOOSE))
-        waiting += _read(module, name, _named_entries(module, name, trail)).references
     return tuple(seen)
 
 
+@functools.lru_cache(KEPT)
 def is_inside(module: str, packages: tuple[str, ...]) -> bool:
     """Return whether a module is one of some packages, or lies in one."""
     return any(module == package or module.startswith(f"{package}.") for package in packages)
@@ -183,9 +194,9 @@ def _decorators(function: ast.FunctionDef) -> Iterator[str]:
         yield _dotted(one.func if isinstance(one, ast.Call) else one).rpartition(".")[2]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class _Module:
-    """A parsed module.
+    """A parsed module; one object for one content.
 
     Args:
         name: its dotted name.
@@ -240,7 +251,13 @@ def _dotted(node: ast.expr) -> str:
 def _module(name: str) -> _Module:
     file = _file(name)
     is_package = file is None or file.is_dir() or file.name == "__init__.py"
-    tree = ast.parse(file.read_text(encoding="utf-8") if file and file.is_file() else "")
+    package = name if is_package else name.rpartition(".")[0]
+    return _parsed(name, file.read_bytes() if file and file.is_file() else b"", package)
+
+
+@functools.lru_cache(KEPT // 16)
+def _parsed(name: str, content: bytes, package: str) -> _Module:
+    tree = ast.parse(content)  # bytes, as Python reads it: marks, encodings
     definitions: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         for defined in _defined_names(statement):
@@ -250,7 +267,7 @@ def _module(name: str) -> _Module:
     for child in ast.walk(tree):
         if isinstance(child, ast.ImportFrom):
             tops |= {(child.module or "").partition(".")[0]} if not child.level else set()
-            origin = _origin(child, name if is_package else name.rpartition(".")[0])
+            origin = _origin(child, package)
             imports |= {alias.asname or alias.name: (origin, alias.name) for alias in child.names}
             stars += [origin for alias in child.names if alias.name == "*"]
         if isinstance(child, ast.Import):

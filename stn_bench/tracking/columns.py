@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from stn_bench.subject import Direction, Metric
+from stn_bench.subject import Metric
 from stn_bench.system.errors import DataError
+from stn_bench.system.sounds import Direction, is_no_fraction, sounds
 from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.found import FoundRun
 
@@ -24,10 +25,6 @@ ARMS = (
 BASES = ("base", "baseline", "control", "reference")
 DATASETS = (("dataset",),)
 """Names by which a column, or the base, is guessed; those of an earlier tuple go first."""
-
-NUMBERLIKE = re.compile(r"(^|[\W_])(loss|losses|mae|mse|rmse|mape|perplexity|ppl|nll|time|seconds|latency)([\W_]|$)")
-LESS_IS_BETTER = re.compile(rf"{NUMBERLIKE.pattern}|(^|[\W_])(error|errors|err)([\W_]|$)")
-"""Names of metrics of which nobody may guess that more is better; those of the first are no fractions."""
 
 MOST_NAMED = 8
 
@@ -80,7 +77,7 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
     free = [name for name in free if name != dataset]
     seed = asked.seed or _by_name(free, SEEDS)
     if not seed:
-        raise _not_plain(table, "seed", free)
+        raise _no_seed(table, free)
     free = [name for name in free if name != seed]
     arm = "" if asked.wide else asked.arm or _by_name(free, ARMS)
     texts = [name for name in free if not table.has_numbers(name)]
@@ -113,18 +110,33 @@ def _not_plain(table: Sheet, what: str, among: Sequence[str]) -> DataError:
     return DataError(f"{table.name}: which column is the {what} is not plain; say it with --{what} COLUMN{few}")
 
 
+def _no_seed(table: Sheet, free: Sequence[str]) -> DataError:
+    """Return what to say of a table of which no column is plainly the seed: several may be, or none is."""
+    if several := [name for name in free if _plain(name) in {one for tier in SEEDS for one in tier}]:
+        return _not_plain(table, "seed", several)
+    return DataError(
+        f"{table.name}: no column tells which runs of two arms are a pair, such as seed, fold or run; name it with "
+        f"--seed COLUMN, or add one. Columns: {_some(free)}"
+    )
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(map(shorten, names[:MOST_NAMED])) + ("…" if len(names) > MOST_NAMED else "")
 
 
 def _by_name(names: Iterable[str], known: Sequence[Sequence[str]]) -> str:
     """Return the one name that is among those known, the earlier ones first; "" where none or several are."""
-    plain = {name: re.sub(r"[\W_]", "", name.rpartition(".")[2].lower()) for name in names}
+    plain = {name: _plain(name) for name in names}
     for tier in known:
         found = [name for name, one in plain.items() if one in tier]
         if found:
             return found[0] if len(found) == 1 else ""
     return ""
+
+
+def _plain(name: str) -> str:
+    """Return a column's name as those that are known are written: without a prefix, in small letters alone."""
+    return re.sub(r"[\W_]", "", name.rpartition(".")[2].lower())
 
 
 def _several(table: Sheet, name: str) -> str:
@@ -147,7 +159,14 @@ def find_base(table: Sheet, arms: Sequence[str]) -> str:
     )
 
 
-def metric_of(name: str, runs: Iterable[FoundRun], direction: str = "", resolution: float | None = None) -> Metric:
+def metric_of(
+    name: str,
+    runs: Iterable[FoundRun],
+    direction: str = "",
+    resolution: float | None = None,
+    *,
+    is_one_of_several: bool = False,
+) -> Metric:
     """Return what is known of a metric: its name, its values, and what was said of it.
 
     Raises:
@@ -155,10 +174,11 @@ def metric_of(name: str, runs: Iterable[FoundRun], direction: str = "", resoluti
     """
     if direction not in ("", "maximize", "minimize"):
         raise DataError(f"--direction: expected maximize or minimize, got `{shorten(direction)}`")
-    if not direction and LESS_IS_BETTER.search(name.lower()):
-        raise DataError(f"is less of `{shorten(name)}` better? Say it: --direction minimize, or maximize")
+    if not direction and sounds(name) == "minimize":
+        say = f"{shorten(name)}=minimize" if is_one_of_several else "minimize"
+        raise DataError(f"is less of `{shorten(name)}` better? Say it: --direction {say}, or maximize")
     values = [run.metrics[name] for run in runs if name in run.metrics]
-    is_fraction = bool(values) and min(values) >= 0 and max(values) <= 1 and not NUMBERLIKE.search(name.lower())
+    is_fraction = bool(values) and min(values) >= 0 and max(values) <= 1 and not is_no_fraction(name)
     way: Direction = "minimize" if direction == "minimize" else "maximize"
     step = None if resolution is None else lambda _: resolution
     return Metric(name, direction=way, scale="fraction" if is_fraction else "number", resolution=step)

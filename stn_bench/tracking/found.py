@@ -24,10 +24,9 @@ from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord
 from stn_bench.tracking.results import ArmResults, Results
 
-MOST_NAMED = 4
-"""Things that a note names; the others are counted."""
-
+MOST_NAMED = 4  # things that a note names; the others are counted
 ALL_DATASETS = "All data sets"
+RENAMED = f"{BASE} (arm)"  # an arm that its maker calls `base`, while another one is the base
 
 
 class FoundRun(NamedTuple):
@@ -82,7 +81,7 @@ class Terms:
         margin: smaller differences count as equivalent; 0: nothing does.
         looks: numbers of seeds after which the verdicts were looked at.
         max_failed: seeds of an arm that may have failed before its verdict is invalid.
-        family: what Holm's correction counts.
+        family: what is corrected for.
     """
 
     metric: Metric
@@ -98,6 +97,10 @@ class FoundResults(Results):
 
     source: Source = field(default_factory=lambda: Source(""))
 
+    def called(self, name: str) -> str:
+        """Return what their maker calls the base, and an arm that he calls `base` while another one is it."""
+        return {BASE: self.source.base, RENAMED: BASE}.get(name, "")
+
 
 class Nothing(Settings):
     """What is known of the settings of runs that others made."""
@@ -107,8 +110,7 @@ def _train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
     raise DataError("results that exist cannot be trained again")
 
 
-SUBJECT = Subject("results", Nothing, _train)
-"""The subject of results that exist: it has no settings, and is never trained."""
+SUBJECT = Subject("results", Nothing, _train)  # of results that exist: no settings, and never trained
 
 
 @dataclass(frozen=True)
@@ -376,7 +378,7 @@ def _planned(
 ) -> tuple[PlannedQuestion, list[ArmResults]]:
     """Return a question with its runs; these are still called as they were found."""
     names = {source.base: BASE}
-    names |= {arm: arm if arm != BASE else f"{BASE} (arm)" for arm in group.runs if arm != source.base}
+    names |= {arm: arm if arm != BASE else RENAMED for arm in group.runs if arm != source.base}
     seeds = tuple(group.seeds)
     planned = {
         name: PlannedArm(

@@ -11,15 +11,16 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from stn_bench.settings import canonical, canonical_settings
+from stn_bench.settings import canonical
 from stn_bench.subject import FormerKey, Subject
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.machine import package_version
 from stn_bench.system.text import did_you_mean
-from stn_bench.tracking.code import Reference, Trail, beside, digests, is_there, libraries_of, names_in
+from stn_bench.tracking.code import Trail, beside, digests, is_there, libraries_of, names_in, own_digests
+from stn_bench.tracking.former import Reference, read_former
 
 Parts = dict[str, Any]
 ABSENT = object()
@@ -48,7 +49,23 @@ class Identity:
     @property
     def run_key(self) -> str:
         """The SHA-256 over canonical JSON of all parts, as 64 hexadecimal digits."""
-        return hashlib.sha256(canonical(asdict(self)).encode()).hexdigest()
+        return self.keyed()(self.seed)
+
+    def keyed(self) -> Callable[[int], str]:
+        """Return what gives the run key of this run on any seed: all but the seed is hashed once."""
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}
+        del parts["seed"]
+        before = {name: value for name, value in parts.items() if name < "seed"}
+        behind = {name: value for name, value in parts.items() if name > "seed"}
+        begun = hashlib.sha256(f'{canonical(before)[:-1]},"seed":'.encode())
+        rest = f",{canonical(behind)[1:]}"
+
+        def key(seed: int) -> str:
+            whole = begun.copy()
+            whole.update(f"{seed}{rest}".encode())
+            return whole.hexdigest()
+
+        return key
 
 
 def identify(subject: Subject, settings: Mapping[str, Any], seed: int, dataset: str, start: str = "") -> Identity:
@@ -70,20 +87,36 @@ def identify(subject: Subject, settings: Mapping[str, Any], seed: int, dataset: 
     return Identity(_keyed(subject, settings), seed, dataset, digests(trail), libraries, start)
 
 
-def former_keys(subject: Subject, identity: Identity) -> list[str]:
-    """Return the run keys that older versions would give a run today, the latest first."""
-    return [_in_form_of(former, subject, identity).run_key for former in subject.former]
+def own_code(subject: Subject, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Return definition -> digest of the user's own code that a run reaches: what the harness brings is left out.
+
+    Raises:
+        ConfigError: if the settings name code that cannot be found.
+    """
+    return own_digests(_trail(subject, settings))
+
+
+def former_identities(subject: Subject, identity: Identity) -> list[Identity]:
+    """Return the identities that older versions would give a run of the same results, the latest first."""
+    found = (_in_form_of(former, subject, identity) for former in subject.former)
+    return [one for one in found if one is not None]
 
 
 def former_identity(subject: Subject, old: Identity, new: Identity) -> Identity | None:
-    """Return a run's identity of today in the form of an older one; None if that has today's form."""
-    for former in subject.former:
-        if any(name.startswith(former.prefix) for name in old.code):
-            return _in_form_of(former, subject, new)
-    return None
+    """Return a run's identity of today in the form of an older one; None if that has today's form, or may differ.
+
+    The form is the one whose definitions have the most names in common with the old identity's.
+    """
+    found = (_in_form_of(former, subject, new) for former in subject.former)
+    forms = [new, *(one for one in found if one is not None)]
+    likest = max(forms, key=lambda one: len(one.code.keys() & old.code.keys()))
+    return None if likest is new else likest
 
 
-def _in_form_of(former: FormerKey, subject: Subject, identity: Identity) -> Identity:
+def _in_form_of(former: FormerKey, subject: Subject, identity: Identity) -> Identity | None:
+    """Return an identity as an older version had it; None if its results may be others."""
+    if not _gives_the_same(former, subject, identity):
+        return None
     extensions = _extensions(subject, identity.settings)
     followed = {package for module, _ in extensions for package in beside(module.partition(".")[0])}
     trail = Trail(
@@ -93,8 +126,22 @@ def _in_form_of(former: FormerKey, subject: Subject, identity: Identity) -> Iden
         names=_named(identity.settings),
         home=home_of(subject),
         prefix=former.prefix,
+        former=former.code,
     )
-    return replace(identity, code=digests(trail), libraries=_versions(former.libraries))
+    names = former.libraries() if callable(former.libraries) else former.libraries
+    return replace(identity, code=digests(trail), libraries=_versions(names or libraries_of(trail)))
+
+
+def _gives_the_same(former: FormerKey, subject: Subject, identity: Identity) -> bool:
+    """Return whether all that took the place of former code is as it was when it gave the same results."""
+    if not former.code:
+        return True
+    table = read_former(former.code)
+    if not table.extensions and _extensions(subject, identity.settings):
+        return False
+    then = digests(replace(_trail(subject, identity.settings), former=former.code))
+    shown = table.replacements
+    return all(then.get(name) == digest or shown.get(name) == digest for name, digest in identity.code.items())
 
 
 def _trail(subject: Subject, settings: Mapping[str, Any]) -> Trail:
@@ -119,7 +166,7 @@ def _named(settings: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _keyed(subject: Subject, settings: Mapping[str, Any]) -> Parts:
-    return dict(json.loads(canonical_settings(settings, subject.settings.unkeyed)))
+    return dict(json.loads(canonical(subject.settings.keyed(settings))))
 
 
 def _versions(libraries: tuple[str, ...]) -> dict[str, str]:

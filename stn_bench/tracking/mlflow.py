@@ -6,6 +6,7 @@ the whole of what a report sees; its parameters, metrics and tags say the same t
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import importlib
@@ -30,15 +31,30 @@ os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # two l
 
 import mlflow
 import numpy as np
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, Run, RunTag, ViewType
+from mlflow.entities import (
+    Dataset,
+    DatasetInput,
+    InputTag,
+    LifecycleStage,
+    Metric,
+    Param,
+    Run,
+    RunTag,
+    ViewType,
+)
 from mlflow.exceptions import MlflowException
 from mlflow.models import ModelSignature
+from mlflow.store.db.utils import _get_alembic_config
 from mlflow.tracking import MlflowClient
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from mlflow.utils.uri import is_local_uri
+from sqlalchemy import NullPool, create_engine
+from sqlalchemy import text as sql
 from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.subject import DataNote, TrainedModel
@@ -46,14 +62,17 @@ from stn_bench.system.errors import StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
 from stn_bench.system.text import did_you_mean, shorten, without_secrets
-from stn_bench.system.workspace import refuse_foreign, sqlite_file
+from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
+from stn_bench.tracking.ended import KIND, ORIGINAL, Ask, EndedRun, Wanted, ended_run, ended_runs, reading
+from stn_bench.tracking.kept import KeptRecords
+from stn_bench.tracking.moved import bring_home
+from stn_bench.tracking.quick import note_opened
 from stn_bench.tracking.record import RECORD, RunRecord
-from stn_bench.tracking.store import FinishedRun, ImportedRun, StoredRun
+from stn_bench.tracking.store import ArmPage, FinishedRun, ImportedRun, StoredRun
+from stn_bench.tracking.stored import IMPORTED, StoredRuns
 
-KIND = "kind"
-ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
 BATCH = 100  # MLflow takes 100 params or tags at a time
-METRICS_BATCH = 1000
+METRICS_BATCH = 900  # and 1000 of all kinds
 PAGE = 1000
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 CONNECT_SECONDS = 5
@@ -67,6 +86,7 @@ AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy's fir
 OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of MLflow's is known
 
 logging.getLogger("mlflow").setLevel(logging.ERROR)
+logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # a traceback of what it raises besides
 logging.getLogger("alembic").setLevel(logging.ERROR)
 
 Tensors: TypeAlias = tuple[tuple[str, str, tuple[int, ...]], ...]
@@ -81,20 +101,31 @@ class Tracking:
         artifacts: folder for artifacts, used where no server keeps them.
         lock: file under which one process at a time creates stores, experiments and arms.
 
+        kept: the file of records beside the store; None to do without.
+
     Raises:
         StoreError: if the store cannot be reached, or is not MLflow's of a version that we read.
     """
 
-    def __init__(self, uri: str, artifacts: Path, lock: Path) -> None:
+    def __init__(self, uri: str, artifacts: Path, lock: Path, kept: KeptRecords | None = None) -> None:
         self.uri = uri
         self._artifacts = artifacts
         self._lock = Lock(lock)
+        self._sqlite = sqlite_file(uri)
+        self._engine = create_engine(uri, poolclass=NullPool) if uri.startswith("postgresql") else None
+        self._downloads: tempfile.TemporaryDirectory[str] | None = None
+        self._stored = StoredRuns(uri, self.ended, self.fetch, self.deleted, kept)
         _check_address(uri)
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
-            _write_ahead(uri)
+            _make_tables(uri)
             point_fluent_calls_at(uri)
             self._client = MlflowClient(tracking_uri=uri)
             self._client.search_experiments(max_results=1)
+            bring_home(uri, artifacts)
+            # MLflow remembers by a run's id alone where its files are: the next root may hold a copy of it.
+            _artifact_repos_cache.clear()
+            if kept:
+                note_opened(uri, kept)
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -109,11 +140,8 @@ class Tracking:
     def open_study(self, name: str, note: str = "") -> str:
         """Return the experiment of a study, made if it is missing; `note` is Markdown for its page."""
         with self._lock, self._reachable():
-            found = self._client.get_experiment_by_name(name)
-            experiment = (
-                found.experiment_id
-                if found
-                else self._client.create_experiment(name, self._location(), EXPERIMENT_KIND)
+            experiment = self._experiment(name) or self._client.create_experiment(
+                name, self._location(), EXPERIMENT_KIND
             )
             if note:
                 self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
@@ -124,6 +152,8 @@ class Tracking:
         with self._lock, self._reachable():
             found = self._search([experiment], {KIND: "arm", "ablation": tags["ablation"], "arm": tags["arm"]})
             if found:
+                if found[0].info.status == "KILLED":  # whoever stopped goes on
+                    self._client.update_run(found[0].info.run_id, status="RUNNING")
                 return str(found[0].info.run_id)
             return self._create(experiment, name, {**tags, KIND: "arm", MLFLOW_RUN_NOTE: note})
 
@@ -139,10 +169,15 @@ class Tracking:
             tags: its flat tags.
             started: when it began, in milliseconds since 1970; now, unset.
         """
+        self.kill_open(experiment, run_key=tags["run_key"])
+        return self.start_first_run(experiment, parent, name, tags, started)
+
+    def start_first_run(
+        self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None = None
+    ) -> str:
+        """Do as `start_run`, where no earlier try can be open: looking for one reads the run keys of all runs."""
+        lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         with self._reachable():
-            for dead in self._search([experiment], {"run_key": tags["run_key"]}, "attributes.status = 'RUNNING'"):
-                self._client.set_terminated(dead.info.run_id, status="KILLED")
-            lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
             return self._create(experiment, name, {**tags, **lineage, KIND: "run"}, started)
 
     def note_run(self, run_id: str, note: str) -> None:
@@ -217,26 +252,19 @@ class Tracking:
         """Write a run that another store trained, under an id of this one; the id that it had there finds it too."""
         started, ended = _milliseconds(run.record.started), _milliseconds(run.record.ended)
         with self._reachable():
-            tags = {**run.tags, ORIGINAL: run.record.run_id}
+            tags = {**run.tags, ORIGINAL: run.record.run_id, MLFLOW_RUN_NOTE: run.note[:TAG_LENGTH]}
             run_id = self.start_run(experiment, parent, run.name, tags, started)
             try:
                 self.log_settings(run_id, run.record.settings, run.data, run.record.identity.dataset)
-                self._log_history(run_id, run.record.history, started, ended)
                 self._log_contents(run_id, run.files)
-                self._finish(run_id, run.record, _metrics(run.record.metrics, now=ended), ended)
+                metrics = _spread(run.record.history, started, ended) + _metrics(run.record.metrics, now=ended)
+                while len(metrics) > METRICS_BATCH:
+                    self._client.log_batch(run_id, metrics[:METRICS_BATCH])
+                    metrics = metrics[METRICS_BATCH:]
+                self._finish(run_id, run.record, metrics, ended)
             except BaseException:  # Ctrl-C too: only a whole run may count as done
                 self.kill_run(run_id)
                 raise
-
-    def _log_history(self, run_id: str, history: Mapping[str, tuple[float, ...]], started: int, ended: int) -> None:
-        """Write the metrics of all epochs; a record does not tell when each ended, so they are spread evenly."""
-        metrics = [
-            Metric(name, value, started + (ended - started) * epoch // len(series), epoch)
-            for name, series in history.items()
-            for epoch, value in enumerate(series, start=1)
-        ]
-        for start in range(0, len(metrics), METRICS_BATCH):
-            self._client.log_batch(run_id, metrics[start : start + METRICS_BATCH])
 
     def _log_contents(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -248,6 +276,12 @@ class Tracking:
         """Close a run that was stopped before its end."""
         with self._reachable():
             self._client.set_terminated(run_id, status="KILLED")
+
+    def kill_open(self, experiment: str, **tags: str) -> None:
+        """Close as KILLED the open runs of a study that have these tags: a job's, or with `kind="arm"` its arms."""
+        with self._reachable():
+            for dead in self._search([experiment], tags, "attributes.status = 'RUNNING'"):
+                self._client.set_terminated(dead.info.run_id, status="KILLED")
 
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Write an arm's or a study's aggregates and close its run; a tag that is "" is taken away."""
@@ -283,23 +317,49 @@ class Tracking:
 
     def finished(self) -> list[FinishedRun]:
         """Return every finished run in the store, the latest first."""
-        with self._reachable():
-            runs = self._cells(self._experiments(), "FINISHED")
-        return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
+        return self._stored.finished()
 
     def crashed(self, study: str) -> list[FinishedRun]:
         """Return the runs of a study that raised an error, the latest first."""
-        with self._reachable():
-            experiment = self._client.get_experiment_by_name(study)
-            found = [experiment.experiment_id] if experiment else []
-            runs = self._cells(found, "FAILED") if found else []
-        return [_finished_run(run) for run in sorted(runs, key=_age, reverse=True)]
+        return self._stored.crashed(study)
 
     def finished_as(self, run_key: str) -> str | None:
         """Return the id of the finished run with this run key, the latest if there are more, or None."""
+        return self._stored.finished_as(run_key)
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """Return the records of finished runs, in the order of their ids in this store.
+
+        The record of an imported run names it by the id that it had where it was trained.
+        """
+        return self._stored.records(run_ids)
+
+    def find_run(self, name: str) -> str:
+        """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.
+
+        Raises:
+            StoreError: if there is none, or more than one.
+        """
+        return self._stored.find_run(name)
+
+    def file(self, run_id: str, path: str) -> Path:
+        """Return a local path to an artifact of a run, under its id here or where it was trained.
+
+        Raises:
+            StoreError: if the run has no such artifact.
+        """
+        return self._stored.file(run_id, path)
+
+    def arm_pages(self, experiment: str) -> dict[tuple[str, str], ArmPage]:
+        """Return the parent runs of a study's arms, by ablation and arm."""
         with self._reachable():
-            runs = self._cells(self._experiments(), "FINISHED", run_key=run_key)
-        return str(max(runs, key=_age).info.run_id) if runs else None
+            found = self._search([experiment], {KIND: "arm"})
+        pages = {}
+        for run in found[::-1]:  # of two, the latest, which comes first
+            tags = run.data.tags
+            page = ArmPage(str(run.info.run_id), run.info.status == "FINISHED", run.data.metrics, tags)
+            pages[tags.get("ablation", ""), tags.get("arm", "")] = page
+        return pages
 
     def tries(self) -> list[StoredRun]:
         """Return every run there is, however it ended: tries that were killed, arms, reports, and deleted ones."""
@@ -309,55 +369,47 @@ class Tracking:
             runs = self._search(experiments, {}, view=ViewType.ALL)
         return [_stored_run(run, tuple(models.get(run.info.run_id, ()))) for run in runs]
 
-    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
-        """Return the records of finished runs, in the order of their ids in this store.
-
-        The record of an imported run names it by the id that it had where it was trained.
-        """
-        with self._reachable():
-            return [self._record(run_id) for run_id in run_ids]
-
-    def find_run(self, name: str) -> str:
-        """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.
-
-        Raises:
-            StoreError: if there is none, or more than one.
-        """
-        with self._reachable():
-            runs = self._cells(self._experiments(), "FINISHED")
-        found = [
-            run.info.run_id
-            for run in runs
-            if any(known.startswith(name) for known in (run.info.run_id, _original(run), run.data.tags["run_key"]))
-        ]
-        if len(found) != 1:
-            raise StoreError(
-                f"tracking store {self.uri}: {len(found)} finished runs begin with `{name}`; expected one"
-            )
-        return str(found[0])
-
-    def file(self, run_id: str, path: str) -> Path:
-        """Return a local path to an artifact of a run, under its id here or where it was trained.
+    def fetch(self, run_id: str, path: str) -> Path:
+        """Return a local path to an artifact of a run, by its id here.
 
         Raises:
             StoreError: if the run has no such artifact.
         """
-        with self._reachable():
-            imported = self._search(self._experiments(), {ORIGINAL: run_id}, "attributes.status != 'KILLED'")
-        return self._download(str(imported[0].info.run_id) if imported else run_id, path)
-
-    def _download(self, run_id: str, path: str) -> Path:
+        home = "the store"
         try:
             home = self._client.get_run(run_id).info.artifact_uri
             if is_local_uri(home, is_tracking_or_registry_uri=False):
                 local = Path(local_file_uri_to_path(home)) / path
                 if local.is_file():  # read in place: MLflow would ask the store thrice, and make a folder for it
                     return local
-            return Path(self._client.download_artifacts(run_id, path))
-        except (MlflowException, OSError) as error:
-            imported = "the run was imported, and models stay where they were trained"
-            reason = imported if self._is_imported(run_id) else str(error).splitlines()[0]
+            return Path(self._client.download_artifacts(run_id, path, self._folder_for(run_id)))
+        except (MlflowException, OSError, SQLAlchemyError) as error:
+            reason = IMPORTED if self._is_imported(run_id) else f"{str(error).splitlines()[0]}, in {home}"
             raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})") from None
+
+    def deleted(self, name: str) -> str:
+        """Return what to do about a deleted run whose id or run key begins with `name`; "" if there is none."""
+        with self._reachable():
+            experiments = {one.experiment_id: one for one in self._client.search_experiments(view_type=ViewType.ALL)}
+            for run in self._search(list(experiments), {KIND: "run"}, view=ViewType.DELETED_ONLY):
+                tags, run_id = run.data.tags, str(run.info.run_id)
+                known = (run_id, tags.get(ORIGINAL, ""), tags.get("run_key", ""))
+                if any(one.startswith(name) for one in known):
+                    study = experiments[run.info.experiment_id]
+                    if study.lifecycle_stage == LifecycleStage.DELETED:
+                        return _undeleted_study(study.name, study.experiment_id, self.uri)
+                    what = f"run {run_id} of study `{study.name}` was deleted in MLflow"
+                    return _undeleted(what, "run", run_id, self.uri)
+        return ""
+
+    def _folder_for(self, run_id: str) -> str:
+        """Return a folder for what a server sends of a run; all of them are gone when this process ends."""
+        if self._downloads is None:
+            self._downloads = tempfile.TemporaryDirectory(prefix="stn-bench-", ignore_cleanup_errors=True)
+            atexit.register(self._downloads.cleanup)  # before Python warns of it
+        folder = Path(self._downloads.name, run_id)
+        folder.mkdir(exist_ok=True)
+        return str(folder)
 
     def _is_imported(self, run_id: str) -> bool:
         try:
@@ -365,17 +417,48 @@ class Tracking:
         except MlflowException:
             return False
 
-    def _record(self, run_id: str) -> RunRecord:
-        path = self._download(run_id, RECORD)
-        try:
-            return RunRecord.model_validate_json(path.read_bytes())
-        except ValueError:
-            raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
+    def ended(self, wanted: Wanted) -> list[EndedRun]:
+        """Return runs that have ended, in no order: by the store's tables if it has any, else by MLflow's search."""
+        with self._reachable():
+            with self._tables() as ask:
+                found = ended_runs(ask, wanted) if ask else None
+            return self._searched(wanted) if found is None else found
 
-    def _cells(self, experiments: list[str], status: str, **tags: str) -> list[Run]:
-        """Return the runs of cells that ended so, by themselves; a store may hold runs of other programs, too."""
-        runs = self._search(experiments, {KIND: "run", **tags}, f"attributes.status = '{status}'")
-        return [run for run in runs if _is_cell(run.data.tags)]
+    @contextlib.contextmanager
+    def _tables(self) -> Iterator[Ask | None]:
+        """Lend the store's tables, to be read; None where they cannot be asked so."""
+        if self._sqlite:
+            with reading(self._sqlite) as ask:
+                yield ask
+        elif self._engine is not None:
+            with self._engine.connect() as connection:
+                yield lambda query, values: connection.execute(sql(query), dict(values)).all()
+        else:
+            yield None
+
+    def _searched(self, wanted: Wanted) -> list[EndedRun]:
+        experiments = self._experiments()
+        if wanted.study:
+            experiment = self._experiment(wanted.study)
+            experiments = [experiment] if experiment else []
+        if not experiments:
+            return []
+        tags = {KIND: "run", **dict(wanted.tags)}
+        runs = self._search(experiments, tags, f"attributes.status = '{wanted.status}'")
+        return [one for run in runs for one in _ended_run(run)]
+
+    def _experiment(self, study: str) -> str | None:
+        """Return the experiment of a study, or None if it has none.
+
+        Raises:
+            StoreError: if it was deleted: MLflow keeps it and its runs, hidden, and gives its name to no other.
+        """
+        found = self._client.get_experiment_by_name(study)
+        if found is None:
+            return None
+        if found.lifecycle_stage == LifecycleStage.DELETED:
+            raise StoreError(f"tracking store {self.uri}: {_undeleted_study(study, found.experiment_id, self.uri)}")
+        return str(found.experiment_id)
 
     def _experiments(self) -> list[str]:
         return [experiment.experiment_id for experiment in self._client.search_experiments()]
@@ -452,7 +535,8 @@ def _check_foreign(uri: str) -> None:
         refuse_foreign(f"tracking store {uri}", file, OURS, "--mlflow")
     elif uri.startswith("file:") or "://" not in uri:
         if not folder.is_dir():
-            raise StoreError(f"tracking store {uri}: no such folder, and no address")
+            hint = f"; a file of SQLite is meant by sqlite:///{uri}" if folder.is_file() else ""
+            raise StoreError(f"tracking store {uri}: no such folder, and no address{hint}")
         os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
 
 
@@ -478,6 +562,15 @@ def _active(run_id: str) -> Iterator[None]:
         mlflow.end_run("RUNNING")
 
 
+def _spread(history: Mapping[str, tuple[float, ...]], started: int, ended: int) -> list[Metric]:
+    """Return the metrics of all epochs; a record does not tell when each ended, so they are spread evenly."""
+    return [
+        Metric(name, value, started + (ended - started) * epoch // len(series), epoch)
+        for name, series in history.items()
+        for epoch, value in enumerate(series, start=1)
+    ]
+
+
 def _metrics(values: Mapping[str, float], step: int = 0, now: int | None = None) -> list[Metric]:
     moment = int(time.time() * 1000) if now is None else now
     return [Metric(name, value, moment, step) for name, value in values.items()]
@@ -491,34 +584,13 @@ def _milliseconds(moment: str) -> int:
     return int(datetime.datetime.fromisoformat(moment).timestamp() * 1000)
 
 
-def _original(run: Run) -> str:
-    """Return the id that a run had where it was trained: the same in every store."""
-    return str(run.data.tags.get(ORIGINAL, run.info.run_id))
-
-
-def _age(run: Run) -> tuple[int, str]:
-    return run.info.end_time or 0, _original(run)
-
-
-def _is_cell(tags: Mapping[str, str]) -> bool:
-    return {"run_key", "phase", "outcome"} <= set(tags) and re.fullmatch(
-        r"-?[0-9]{1,20}", tags.get("seed", "")
-    ) is not None
-
-
-def _finished_run(run: Run) -> FinishedRun:
-    tags = run.data.tags
-    told = {
-        name: tags.get(name, "")
-        for name in ("settings", "dataset", "outcome", "study", "ablation", "arm", "trial", "schema")
-    }
-    return FinishedRun(
-        run_id=str(run.info.run_id), run_key=tags["run_key"], phase=tags["phase"], seed=int(tags["seed"]), **told
-    )
+def _ended_run(run: Run) -> list[EndedRun]:
+    info = run.info
+    return ended_run(str(info.run_id), info.start_time, info.end_time, info.artifact_uri or "", run.data.tags)
 
 
 def _stored_run(run: Run, models: tuple[str, ...]) -> StoredRun:
-    told = {name: run.data.tags.get(name, "") for name in ("run_key", "settings", "phase", "seed")}
+    told = {name: run.data.tags.get(name, "") for name in ("run_key", "settings", "phase", "seed", "study")}
     return StoredRun(str(run.info.run_id), status=str(run.info.status), models=models, **told)
 
 
@@ -584,13 +656,71 @@ def _refusal(error: Exception, uri: str) -> str:
     return f"was written by a newer MLflow than {mlflow.__version__}; run: pip install --upgrade mlflow"
 
 
-def _write_ahead(uri: str) -> None:
-    """Let SQLite's readers and writers work side by side: a lasting property of the file, set before it has tables."""
+def _undeleted_study(study: str, experiment: str, uri: str) -> str:
+    """Return what to do about a study whose experiment was deleted."""
+    what = f"the experiment of study `{study}` was deleted in MLflow, with its runs"
+    return _undeleted(what, "experiment", experiment, uri)
+
+
+def _undeleted(what: str, kind: str, known: str, uri: str) -> str:
+    """Return what to do about an experiment or a run that was deleted; a server's own store is known to it alone."""
+    address = shlex.quote(without_secrets(uri))
+    store = "STORE_OF_THE_SERVER" if uri.startswith("http") else address
+    return (
+        f"{what}. To restore it, run: {URI_VARIABLE}={address} mlflow {kind}s restore --{kind}-id {known}\n"
+        f"To delete it for good, run: mlflow gc --backend-store-uri {store} --tracking-uri {address} "
+        f"--{kind}-ids {known}"
+    )
+
+
+def _make_tables(uri: str) -> None:
+    """Make the tables of a store in a SQLite file that has none; readers and writers work side by side in it."""
     path = sqlite_file(uri)
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    refuse_foreign(f"tracking store {uri}", path, OURS, "--tracking-uri")
+    if path.exists() and not _is_half_made(path):
+        refuse_foreign(f"tracking store {uri}", path, OURS, "--tracking-uri")
+        _write_ahead(path)
+        return
+
+    def make(address: str) -> None:
+        client = MlflowClient(tracking_uri=address)
+        client.search_experiments(max_results=1)
+        client._tracking_client.store.engine.dispose()
+        _write_ahead(sqlite_file(address) or path)
+
+    make_whole(path, make)
+
+
+def _is_half_made(path: Path) -> bool:
+    """Return whether MLflow began to make its tables in a file, and never came to its end.
+
+    It has not even the experiment then that MLflow makes in each store.
+    """
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        tables = tables_of(connection)
+        if not tables:
+            return path.stat().st_size == 0
+        if "experiments" not in tables or not tables & {"runs", "alembic_version"}:
+            return False
+        if any(
+            connection.execute(f"SELECT 1 FROM {table}").fetchone()
+            for table in ("experiments", "runs")
+            if table in tables
+        ):
+            return False
+        made = connection.execute("SELECT version_num FROM alembic_version").fetchall() if tables >= OURS else []
+    return {version for (version,) in made} <= _steps()
+
+
+def _steps() -> set[str]:
+    """Return the versions of tables that this MLflow goes through before it comes to its own."""
+    script = ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
+    return {one.revision for one in script.walk_revisions()} - {script.get_current_head()}
+
+
+def _write_ahead(path: Path) -> None:
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA journal_mode=WAL")
 

@@ -64,7 +64,7 @@ def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Col
     _check_once(table, keys, rows, columns)
     numbers, note = _numbered(seeds)
     arm = "arm" if columns.wide else columns.arm
-    source = Source(table.name, table.digest, arm, columns.base, (*table.notes, *note))
+    source = Source(table.name, table.digest, arm, columns.base, (*table.notes, *note, *_unpaired(keys, columns)))
     return list(_found(table, columns, rows, keys, numbers)), source, columns
 
 
@@ -126,6 +126,17 @@ def _numbered(seeds: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     more = len(names) - len(told)
     note = f"seeds are numbered: {listed([*told, f'{more} more'] if more else told)}"
     return {name: number for number, name in enumerate(names, start=1)}, [note]
+
+
+def _unpaired(keys: Sequence[tuple[str, str, str, str]], columns: Columns) -> Iterator[str]:
+    """Yield which arms share no seed with the base, so that nothing can be said of them."""
+    seeds: dict[str, set[str]] = {}
+    for _, _, arm, seed in keys:
+        seeds.setdefault(arm, set()).add(seed)
+    for arm, own in seeds.items():
+        if arm != columns.base and columns.base in seeds and not own & seeds[columns.base]:
+            name = f"{shorten(arm)} and {shorten(columns.base)}"
+            yield f"{name} have no {shorten(columns.seed)} in common, and arms are compared on the same one alone"
 
 
 def _check_once(table: Sheet, keys: Sequence[tuple[str, ...]], rows: _Rows, columns: Columns) -> None:

@@ -6,16 +6,23 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
 
-from stn_bench.settings import Settings, canonical, canonical_settings, defaults
+from stn_bench.settings import Settings, canonical, defaults
 from stn_bench.study.plan import Phase, PlannedArm, RunSpec, arm_label
 from stn_bench.subject import DEFAULT, LayerCost
-from stn_bench.system.text import printable, without_secrets
+from stn_bench.system.text import in_code, in_markdown, printable, without_secrets
 from stn_bench.tracking.identity import Identity
 
 RECORD = "record.json"
 """Artifact of every run that ended by itself, crashed ones too: the record."""
+
+UNCHANGED = "The base: it changes nothing."
+TRAINED_FOR = {
+    "tune": "for tuning",
+    "verdict": "for the verdict",
+    "confirm": "to confirm, on a fresh seed",
+}
 
 RunOutcome = Literal["finished", "diverged", "crashed"]
 
@@ -42,7 +49,9 @@ class RunRecord(BaseModel):
         layers: FLOPs by layer.
         uncounted: layers whose FLOPs are not known.
         identity: all parts that the run key is taken from.
-        machine: what it was trained on.
+        machine: what it was trained on: the machine, the `conditions` that may change the last digits of its numbers
+            and are in no key, and the settings that `libraries` began with.
+        split: how its data were split into parts, in words, where the subject tells it.
         started: when it began, ISO 8601 in UTC.
         ended: when it ended.
     """
@@ -71,12 +80,19 @@ class RunRecord(BaseModel):
     machine: dict[str, Any]
     started: str
     ended: str
+    split: str = ""
 
-    @field_validator("reason")
+    @field_validator("reason", "split")
     @classmethod
-    def _harmless(cls, reason: str) -> str:
+    def _harmless(cls, text: str) -> str:
         """Keep of an error's text, which is no text of ours, nothing secret and nothing that steers a terminal."""
-        return printable(without_secrets(reason))
+        return printable(without_secrets(text))
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, to_tree: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not told, so that a run of older versions keeps its bytes."""
+        tree: dict[str, Any] = to_tree(self)
+        return {name: value for name, value in tree.items() if name != "split" or value}
 
     @property
     def label(self) -> str:
@@ -84,15 +100,15 @@ class RunRecord(BaseModel):
         return arm_label(self.ablation, self.arm)
 
 
-def settings_digest(settings: Mapping[str, Any], unkeyed: tuple[str, ...] = (), start: str = "") -> str:
+def settings_digest(settings: Mapping[str, Any], schema: type[Settings] | None = None, start: str = "") -> str:
     """Return a digest of resolved settings alone: equal for runs that only code or libraries set apart.
 
     Args:
         settings: the settings by dotted path.
-        unkeyed: those that are in no identity.
+        schema: the settings of their subject, which tells those that are in no identity; None where they are left out.
         start: run key of the run that it was trained on from: it must not stand in for one that began afresh.
     """
-    return _digest(canonical_settings(settings, unkeyed) + start)
+    return _digest(canonical(schema.keyed(settings) if schema else settings) + start)
 
 
 def _digest(text: str) -> str:
@@ -132,7 +148,7 @@ def run_tags(run: RunSpec | RunRecord, identity: Identity, schema: type[Settings
         "seed": str(run.seed),
         "trial": "" if run.trial is None else str(run.trial),
         "run_key": run.run_key if isinstance(run, RunRecord) else identity.run_key,  # a record's was made in its day
-        "settings": settings_digest(settings, schema.unkeyed if schema else (), identity.start),
+        "settings": settings_digest(settings, schema, identity.start),
         "schema": schema_digest(schema) if schema else "",
         "dataset": identity.dataset,
         "started_from_key": identity.start,
@@ -153,5 +169,32 @@ def arm_tags(study: str, ablation: str, arm: str) -> dict[str, str]:
 
 def arm_note(arm: PlannedArm | RunRecord) -> str:
     """Return the Markdown that MLflow shows on an arm's page, from its plan or from the record of one of its runs."""
-    changes = "\n".join(f"- `{path}` = `{value}`" for path, value in arm.changes.items())
-    return f"Arm **{arm.label}** of study **{arm.study}**.\n\n{changes or 'The base: it changes nothing.'}"
+    changes = "\n".join(f"- {one}" for one in _assigned(arm.changes))
+    return f"Arm **{in_markdown(arm.label)}** of study **{in_markdown(arm.study)}**.\n\n{changes or UNCHANGED}"
+
+
+def run_note(run: RunSpec | RunRecord, run_key: str, question: str = "", *, has_arm: bool = True) -> str:
+    """Return the Markdown that MLflow shows on the page of a single run: what it is, and where the rest is found.
+
+    Args:
+        run: the run, planned or recorded.
+        run_key: its identity.
+        question: what its arm is to answer, where that is known.
+        has_arm: whether it stands under the run of an arm, as in a study.
+    """
+    arm = "its parent run is the arm, with mean and verdict; the run `report` of this experiment carries the report"
+    lines = [
+        f"arm **{in_markdown(run.label)}**: {', '.join(_assigned(run.changes)) or UNCHANGED}",
+        f"{TRAINED_FOR[run.phase]}, seed {run.seed}" + ("" if run.trial is None else f", trial {run.trial}"),
+        *([f"chosen by tuning: {', '.join(_assigned(run.chosen))}"] if run.chosen else []),
+        "*Model metrics* draws what it logs by epoch; *Artifacts* holds `record.json`, all that a report sees of it",
+        *([arm] if has_arm else []),
+        f"{in_code(f'stn-bench why {run_key[:12]}')} says whether it is valid today",
+    ]
+    asked = f"\n\n{in_markdown(question)}" if question else ""
+    head = f"**{in_markdown(run_name(run))}** of study **{in_markdown(run.study)}**{asked}"
+    return f"{head}\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _assigned(values: Mapping[str, Any]) -> list[str]:
+    return [f"{in_code(path)} = {in_code(str(value))}" for path, value in values.items()]

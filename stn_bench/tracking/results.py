@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stn_bench.settings import canonical
+from stn_bench.stats import is_number
+from stn_bench.study.fixed import Reads
 from stn_bench.study.plan import Plan, PlannedArm, RunSpec
 from stn_bench.subject import Metric, Subject
-from stn_bench.tracking.identity import Identity, former_keys, identify
+from stn_bench.system.errors import CatalogueError, ConfigError, DataError
+from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.tracking.identity import Identity, former_identities, identify, own_code
 from stn_bench.tracking.record import RunRecord, schema_digest, settings_digest, settings_today
 from stn_bench.tracking.store import FinishedRun, RunStore
 
@@ -28,6 +34,7 @@ class ArmResults:
         crashed: seeds of the verdict phase whose last try raised an error, with its record.
         confirmed: finished runs on the seeds that confirm, diverged ones among them; they never enter the verdict.
         unconfirmed: seeds of these whose last try raised an error, with its record.
+        crashed_trials: tuning runs whose last try raised an error.
     """
 
     arm: PlannedArm
@@ -37,6 +44,7 @@ class ArmResults:
     crashed: Mapping[int, RunRecord]
     confirmed: Mapping[int, RunRecord] = field(default_factory=dict)
     unconfirmed: Mapping[int, RunRecord] = field(default_factory=dict)
+    crashed_trials: tuple[RunRecord, ...] = ()
 
     @property
     def ended(self) -> frozenset[int]:
@@ -44,7 +52,7 @@ class ArmResults:
         return frozenset(self.runs) | frozenset(self.crashed)
 
     def values(self, metric: str) -> dict[int, float]:
-        """Return the metric by seed, of the verdict's runs that finished without diverging."""
+        """Return the metric by seed, of the verdict's runs that finished without diverging, where it is finite."""
         return _values(self.runs, metric)
 
     def confirmed_values(self, metric: str) -> dict[int, float]:
@@ -71,6 +79,10 @@ class Results:
         """Return the results of one arm."""
         return self._by_label[arm.label]
 
+    def called(self, name: str) -> str:
+        """Return what an arm of a question is called by whoever made its runs, if not by its name; else ""."""
+        return ""
+
     @functools.cached_property
     def _by_label(self) -> dict[str, ArmResults]:
         return {results.arm.label: results for results in self.arms}
@@ -89,19 +101,60 @@ class Results:
 
     @property
     def crashed(self) -> tuple[RunRecord, ...]:
-        """The last try of every seed that has only crashed, arm by arm."""
-        return tuple(record for arm in self.arms for record in (*arm.crashed.values(), *arm.unconfirmed.values()))
+        """The last try of every tuning trial and seed that has only crashed, arm by arm."""
+        return tuple(
+            record
+            for arm in self.arms
+            for record in (*arm.crashed_trials, *arm.crashed.values(), *arm.unconfirmed.values())
+        )
 
     def trained_as(self, run_keys: Collection[str]) -> Results:
         """Return the results without the verdict's runs that merely stand in for a planned one."""
         return replace(self, arms=tuple(arm.trained_as(run_keys) for arm in self.arms))
 
 
+def check_data(plan: Plan, data: Path) -> None:
+    """Check that the data which are there can serve every run of a plan.
+
+    Raises:
+        CatalogueError: if they cannot: settings ask for more of them, or for others; the arm is named.
+    """
+    if plan.subject.split is None:
+        return
+    for arm in plan.arms:
+        asked = {canonical(spec.settings): spec for spec in (*arm.verdict_specs({}), *arm.tuning_specs())}
+        for spec in asked.values():
+            try:
+                plan.subject.split(plan.subject.read(spec.settings), data)
+            except (ConfigError, DataError) as error:
+                raise CatalogueError(f"studies/{plan.study.name}.toml: {arm.label}: {error}") from None
+
+
+def as_read(plan: Plan, data: Path, *, freezing: bool = False) -> Plan:
+    """Return a plan with what its runs read of the user's now: the code that they reach, and the data of its bases.
+
+    Args:
+        plan: the plan; one that is not frozen is left as it is.
+        data: folder of the data.
+        freezing: whether it is about to be frozen.
+
+    Raises:
+        ConfigError: if settings name code that cannot be found.
+    """
+    if plan.reads is not None or not (plan.preregistration or freezing):
+        return plan
+    subject = plan.subject
+    code = {name: digest for arm in plan.arms for name, digest in own_code(subject, arm.settings).items()}
+    bases = {question.base.label: question.base.settings for question in plan.questions}
+    found = {label: fingerprint_of(settings, subject, data) for label, settings in bases.items()}
+    return replace(plan, reads=Reads(code, {label: text for label, text in found.items() if text}))
+
+
 def _values(runs: Mapping[int, RunRecord], metric: str) -> dict[int, float]:
     return {
         seed: run.metrics[metric]
         for seed, run in sorted(runs.items())
-        if run.outcome == "finished" and metric in run.metrics
+        if run.outcome == "finished" and is_number(run.metrics.get(metric, math.nan))
     }
 
 
@@ -135,39 +188,147 @@ Finder = Callable[[RunSpec], str | None]
 """A planned run -> the store's name of a run that is it, or stands in for it."""
 
 
-def gather(plan: Plan, store: RunStore, datasets: Path) -> Results:
+class Keys:
+    """The identities of planned runs as code, libraries and data are now; what their seeds share is worked out once.
+
+    Args:
+        subject: what is trained.
+        datasets: folder of the data.
+    """
+
+    def __init__(self, subject: Subject, datasets: Path) -> None:
+        self._subject, self._datasets = subject, datasets
+        self._shared: dict[int, _Shared] = {}
+
+    def __call__(self, spec: RunSpec) -> tuple[str, ...]:
+        """Return the run key of a planned run, behind it those of older versions; () while its data are not made."""
+        shared = self._of(spec.settings)
+        return tuple(key(spec.seed) for key in (*shared.key, *shared.former))
+
+    def run_key(self, spec: RunSpec) -> str | None:
+        """Return the run key of a planned run, or None as long as its data are not made."""
+        return next((key(spec.seed) for key in self._of(spec.settings).key), None)
+
+    def former(self, spec: RunSpec) -> tuple[str, ...]:
+        """Return the run keys that older versions gave a planned run, the latest first."""
+        return tuple(key(spec.seed) for key in self._of(spec.settings).former)
+
+    def identity(self, spec: RunSpec) -> Identity | None:
+        """Return the identity of a planned run, or None as long as its data are not made."""
+        found = self._of(spec.settings).identity
+        return found and replace(found, seed=spec.seed)
+
+    def settings(self, spec: RunSpec) -> str:
+        """Return the digest of a planned run's settings."""
+        return self._of(spec.settings).digest
+
+    def _of(self, settings: Mapping[str, Any]) -> _Shared:
+        found = self._shared.get(id(settings))
+        if found is None:
+            found = self._shared[id(settings)] = self._made(settings)
+        return found
+
+    def _made(self, settings: Mapping[str, Any]) -> _Shared:
+        subject = self._subject
+        digest = settings_digest(settings, subject.settings)
+        fingerprint = fingerprint_of(settings, subject, self._datasets)
+        if fingerprint is None:
+            return _Shared(settings, digest)
+        identity = identify(subject, settings, 0, fingerprint)
+        former = tuple(one.keyed() for one in former_identities(subject, identity))
+        return _Shared(settings, digest, identity, (identity.keyed(),), former)
+
+
+@dataclass(frozen=True)
+class _Shared:
+    """What planned runs of the same settings share; it holds these, so that no others are taken for them."""
+
+    settings: Mapping[str, Any]
+    digest: str
+    identity: Identity | None = None
+    key: tuple[Callable[[int], str], ...] = ()
+    former: tuple[Callable[[int], str], ...] = ()
+
+
+def gather(plan: Plan, store: RunStore, datasets: Path, keys: Keys | None = None) -> Results:
     """Return the finished runs of a plan.
 
     A run belongs to a planned one if its run key is that one's, or was so in an older version. Where none is, because
     the run was trained by other code, other libraries or on another machine, the latest with the same settings, phase,
     seed and data stands in: a report is made from the store as it is. Whether to train again is decided by the run key
     alone. Crashed runs are found in the same way, for the seeds that have no finished one.
+
+    Args:
+        plan: the plan.
+        store: where its runs are.
+        datasets: folder of the data.
+        keys: the run keys of today, where they are known already.
+
+    Raises:
+        CatalogueError: if no finished run has the metric that is asked for; one that merely stands in says nothing.
     """
-    find = _finder(store.finished(), plan.subject, store, datasets)
-    find_crashed = _finder(store.crashed(plan.study.name), plan.subject, store, datasets)
-    return Results(plan, tuple(_gather_arm(arm, plan.tuning, store, find, find_crashed) for arm in plan.arms))
+    keys = keys or Keys(plan.subject, datasets)
+    plan = as_read(plan, datasets)
+    find = _finder(store.finished(), plan.subject, store, keys)
+    find_crashed = _finder(store.crashed(plan.study.name), plan.subject, store, keys)
+    trials = _read([arm.tuning_specs() for arm in plan.arms], store, find)
+    lost = _read([_without(arm, found) for arm, found in zip(plan.arms, trials, strict=True)], store, find_crashed)
+    for metric in plan.tuning[:1]:
+        _check_returned(metric.name, plan, [arm.tuning_specs() for arm in plan.arms], trials, keys)
+    chosen = [_chosen(arm, found, plan.tuning) for arm, found in zip(plan.arms, trials, strict=True)]
+    known = list(zip(plan.arms, chosen, strict=True))
+    phases = (
+        [() if best is None else arm.verdict_specs(best) for arm, best in known],
+        [() if best is None else arm.confirm_specs(best) for arm, best in known],
+    )
+    ended = [found for specs in phases for found in _ended(specs, store, find, find_crashed)]
+    runs = [list(found.values()) for found in ended[0]]
+    _check_returned(plan.metric.name, plan, phases[0], runs, keys)
+    parts = zip(plan.arms, trials, chosen, *ended, lost, strict=True)
+    return Results(plan, tuple(ArmResults(*part) for part in parts))
 
 
-def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, datasets: Path) -> Finder:
+def _check_returned(
+    metric: str, plan: Plan, specs: Iterable[Iterable[RunSpec]], found: Iterable[Sequence[RunRecord]], keys: Keys
+) -> None:
+    """See that runs which another study trained have a metric that this one asks for.
+
+    Raises:
+        CatalogueError: if none of them has it.
+    """
+    finished = [record for some in found for record in some if record.outcome == "finished"]
+    if not finished or any(metric in record.metrics for record in finished):
+        return
+    own = {key for some in specs for spec in some for key in keys(spec)}
+    returned = {name for record in finished if record.run_key in own for name in record.metrics}
+    if named := sorted(name for name in returned if not name.startswith("cost.")):
+        raise CatalogueError(
+            f"study `{plan.study.name}`: `metric`: none of its finished runs returned `{shorten(metric)}`."
+            f"{did_you_mean(metric, named)} They returned: {shorten(', '.join(named))}"
+        )
+
+
+def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys: Keys) -> Finder:
     """Return what finds a planned run among these, of which the latest comes first."""
     oldest_first = list(runs)[::-1]
+    if not oldest_first:
+        return lambda spec: None
     by_key = {run.run_key: run.run_id for run in oldest_first}
     by_settings = {(run.settings, run.phase, run.seed): run for run in oldest_first}
     by_name = {(run.study, run.ablation, run.arm, run.phase, run.seed, run.trial): run for run in oldest_first}
-    unkeyed, schema = subject.settings.unkeyed, schema_digest(subject.settings)
+    schema = schema_digest(subject.settings)
 
     def find(spec: RunSpec) -> str | None:
-        keys = keys_of(spec, subject, datasets)
-        found = next((by_key[key] for key in keys if key in by_key), None)
+        found = next((by_key[key] for key in keys(spec) if key in by_key), None)
         if found:
             return found
-        run = by_settings.get((settings_digest(spec.settings, unkeyed), spec.phase, spec.seed))
+        run = by_settings.get((keys.settings(spec), spec.phase, spec.seed))
         if run is None:
             trial = "" if spec.trial is None else str(spec.trial)
             run = by_name.get((spec.study, spec.ablation, spec.arm, spec.phase, spec.seed, trial))
             if run is None or run.schema == schema or not _agrees(store.records([run.run_id])[0], spec, subject):
                 return None
-        identity = identity_of(spec, subject, datasets)
+        identity = keys.identity(spec)
         return run.run_id if identity is None or run.dataset == identity.dataset else None
 
     return find
@@ -175,28 +336,9 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, data
 
 def _agrees(record: RunRecord, spec: RunSpec, subject: Subject) -> bool:
     """Return whether a run of another day's settings has those of a planned one, so far as both know them."""
-    before, unkeyed = settings_today(record, subject.settings), subject.settings.unkeyed
-    return settings_digest(before, unkeyed, record.identity.start) == settings_digest(spec.settings, unkeyed)
-
-
-def keys_of(spec: RunSpec, subject: Subject, datasets: Path) -> tuple[str, ...]:
-    """Return the run key of a planned run, behind it those that older versions gave it; () while data are not made."""
-    identity = identity_of(spec, subject, datasets)
-    if identity is None:
-        return ()
-    return (identity.run_key, *former_keys(subject, identity))
-
-
-def run_key(spec: RunSpec, subject: Subject, datasets: Path) -> str | None:
-    """Return the run key of a planned run, or None as long as its data are not made."""
-    identity = identity_of(spec, subject, datasets)
-    return identity.run_key if identity else None
-
-
-def identity_of(spec: RunSpec, subject: Subject, datasets: Path) -> Identity | None:
-    """Return the identity of a planned run, or None as long as its data are not made."""
-    fingerprint = fingerprint_of(spec.settings, subject, datasets)
-    return None if fingerprint is None else identify(subject, spec.settings, spec.seed, fingerprint)
+    schema = subject.settings
+    before = settings_digest(settings_today(record, schema), schema, record.identity.start)
+    return before == settings_digest(spec.settings, schema)
 
 
 def fingerprint_of(settings: Mapping[str, Any], subject: Subject, datasets: Path) -> str | None:
@@ -204,22 +346,36 @@ def fingerprint_of(settings: Mapping[str, Any], subject: Subject, datasets: Path
     return subject.fingerprint(subject.read(settings), datasets) if subject.fingerprint else ""
 
 
-def _gather_arm(
-    arm: PlannedArm, tuning: Sequence[Metric], store: RunStore, find: Finder, find_crashed: Finder
-) -> ArmResults:
-    trials = _records(arm.tuning_specs(), store, find)
-    complete = len(trials) == arm.trials
-    chosen = (choose(trials, tuning) if trials else {}) if complete else None
-    if chosen is None:
-        return ArmResults(arm, trials, chosen, {}, {})
-    found = []
-    for specs in (arm.verdict_specs(chosen), arm.confirm_specs(chosen)):
-        runs = {record.seed: record for record in _records(specs, store, find)}
-        crashed = _records([spec for spec in specs if spec.seed not in runs], store, find_crashed)
-        found += [runs, {record.seed: record for record in crashed}]
-    return ArmResults(arm, trials, chosen, *found)
+def _without(arm: PlannedArm, trials: Sequence[RunRecord]) -> list[RunSpec]:
+    """Return the tuning trials of an arm that none of these is."""
+    known = {record.trial for record in trials}
+    return [spec for spec in arm.tuning_specs() if spec.trial not in known]
 
 
-def _records(specs: Iterable[RunSpec], store: RunStore, find: Finder) -> tuple[RunRecord, ...]:
-    found = [run_id for run_id in map(find, specs) if run_id]
-    return tuple(store.records(found))
+def _chosen(arm: PlannedArm, trials: Sequence[RunRecord], tuning: Sequence[Metric]) -> dict[str, Any] | None:
+    if len(trials) < arm.trials:
+        return None
+    return choose(trials, tuning) if trials else {}
+
+
+BySeed = dict[int, RunRecord]
+
+
+def _ended(
+    specs: Sequence[Sequence[RunSpec]], store: RunStore, find: Finder, find_crashed: Finder
+) -> tuple[list[BySeed], list[BySeed]]:
+    """Return arm by arm the runs by seed, and of the seeds without one those that crashed."""
+    runs = [_by_seed(found) for found in _read(specs, store, find)]
+    left = [[spec for spec in some if spec.seed not in found] for some, found in zip(specs, runs, strict=True)]
+    return runs, [_by_seed(found) for found in _read(left, store, find_crashed)]
+
+
+def _by_seed(records: Iterable[RunRecord]) -> BySeed:
+    return {record.seed: record for record in records}
+
+
+def _read(specs: Sequence[Sequence[RunSpec]], store: RunStore, find: Finder) -> list[tuple[RunRecord, ...]]:
+    """Return arm by arm the records of what is found of planned runs; the store is asked for all of them at once."""
+    names = [[run_id for run_id in map(find, some) if run_id] for some in specs]
+    records = iter(store.records([run_id for some in names for run_id in some]))
+    return [tuple(itertools.islice(records, len(some))) for some in names]

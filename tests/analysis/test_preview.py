@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from stn_bench.study.plan import Plan, PlannedArm
 from stn_bench.study.preregistration import preregister, with_preregistration, write_preregistration
 from stn_bench.system.machine import Resources
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.results import Results, gather, keys_of
+from stn_bench.tracking.results import Keys, Results, gather
 
 HERE = Clock({"processor": "x", "cores": 2})  # the machine that the makers' runs were trained on
 
@@ -43,7 +42,7 @@ def summed(planned: Plan, root: Path) -> Summary:
 
 
 def ahead(results: Results, **rest: object) -> Preview:
-    keys = functools.partial(keys_of, subject=results.plan.subject, datasets=Path("nowhere"))
+    keys = Keys(results.plan.subject, Path("nowhere"))
     return preview(analyse(results), keys, HERE, Resources(2, 1), **rest)  # type: ignore[arg-type]
 
 
@@ -61,7 +60,7 @@ def test_measured_costs_are_compared(planned: Plan, tmp_path: Path) -> None:
 
 def test_a_plan_as_json_has_the_keys_that_programs_read(planned: Plan, tmp_path: Path) -> None:
     found = ahead(found_in(planned, tmp_path))
-    tree = plan_tree(found, functools.partial(keys_of, subject=planned.subject, datasets=Path("nowhere")))
+    tree = plan_tree(found, Keys(planned.subject, Path("nowhere")))
     assert set(tree) == {
         *("study", "digest", "preregistration", "metric", "direction", "margin", "looks", "runs", "cost", "arms"),
         "ablations",
@@ -125,7 +124,7 @@ def test_the_report_is_told_when_the_plan_was_fixed(planned: Plan, tmp_path: Pat
     assert fixed is not None
     assert (fixed.before_first_run, fixed.digest) == (before, planned.digest)
     assert (fixed.deviations, fixed.undeclared) == ((), ())
-    assert ahead(results).is_preregistered_late != before
+    assert ahead(results).analysis.is_preregistered_late != before
 
 
 def test_the_report_is_told_what_changed_since_declared_or_not(planned: Plan, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from makers import ablation, arm, plan, record
+from scipy.stats import t
 
 from stn_bench.analysis.analyse import analyse
 from stn_bench.analysis.verdicts import failed_seeds, unfair_reason, verdicts
@@ -82,7 +83,8 @@ def test_sound_arms_get_the_words_of_their_numbers() -> None:
 
 def test_a_metric_to_minimise_turns_better_and_worse_over() -> None:
     planned = looking(NARROW, looks=(), metric="test.loss")
-    assert words(results(planned, {"base": BASE, "narrow": CLEAR})) == {"narrow": "worse"}
+    scattered = [value + 0.001 * (index % 3) for index, value in enumerate(CLEAR)]
+    assert words(results(planned, {"base": BASE, "narrow": scattered})) == {"narrow": "worse"}
 
 
 def test_two_questions_are_two_families_unless_the_study_is_one() -> None:
@@ -92,8 +94,16 @@ def test_two_questions_are_two_families_unless_the_study_is_one() -> None:
         for family in ("question", "study")
     )
     narrow = apart["depth"]["narrow"].judgement
-    assert narrow.p_adjusted == narrow.p
-    assert together["depth"]["narrow"].judgement.p_adjusted == pytest.approx(2 * narrow.p)
+    assert narrow.p_adjusted == pytest.approx(narrow.comparison.p)
+    assert together["depth"]["narrow"].judgement.holm_p == pytest.approx(2 * narrow.comparison.p)
+
+
+def test_the_step_of_the_metric_floors_what_equal_differences_say() -> None:
+    """Of 100 test pictures, one error more on each of three seeds; its p was 0."""
+    planned = plan(ablation(NARROW), seeds=(1, 2, 3), base={"data.test": 100})
+    found = verdicts(results(planned, {"base": (1.0,) * 3, "narrow": (0.99,) * 3}))["depth"]["narrow"]
+    assert found.word == "undecided"
+    assert found.judgement.comparison.p == pytest.approx(2 * t.sf(6**0.5, 2))
 
 
 # invalid, and why
@@ -137,7 +147,7 @@ def test_as_many_seeds_may_fail_as_the_study_allows() -> None:
 
 def test_failed_seeds_say_what_happened() -> None:
     found = results(looking(NARROW), {"base": BASE, "narrow": {"values": CLEAR, "diverged": (2,), "crashed": (5,)}})
-    assert failed_seeds(found.arms[1]) == {
+    assert failed_seeds(found.arms[1], "test.accuracy") == {
         2: "diverged: loss is nan at epoch 2",
         5: "crashed: loss is nan at epoch 2",
     }
@@ -162,7 +172,7 @@ def test_an_arm_that_searches_more_settings_is_invalid() -> None:
 def test_arms_with_other_numbers_of_trials_are_not_compared() -> None:
     tuned, untuned = looking(NARROW, trials=3), looking(NARROW)
     arm_results, base = outcome(untuned.arms[1], CLEAR), outcome(tuned.arms[0], BASE)
-    assert unfair_reason(arm_results, base) == "unequal budget: 0 tuning trials against 3"
+    assert unfair_reason(arm_results, base, "test.accuracy") == "unequal budget: 0 tuning trials against 3"
 
 
 # the seeds that are wanted

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import call, widen
+from commands import Cli
 from makers import make_root, write
 from tiny import stn_bench
 
@@ -21,23 +20,8 @@ metric = "test.error"
 direction = "minimize"
 """
 ABLATION = 'title = "Depth"\nquestion = "Does depth matter?"\n[arms.deep]\nset = { depth = 8 }\n'
-GOOD = "def train(*, seed, depth=4):\n    return {'test.error': seed + 1 / depth}\n"
+GOOD = "def train(*, seed, depth=4):\n    return {'test.error': seed + (1 + seed / 100) / depth}\n"
 SHARED = "def train(*, seed, depth=4):\n    return {'test.error': [][seed + depth]}\n"
-
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command line and return exit code, output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call(*arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    widen(monkeypatch, 200)
-    return run
 
 
 def own_root(folder: Path, name: str, text: str = GOOD) -> Path:
@@ -110,6 +94,79 @@ def test_list_shows_a_root_s_own_apart_from_what_comes_along(cli: Cli, tmp_path:
 # What check finds without training -----------------------------------------------------------------------------------
 
 
+PICTURES = '''
+from stn_bench.settings import Settings
+from stn_bench.subjects.keras_model import KerasModel
+from stn_bench.subjects.picture_folder import PictureFolder
+
+
+class Pets(Settings):
+    """What it is trained with."""
+
+    depth: int = 2
+    """Number of layers."""
+    rate: float = 0.5
+    """Learning rate."""
+
+
+def build(settings):
+    raise RuntimeError("nothing is built here")
+
+
+subject = KerasModel(Pets, data=PictureFolder("pets", image_size=8), build=build, metrics=["accuracy"])
+'''
+
+
+def pictures_root(folder: Path, name: str, text: str = PICTURES) -> Path:
+    """Return a root with a study of pictures in the folder `pets`, which is not there."""
+    root = own_root(folder, name, text)
+    study = STUDY.format(name=name).replace(":train", ":subject").replace("test.error", "test.accuracy")
+    write(root / "studies/small.toml", study.replace("minimize", "maximize"))
+    return root
+
+
+def pictures_in(folder: Path, **classes: int) -> None:
+    for name, count in classes.items():
+        (folder / name).mkdir(parents=True)
+        for number in range(count):
+            (folder / name / f"{number}.png").write_bytes(f"{name} {number}".encode())
+
+
+@pytest.mark.parametrize("command", [["check"], ["plan", "small"]], ids=lambda one: one[0])
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (None, "pets: no such folder; expected one folder a class"),
+        ({}, "pets: expected one folder a class, as in cat/1.png and dog/1.png; found no folder"),
+        ({"cat": 4, "dog": 0}, "pets: class folder `dog` holds no pictures"),
+        ({"cat": 4}, "pets: expected two classes or more, got only `cat`"),
+        (
+            {"cat": 4, "dog": 1},
+            "pets: class `dog` has 1 picture; expected 3 or more, one for each of train, test, valid",
+        ),
+    ],
+    ids=["missing", "empty", "empty_class", "one_class", "one_picture"],
+)
+def test_pictures_that_cannot_be_used_are_told_of_before_training(
+    cli: Cli, tmp_path: Path, command: list[str], classes: dict[str, int] | None, message: str
+) -> None:
+    root = pictures_root(tmp_path, f"bad_{tmp_path.name}")
+    if classes is not None:
+        (root / "pets").mkdir()
+        pictures_in(root / "pets", **classes)
+    code, out, err = cli(*command, "--root", root)
+    assert (code, err.count("\n")) == (2, 1), (out, err)
+    assert message in err
+    assert not list(root.glob("mlruns/datasets/*"))
+
+
+def test_an_option_of_pictures_that_is_unknown_is_told_of(cli: Cli, tmp_path: Path) -> None:
+    text = PICTURES.replace("image_size=8", 'image_size=8, color_mood="rgb"')
+    code, _, err = cli("check", "--root", pictures_root(tmp_path, "bad_pets_option", text))
+    assert (code, "Traceback" in err) == (2, False)
+    assert "PictureFolder: no argument `color_mood`. Did you mean `color_mode`?" in err
+
+
 def test_check_finds_data_that_are_not_there(cli: Cli, tmp_path: Path) -> None:
     root = own_root(tmp_path, "bad_data", f"{GOOD}train.data = 'nowhere.csv'\n")
     code, out, err = cli("check", "--root", root)
@@ -176,12 +233,13 @@ def test_an_error_that_every_run_shares_stops_the_study(cli: Cli, tmp_path: Path
     write(root / f"{name}.py", GOOD)
     code, out, err = cli("run", "small", "--workers", workers, "--root", root)
     assert (code, err) == (0, "")
-    assert "better: with depth = 8 (deep) test error falls by 0.1250" in out
+    assert "better: with depth = 8 (deep) test error falls by 0.1294" in out
 
 
 @pytest.mark.slow
 def test_a_seed_on_which_no_arm_can_be_trained_stops_nothing(cli: Cli, tmp_path: Path) -> None:
-    root = own_root(tmp_path, "bad_seed", "def train(*, seed, depth=4):\n    return {'test.error': 1 / (seed - 1)}\n")
+    body = "def train(*, seed, depth=4):\n    return {'test.error': 1 / (seed - 1) + 0 * depth}\n"
+    root = own_root(tmp_path, "bad_seed", body)
     code, out, _ = cli("run", "small", "--workers", 1, "--root", root)
     assert code == 1
     assert out.count(": crashed (") == 2
@@ -203,7 +261,7 @@ def test_runs_that_crash_are_told_though_older_ones_stand_in(cli: Cli, tmp_path:
 
 @pytest.mark.slow
 def test_arms_that_are_one_are_not_equivalent_without_a_word(cli: Cli, tmp_path: Path) -> None:
-    root = own_root(tmp_path, "bad_same", "def train(*, seed, depth=4):\n    return {'test.error': 0.5}\n")
+    root = own_root(tmp_path, "bad_same", "def train(*, seed, depth=4):\n    return {'test.error': 0.5 + 0 * depth}\n")
     code, out, _ = cli("run", "small", "--workers", 1, "--root", root)
     assert code == 0
     assert "equivalent: " in out

@@ -7,13 +7,12 @@ import re
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import call, widen
+from commands import Cli
 from tiny import make_toy_root
 
 RESULTS = """method,seed,acc
@@ -36,24 +35,9 @@ ResNet-50 (ours),5,0.913
 ANSWER = """
 Does an arm differ from baseline in acc?
   better: with mixup acc rises by 1.46 points [1.17, 1.75], on 5 of 5 seeds
-  equivalent: with ResNet-50 (ours) acc stays within the margin: +0.02 points [−0.12, +0.16], ahead on 3 of 5 seeds
+  equivalent: with ResNet-50 (ours) acc stays within the margin: +0.02 points [−0.12, +0.16], better on 3 of 5 seeds
 """
 HEAVY = ("keras", "tensorflow", "jax", "mlflow", "optuna", "matplotlib", "torch", "cv2")
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command line and return exit code, output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call(*arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    widen(monkeypatch, 200)
-    monkeypatch.setenv("COLUMNS", "200")
-    return run
 
 
 @pytest.fixture
@@ -115,6 +99,13 @@ def test_json_holds_columns_notes_and_summaries(cli: Cli, results: Path) -> None
         (("results.csv", "--looks", "3,4"), "`looks` must rise from 3"),
         (("results.csv", "--arm", "metod"), "Did you mean `method`?"),
         (("results.csv", "--format", "docx", "-o", "out"), "--format"),
+        (
+            ("results.csv", "--format", "pdf"),
+            "--format pdf: says what is written to a folder; name",
+        ),
+        (("results.csv", "--margin", "abc"), "--margin: expected a number such as 0.005, got `abc`"),
+        (("results.csv", "--margin", "ac=0.1"), "--margin: no metric `ac` is judged. Did you mean `acc`?"),
+        (("results.csv", "--direction", "acc=up"), "--direction: expected maximize or minimize, got `up`"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_a_line(
@@ -128,7 +119,75 @@ def test_what_makes_no_sense_is_refused_in_a_line(
     assert said in told[0]
 
 
+TWO = "method,seed,acc,loss\n" + "".join(
+    f"{arm},{seed},{acc + seed / 1000 + acc * (seed % 2) / 50},{1 - acc - seed / 900 - acc * (seed % 2) / 50}\n"
+    for arm, acc in (("base", 0.5), ("new", 0.6))
+    for seed in range(5)
+)
+BOTH = ("--metric", "acc", "--metric", "loss")
+
+
+def words(out: str) -> list[str]:
+    return re.findall(r"^  (\w+): with", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        ("--direction", "acc=maximize", "--direction", "loss=minimize"),
+        ("--direction", "loss=minimize"),  # more of acc is better, as of any metric of which nobody says otherwise
+        ("--direction", "maximize", "--direction", "minimize"),
+        ("--direction", "loss=minimize", "--margin", "loss=0.01", "--margin", "acc=0.005"),
+    ],
+)
+def test_each_of_several_metrics_has_its_direction(said: tuple[str, ...], cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "two.csv").write_text(TWO)
+    code, out, _ = cli("judge", tmp_path / "two.csv", *BOTH, *said)
+    assert (code, words(out)) == (0, ["better", "better"])
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (
+            ("--direction", "minimize"),
+            "minimize is said of 2 metrics, and `acc` sounds as if more were better; say it of each: "
+            "--direction acc=maximize --direction loss=minimize",
+        ),
+        (("--direction", "maximize"), "and `loss` sounds as if less were better"),
+        ((), "is less of `loss` better? Say it: --direction loss=minimize"),
+        (("--direction", "acc=maximize", "--direction", "minimize"), "--direction: expected METRIC=VALUE of each"),
+        (("--direction", "acc=maximize", "--direction", "acc=minimize"), "of each, once, got acc=maximize, acc=mini"),
+    ],
+)
+def test_a_direction_that_fits_not_all_metrics_is_refused(
+    said: tuple[str, ...], told: str, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "two.csv").write_text(TWO)
+    code, out, err = cli("judge", tmp_path / "two.csv", *BOTH, *said)
+    assert (code, out) == (2, "")
+    assert told in err
+
+
+def test_arms_without_a_common_seed_are_named(cli: Cli, tmp_path: Path) -> None:
+    runs = [("base", seed) for seed in (1, 2, 3)] + [("new", seed) for seed in (4, 5, 6)]
+    rows = [f"{arm},{seed},{0.5 + seed / 100}" for arm, seed in runs]
+    (tmp_path / "apart.csv").write_text("\n".join(["method,seed,acc", *rows]))
+    code, _, err = cli("judge", tmp_path / "apart.csv")
+    assert (code, "New and base have no seed in common" in err) == (0, True)
+
+
 NASTY = '<img src=x onerror=alert(1)> | [x](http://x) $\\frac{a}$ \\input{x} `rm` "q" é 数'
+
+
+def test_differences_that_are_all_alike_are_undecided_for_want_of_a_resolution(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},{value}" for arm, value in (("base", 1.0), ("arm", 0.99)) for seed in (1, 2, 3)]
+    (tmp_path / "alike.csv").write_text("\n".join(["arm,seed,acc", *rows]))
+    code, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base")
+    assert (code, "more seeds" in out) == (0, False)
+    assert "all pairs differ alike, and no test can be made where nothing tells the metric's resolution" in out
+    _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base", "--resolution", "0.01")
+    assert "−1.00 points [−2.76, +0.76]" in out  # by hand: s² = h²/2, t(2 df) = 4.30
 
 
 def test_any_name_is_harmless_on_every_page(cli: Cli, tmp_path: Path) -> None:
@@ -166,12 +225,25 @@ def test_a_study_that_was_trained_has_the_same_verdict_again(cli: Cli, tmp_path:
     assert cli("run", "tiny", "--root", root, "--workers", 1)[0] == 0
     folder = root / "reports/tiny"
     (trained,) = json.loads((folder / "report.json").read_text())["ablations"]
-    asked = ("--arm", "arm", "--seed", "seed", "--metric", "test.score", "--base", "base", "--margin", 0.05)
+    asked = (
+        "--arm",
+        "arm",
+        "--seed",
+        "seed",
+        "--metric",
+        "test.score",
+        "--base",
+        "base",
+        "--margin",
+        0.05,
+        "--resolution",
+        0.025,
+    )
     code, out, _ = cli("judge", folder / "runs.csv", *asked, "--json")
     (again,) = json.loads(out)["summaries"][0]["ablations"]
     assert code == 0
     for one, other in zip(trained["arms"], again["arms"], strict=True):
-        for name in ("verdict", "pairs", "wins", "look", "method"):
+        for name in ("verdict", "pairs", "wins", "look"):
             assert one[name] == other[name]
         for name in ("mean", "difference", "p_adjusted"):
             assert other[name] == (one[name] if one[name] is None else pytest.approx(one[name]))
@@ -269,3 +341,28 @@ def test_a_run_that_only_failed_is_a_seed_that_failed(cli: Cli, store: str) -> N
     _, out, err = cli("judge", *asked, "--metric", "metrics.acc")
     assert "invalid: with mixup nothing can be said, 1 of 6 seeds of mixup failed" in out
     assert "1 run has no finite value and failed: mixup on seed 6 (no value, FAILED)" in err
+
+
+def test_looks_of_many_arms_share_evenly_and_the_page_says_so(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"arm{arm},{seed},{0.5 + 0.01 * ((7 * arm + 3 * seed) % 11)}" for arm in range(18) for seed in range(8)]
+    (tmp_path / "many.csv").write_text("\n".join(["method,seed,acc", *rows]))
+    code, _, _ = cli("judge", tmp_path / "many.csv", "--base", "arm0", "--looks", "4,6,8", "-o", tmp_path / "out")
+    assert code == 0
+    page = (tmp_path / "out/report.md").read_text()
+    assert "2.21 % for 1 arm and 1.67 % for 17 arms (an even share of the looks) without effect" in page
+
+
+def test_values_too_large_to_square_are_failed_runs_and_no_traceback(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},{sign}1.5e308" for arm, sign in (("base", ""), ("arm", "-")) for seed in range(4)]
+    rows += [f"sound,{seed},{1 + 0.1 * seed}" for seed in range(4)]
+    (tmp_path / "huge.csv").write_text("\n".join(["method,seed,cost", *rows]))
+    code, out, _ = cli("judge", tmp_path / "huge.csv", "--base", "sound", "--direction", "minimize")
+    assert code == 0
+    assert "4 of 4 seeds of arm failed" in out
+
+
+@pytest.mark.parametrize(("step", "is_doubtful"), [(0.01, True), (0.5, True), (0.001, False), (1 / 597, False)])
+def test_a_resolution_that_the_values_deny_is_doubted(cli: Cli, results: Path, step: float, is_doubtful: bool) -> None:
+    code, _, err = cli("judge", results, "--resolution", step)
+    assert code == 0
+    assert ("But values differ by less than a quarter of one such step" in err) == is_doubtful

@@ -16,7 +16,10 @@ import pytest
 from commands import call, widen
 from makers import write
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = [
+    pytest.mark.slow,  # `runner/test_rounds.py` goes the same rounds without processes
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),  # as queue.py does
+]
 
 ABLATION = """
 title = "Speed"
@@ -33,7 +36,7 @@ title = "Tiny: does speed matter?"
 subject = "toy"
 ablations = ["speed"]
 seeds = [1, 2, 3]
-margin = 0.05
+margin = 0.1
 
 [base]
 "epochs" = 1

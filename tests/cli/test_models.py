@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from commands import call, widen
+from commands import Cli, call, widen
 from makers import STN, ablation, arm, plan, record, write
 from mlflow.tracking import MlflowClient
 from PIL import Image
@@ -38,11 +38,11 @@ SETTINGS = {
     "data.size": 20,
     "data.alphabet": "ABC",
     "model.width": 1 / 32,
+    "model.norm.kind": "none",  # traced in half the time
     "train.epochs": 3,
     "optimizer.learning_rate": 0.01,
 }
 ON = {"optimizer.name": "sgd", "optimizer.learning_rate": 1e-6, "train.epochs": 1}
-Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commands import call, widen
+from commands import Cli
 from makers import make_root, record, write
 
 from stn_bench.cli.options import console, messages
@@ -37,20 +36,6 @@ subject = Subject("mine", Mine, train, (Metric("test.error", "how far the rate i
 '''
 STUDY = 'title = "Mine"\nsubject = "{name}"\nablations = ["depth"]\nseeds = [1, 2, 3]\n'
 ABLATION = 'title = "Rate"\nquestion = "Does the rate matter?"\n[arms.slow]\nset = { "rate" = 0.25 }\n'
-Cli = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Run the command line and return exit code, output and error."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = call(*arguments)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    widen(monkeypatch, 200)
-    return run
 
 
 def own_root(folder: Path, module: str, text: str = MINE, *, attribute: str = "subject", written: bool = True) -> Path:
@@ -102,11 +87,11 @@ def test_its_code_is_in_the_run_key(cli: Cli, tmp_path: Path) -> None:
         write(tmp_path / f"{number}.json", json.dumps(told))
         from stn_bench.study.load import load_plan
         from stn_bench.system.workspace import Workspace
-        from stn_bench.tracking.results import identity_of
+        from stn_bench.tracking.results import Keys
 
         workspace = Workspace.at(root)
         planned = load_plan("small", workspace)
-        identity = identity_of(planned.arms[0].verdict_specs({})[0], planned.subject, workspace.datasets)
+        identity = Keys(planned.subject, workspace.datasets).identity(planned.arms[0].verdict_specs({})[0])
         assert identity is not None
         assert identity.run_key == told["arms"][0]["runs"][0]["run_key"]
         keys.append({name.partition(":")[2]: digest for name, digest in identity.code.items()})
@@ -119,13 +104,13 @@ def test_a_definition_is_told_by_its_name(cli: Cli, tmp_path: Path) -> None:
     """With the module that it is in; `:train:` is no train, as rich would have it."""
     from stn_bench.study.load import load_plan
     from stn_bench.system.workspace import Workspace
-    from stn_bench.tracking.results import identity_of
+    from stn_bench.tracking.results import Keys
     from stn_bench.tracking.why import compare_with_today
 
     root = own_root(tmp_path, "mine_named")
     planned = load_plan("small", Workspace.at(root))
     (spec, *_) = planned.arms[0].verdict_specs({})
-    identity = identity_of(spec, planned.subject, Workspace.at(root).datasets)
+    identity = Keys(planned.subject, Workspace.at(root).datasets).identity(spec)
     assert identity is not None
     before = dataclasses.replace(identity, code={**identity.code, "__init__:train": "0" * 64})
     run = record(spec, "r").model_copy(update={"subject": planned.subject.name, "identity": before})

@@ -15,7 +15,7 @@ from PIL import Image
 from stn_bench.study.catalogue import bundled_root
 
 README = (bundled_root() / "README.md").read_text(encoding="utf-8")
-PART = README.partition("**… use pictures in folders of my own.**")[2].partition("\n**…")[0]
+PART = README.partition("### Use pictures in folders of my own\n")[2].partition("\n### ")[0]
 
 
 def photograph(folder: Path) -> None:

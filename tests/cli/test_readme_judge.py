@@ -29,10 +29,11 @@ def test_the_first_screen_prints_its_verdict(here: Path, capsys: pytest.CaptureF
     assert call(*command.split()[1:]) == 0
     told = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     assert all(line.rstrip() in told for line in printed.splitlines()), "\n".join(told)
+    assert not any(line.startswith("base ") for line in told)  # it has a name of its own
 
 
 def test_the_commands_of_the_how_to_run(here: Path) -> None:
-    part = README.partition("**… judge results that exist.**")[2].partition("\n**…")[0]
+    part = README.partition("### Judge results that exist\n")[2].partition("\n### ")[0]
     commands = [line for line in part.splitlines() if line.startswith("stn-bench judge results.csv ")]
     assert len(commands) == 2
     for command in commands:
@@ -41,7 +42,7 @@ def test_the_commands_of_the_how_to_run(here: Path) -> None:
 
 
 def test_the_python_of_the_how_to_runs(here: Path) -> None:
-    part = README.partition("**… judge results that exist.**")[2].partition("\n**…")[0]
+    part = README.partition("### Judge results that exist\n")[2].partition("\n### ")[0]
     (code,) = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
     names: dict[str, object] = {}
     exec(code, names)  # the README's own words

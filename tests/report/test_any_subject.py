@@ -65,7 +65,7 @@ def test_a_user_s_page_links_to_no_guide_that_its_root_has_not(files: dict[str, 
     planned = make_plan(study(subject="mine:subject"), (ablation(DEEP, BARE),), own)
     page = build_report(analysed(planned), lambda *_: NOWHERE)["report.md"].decode()
     assert "](../" not in page
-    assert "docs/statistics.md of\nstn-bench explains every column" in page
+    assert "docs/statistics.md of stn-bench explains every column" in page
 
 
 def test_of_one_definition_there_is_one(files: dict[str, bytes]) -> None:

@@ -267,8 +267,11 @@ def test_formats_are_read_by_commas(text: str, names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("md,htlm", "--format: expected some of md, html, latex, csv, pdf, svg, got `htlm`. Did you mean `html`?"),
-        (",", "--format: expected some of md, html, latex, csv, pdf, svg, got `,`."),
+        (
+            "md,htlm",
+            "--format: expected some of md, html, latex, tables, csv, pdf, svg, got `htlm`. Did you mean `html`?",
+        ),
+        (",", "--format: expected some of md, html, latex, tables, csv, pdf, svg, got `,`."),
     ],
 )
 def test_an_unknown_format_is_refused_with_the_nearest(text: str, message: str) -> None:
@@ -349,7 +352,7 @@ def test_the_command_writes_what_is_asked_and_keeps_it(report: Report, root: Pat
 def test_the_command_refuses_an_unknown_format(report: Report) -> None:
     code, said, error = report("--format", "docx")
     assert (code, said, len(error.splitlines())) == (2, "", 1)
-    assert "--format: expected some of md, html, latex, csv, pdf, svg, got `docx`." in error
+    assert "--format: expected some of md, html, latex, tables, csv, pdf, svg, got `docx`." in error
 
 
 def test_the_summary_of_nasty_names_can_be_read_back() -> None:

@@ -136,7 +136,8 @@ def test_p_is_adjusted_over_the_arms_of_the_question() -> None:
     ours, other = summarise(judged(planned, *records(planned, values))).ablations[0].arms[1:]
     assert ours.p is not None
     assert other.p is not None
-    assert (ours.p_adjusted, other.p_adjusted) == pytest.approx((2 * ours.p, other.p))
+    assert (ours.holm_p, other.holm_p) == pytest.approx((2 * ours.p, other.p))
+    assert (ours.p_adjusted, other.p_adjusted) == pytest.approx((ours.p / (0.8 * 2 / 3 + 0.1), other.p))
 
 
 def test_costs_are_means_over_the_runs() -> None:
@@ -200,8 +201,9 @@ def test_unequal_budget_makes_the_verdict_invalid() -> None:
     assert (ours.verdict, ours.reason) == ("invalid", "unequal budget: 0 tuning trials against 1")
 
 
-def test_two_seeds_are_unreplicated() -> None:
-    assert wide(results(wide=WIDE[:2])).verdict == "unreplicated"
+def test_before_its_seeds_are_in_an_arm_is_undecided() -> None:
+    ours = wide(results(wide=WIDE[:2]))
+    assert (ours.verdict, ours.seeds_of_first_look, ours.p_adjusted) == ("undecided", "2 of 3 seeds", None)
 
 
 def test_an_arm_without_runs_has_dashes() -> None:
@@ -271,6 +273,19 @@ def test_page_leaves_no_blank_stretch(files: dict[str, bytes]) -> None:
 def test_a_study_without_runs_says_how_to_start() -> None:
     with pytest.raises(ReportError, match="no run is finished yet; start with `stn-bench run small`"):
         build_report(results(base=(), wide=()), lambda run_id, path: NO_FOLDER)
+
+
+@pytest.mark.parametrize("trials", [0, 2])
+def test_a_study_whose_runs_all_crashed_says_so_and_where_to_look(trials: int) -> None:
+    planned = plan(ablation(arm("wide", {"model.width": 2.0})), trials=trials)
+    specs = [one for each in planned.arms for one in (each.tuning_specs() or each.verdict_specs({}))]
+    store = FakeStore(*(record(one, f"r{place}", outcome="crashed") for place, one in enumerate(specs)))
+    crashed = analyse(gather(planned, store, NO_FOLDER))
+    told = (
+        rf"no run is finished, {len(specs)} runs crashed \(the last: .*\); the whole tracebacks are in logs\. Mend it"
+    )
+    with pytest.raises(ReportError, match=told):
+        build_report(crashed, lambda run_id, path: NO_FOLDER, logs=Path("logs"))
 
 
 def test_the_transformers_gallery_is_drawn(artifact: Artifact) -> None:

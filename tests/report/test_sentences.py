@@ -99,7 +99,7 @@ def test_the_loss_without_a_part_and_what_remains_at_equal_cost() -> None:
         ),
         (
             {"verdict": "undecided", "difference": 0.001, "interval": (-0.02, 0.022), "more_seeds": 4},
-            "at equal cost (`m`) undecided: +0.10 points [−2.00, +2.20] (about 4 more seeds)",
+            "at equal cost (`m`) undecided: +0.10 points [−2.00, +2.20] (roughly 4 more seeds)",
         ),
         ({"verdict": "better", "difference": 0.01, "interval": (0.005, 0.015)}, "it gains 1.00 points [0.50, 1.50]"),
         ({"verdict": "invalid", "reason": "it failed"}, "at equal cost (`m`) invalid (it failed)"),
@@ -130,7 +130,7 @@ def test_the_best_comes_first_and_the_others_by_verdict() -> None:
         "Also `good` +1.20 points [+0.80, +1.60]. "
         "**Worse**: `bad` −1.20 points [−1.60, −0.80]. "
         "**Equivalent**: `same` +0.00 points [−0.10, +0.10]. "
-        "**Undecided**: `open` −1.20 points [−1.60, −0.80] (about 7 more seeds). "
+        "**Undecided**: `open` −1.20 points [−1.60, −0.80] (roughly 7 more seeds). "
         "**Unreplicated**: `few` (1 of 5 seeds finished). "
         "**Invalid**: `unfair` (1 of 5 seeds failed)."
     )
@@ -175,7 +175,7 @@ def test_what_nobody_trained_yet_says_so() -> None:
 
 def test_an_undecided_arm_tells_how_many_seeds_would_decide_it() -> None:
     one = summed("a", {"model.dropout": 0.1}, "undecided", more_seeds=1)
-    assert sentence(one, asked(), POINTS).endswith("; about 1 more seed would decide it")
+    assert sentence(one, asked(), POINTS).endswith("; roughly 1 more seed would decide it")
     many = summed("a", {"model.dropout": 0.1}, "undecided", more_seeds=None)
     assert sentence(many, asked(), POINTS).endswith("; a thousand more seeds might not decide it")
 
@@ -199,14 +199,16 @@ def test_every_part_that_can_be_taken_away_has_a_name() -> None:
 
 def effect(p: float, **levels: Any) -> EffectSummary:
     named = {name.replace("_", "."): level for name, level in levels.items()}
-    return EffectSummary(levels=named, value=0.02, interval=(0.01, 0.03), p=p, p_adjusted=p, method="pooled")
+    return EffectSummary(
+        levels=named, value=0.02, interval=(0.01, 0.03), level=0.95, p=p, p_adjusted=p, holm_p=p, pairs=5
+    )
 
 
 def test_an_interaction_that_could_be_shown_is_told() -> None:
     both = effect(0.01, model_width=2, model_dropout=0.1)
     assert interplay([effect(0.001, model_width=2), both], POINTS) == (
         "The factors act together: `model.width` = 2 × `model.dropout` = 0.1: +2.00 points [+1.00, +3.00], "
-        "Holm's p 0.010."
+        "adjusted p 0.010."
     )
     assert "could not be shown" in interplay([effect(0.5, model_width=2, model_dropout=0.1)], POINTS)
     assert "takes three seeds" in interplay([], POINTS)
@@ -230,7 +232,7 @@ def test_a_confirmation_shows_both_numbers(agrees: bool, word: str) -> None:
     said = confirmed(found, POINTS)
     assert said == (
         f"`best` was chosen at +2.00 points [+1.00, +3.00]; 3 fresh seeds (11–13) {word}: "
-        "+0.80 points [+0.20, +1.40], ahead on 3 of 3, p 0.020."
+        "+0.80 points [+0.20, +1.40], better on 3 of 3, p 0.020."
     )
     question = asked(summed("best", {"model.dropout": 0.1}, "better"), confirmation=found)
     assert answer(question, POINTS).endswith(said)

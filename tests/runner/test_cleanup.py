@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -22,7 +23,7 @@ from stores import FINGERPRINT, finish, open_store
 from tiny import PLAIN, make_root, stn_bench
 
 from stn_bench.runner.cleanup import DAY, Holdings, find_leftovers, looking, remove
-from stn_bench.runner.queue import SEED, SEEDS, QueuedJob, _OnlyEnqueued, owner
+from stn_bench.runner.queue import SEED, SEEDS, QueuedJob, owner
 from stn_bench.runner.stores import open_queue, open_tracking
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan, RunSpec
@@ -32,7 +33,7 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import identify
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD, RunRecord, run_tags
-from stn_bench.tracking.results import keys_of
+from stn_bench.tracking.results import Keys
 from stn_bench.tracking.store import StoredRun
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
@@ -113,7 +114,7 @@ def lease(place: Workspace, run_key: str, by: str) -> None:
     """Leave a job leased in Optuna's store."""
     queue = open_queue(place)
     queue.enqueue("a study", "maximize", [QueuedJob(run_key, {SEED: 1}, {SEED: SEEDS})], {})
-    study = optuna.load_study(study_name="a study", storage=queue._storage, sampler=_OnlyEnqueued())
+    study = optuna.load_study(study_name="a study", storage=queue._storage)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")
         study.ask().set_user_attr("owner", by)
@@ -163,6 +164,15 @@ def test_what_no_study_plans_stays_for_a_day(workspace: Workspace) -> None:
     assert young.exists()
 
 
+def test_what_a_study_without_a_file_trained_stays(workspace: Workspace) -> None:
+    """It may be written in code: nothing here tells what it plans. What was trained outside of studies goes."""
+    for study, is_kept in (("in_code", True), ("train", False)):
+        spec = dataclasses.replace(specs(workspace)[0], study=study, seed=90 + is_kept)
+        start(workspace, spec)
+        left = checkpoint(workspace, key_of(spec), days=300)
+        assert (left not in found(workspace)) == is_kept, study
+
+
 def test_a_planned_jobs_checkpoint_stays_for_ever(workspace: Workspace) -> None:
     place = Workspace(workspace.root)
     file = workspace.root / "studies" / "tiny.toml"
@@ -172,7 +182,7 @@ def test_a_planned_jobs_checkpoint_stays_for_ever(workspace: Workspace) -> None:
     STN.prepare([plan.arms[0].config.resolved()], Lent(workspace.datasets))
     trial = plan.arms[1].tuning_specs()[1]
     for spec in (trial, plan.arms[1].verdict_specs(trial.chosen)[2]):
-        checkpoint(workspace, keys_of(spec, STN, workspace.datasets)[0], days=300)
+        checkpoint(workspace, Keys(STN, workspace.datasets)(spec)[0], days=300)
     assert found(workspace) == {}
     file.write_text(PLAIN)
     assert list(found(workspace).values()) == [UNPLANNED] * 2

@@ -42,7 +42,7 @@ from stn_bench.system.errors import (
 )
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord
-from stn_bench.tracking.results import identity_of
+from stn_bench.tracking.results import Keys
 
 TOY = find_subject("toy")
 
@@ -52,6 +52,7 @@ class Memory:
 
     def __init__(self) -> None:
         self.status = ""
+        self.searched = True
         self.tags: Mapping[str, str] = {}
         self.note = ""
         self.data: tuple[DataNote | None, str] = (None, "")
@@ -64,6 +65,10 @@ class Memory:
     def start_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
         self.status, self.tags = "RUNNING", tags
         return "r1"
+
+    def start_first_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
+        self.searched = False
+        return self.start_run(experiment, parent, name, tags)
 
     def note_run(self, run_id: str, note: str) -> None:
         self.note = note
@@ -127,7 +132,7 @@ def job_of(
     workspace, spec = Workspace.at(root), spec_of(phase, settings)
     assert TOY.prepare
     TOY.prepare([TOY.read(spec.settings)], Lent(workspace.datasets))
-    identity = identity_of(spec, TOY, workspace.datasets)
+    identity = Keys(TOY, workspace.datasets).identity(spec)
     assert identity
     return Job.of(subject, spec, identity, workspace, experiment="e", parent="p", threads=1, start=start)
 
@@ -248,7 +253,7 @@ def test_a_run_goes_on_from_another(fit: Fit, store: Memory, tmp_path: Path) -> 
     store.earlier = tmp_path
     (tmp_path / "model.json").write_text('{"skill": 0.125, "depth": 2}')
     record = fit(start=Start("abcdefghij", "k", "Trained on from another."))
-    assert store.note == "Trained on from another."
+    assert store.note.startswith("Trained on from another.\n\n**base, seed 1** of study **small**")
     assert store.tags["started_from"] == "abcdefghij"
     fresh = fit()
     assert record.history["train.loss"][0] != fresh.history["train.loss"][0]
@@ -260,6 +265,16 @@ def test_a_start_that_does_not_fit_says_nothing_of_the_arm(fit: Fit, store: Memo
     with pytest.raises(ConfigError, match="`depth`: expected 7"):
         fit(start=Start("abcdefghij", "k", ""))
     assert (store.status, store.record) == ("KILLED", None)
+
+
+def test_a_run_says_on_its_page_what_it_is(fit: Fit, store: Memory) -> None:
+    record = fit()
+    for part in (
+        f"**base, seed {record.seed}** of study **small**",
+        "seed 1",
+        f"`stn-bench why {record.run_key[:12]}`",
+    ):
+        assert part in store.note
 
 
 # Stopping --------------------------------------------------------------------------------------------------------
@@ -480,3 +495,16 @@ def test_an_epoch_is_told_in_numbers_by_name(fit: Fit, store: Memory, told: Any)
         fit(lambda settings, seed, run: run.log(*told))
     assert store.status == "KILLED"
     assert store.epochs == []
+
+
+@pytest.mark.parametrize(
+    ("is_first", "has_folder", "searched"), [(True, False, False), (True, True, True), (False, False, True)]
+)
+def test_a_first_try_searches_for_no_earlier_one(
+    fit: Fit, store: Memory, tmp_path: Path, is_first: bool, has_folder: bool, searched: bool
+) -> None:
+    """Where a folder of an earlier try is left, the queue was made anew and does not know."""
+    if has_folder:
+        own_folder(tmp_path).mkdir(parents=True)
+    fit(is_first=is_first)
+    assert (store.status, store.searched) == ("FINISHED", searched)

@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+import datetime
+import os
+import shutil
 import sqlite3
 import threading
+import time
 import warnings
 from collections.abc import Callable
 from contextlib import closing
@@ -10,6 +14,7 @@ from pathlib import Path
 import optuna
 import psutil
 import pytest
+import sqlalchemy
 from makers import LEARNING_RATE, write
 from optuna.trial import FrozenTrial, TrialState
 
@@ -45,8 +50,17 @@ def _poll_often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(queue, "POLL_SECONDS", 0.02)
 
 
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the file of an empty store: making Optuna's tables takes longer than copying them."""
+    folder = tmp_path_factory.mktemp("empty")
+    open_queue(folder)
+    return folder / "optuna.db"
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Queue:
+def store(tmp_path: Path, empty: Path) -> Queue:
+    shutil.copy(empty, tmp_path)
     return open_queue(tmp_path)
 
 
@@ -62,7 +76,7 @@ def keys(store: Queue, state: TrialState) -> list[str]:
 
 def lease(store: Queue, leased_by: str) -> FrozenTrial:
     """Leave a job RUNNING, as a worker does that dies in the middle of it."""
-    study = optuna.load_study(study_name=NAME, storage=store._storage, sampler=queue._OnlyEnqueued())
+    study = optuna.load_study(study_name=NAME, storage=store._storage)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Heartbeat of storage")
         study.ask().set_user_attr("owner", leased_by)
@@ -271,12 +285,12 @@ def test_workers_side_by_side_complete_each_job_exactly_once(tmp_path: Path, sto
 
 
 def test_who_comes_too_late_for_the_last_job_leaves_no_trial(tmp_path: Path, store: Queue) -> None:
-    """The other takes it between this worker's look at what waits and its lease."""
+    """The other, on a machine that has another lock, takes it between this worker's look and its lease."""
     store.enqueue(NAME, "maximize", [job(1)], {})
-    late = open_queue(tmp_path)
-    late._lease(late._study(NAME), finish)
-    store._lease(store._study(NAME), lambda lease: pytest.fail(f"{lease.run_key} was worked on twice"))
-    assert store.counts(NAME) == {"COMPLETE": 1}
+    (waiting,) = trials(store)
+    assert open_queue(tmp_path)._storage.claim(waiting._trial_id)
+    assert store._storage.claim(waiting._trial_id) is None
+    assert store.counts(NAME) == {"RUNNING": 1}
 
 
 def test_workers_side_by_side_give_a_dead_ones_job_away_once(tmp_path: Path, store: Queue) -> None:
@@ -408,3 +422,222 @@ def test_jobs_that_fail_are_served_in_turn_by_two_studies_until_one_is_done(stor
     store.work(names, attempt, is_doubtful=lambda: 0 < len(done) <= 4)
     assert done[:4] == ["a1", "b1", "a2", "b2"]
     assert sorted(done) == sorted(f"{arm}{n}" for arm in "abcd" for n in (1, 2, 3))
+
+
+# What a look costs ---------------------------------------------------------------------------------------------------
+
+
+Statements = list[tuple[str, tuple[object, ...]]]
+
+
+def statements_of_a_claim(folder: Path, arms: int, done: int) -> Statements:
+    """Return what the store is asked from one job to the next: the end of the one, and the claim of the other."""
+    folder.mkdir()
+    store, asked, by_job = open_queue(folder), Statements(), list[Statements]()
+    names = [f"arm {number}" for number in range(arms)]
+    with store.planning():
+        for name in names:
+            jobs = [QueuedJob(f"{name}-{seed}", {SEED: seed}, {SEED: SEEDS}) for seed in range(done + 4)]
+            store.enqueue(name, "maximize", jobs, {one.run_key: Finished(0.5, "r", "finished") for one in jobs[:done]})
+
+    def take_note(lease: Lease) -> Finished:
+        by_job.append(asked.copy())
+        asked.clear()
+        return Finished(0.5, "r", "finished")
+
+    sqlalchemy.event.listen(
+        store._storage.engine,
+        "before_cursor_execute",
+        lambda connection, cursor, statement, parameters, *rest: asked.append((statement, parameters)),
+    )
+    store.work(names, take_note, lambda: len(by_job) == 3)
+    return by_job[-1]
+
+
+def test_a_claim_asks_as_much_whatever_the_number_of_arms_and_of_finished_jobs(tmp_path: Path) -> None:
+    few = [statement for statement, _ in statements_of_a_claim(tmp_path / "few", arms=2, done=1)]
+    many = [statement for statement, _ in statements_of_a_claim(tmp_path / "many", arms=40, done=20)]
+    assert len(few) == len(many) > 0
+
+
+def test_no_statement_of_a_claim_reads_all_trials(tmp_path: Path) -> None:
+    folder = tmp_path / "store"
+    asked = statements_of_a_claim(folder, arms=3, done=3)
+    with closing(sqlite3.connect(folder / "optuna.db")) as database:
+        plans = [database.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall() for statement, values in asked]
+    details = [detail for plan in plans for *_, detail in plan]
+    assert any("stn_bench_trials_by_state" in detail for detail in details)
+    assert any("stn_bench_trials_by_run_key" in detail for detail in details)
+    assert [detail for detail in details if detail.startswith("SCAN")] == []
+
+
+def test_of_the_workers_that_wait_one_looks_at_a_time(tmp_path: Path, store: Queue) -> None:
+    """However many there are: who has looked in vain lets the others wait, who has found something lets them look."""
+    other = open_queue(tmp_path)
+    store._note_look(in_vain=True)
+    assert not other._is_due()
+    os.utime(tmp_path / "search.looked", (0, 0))
+    assert other._is_due()
+    store._note_look(in_vain=True)
+    store._note_look(in_vain=False)
+    assert other._is_due()
+
+
+def test_a_clock_that_was_set_back_does_not_keep_workers_waiting(tmp_path: Path, store: Queue) -> None:
+    store._note_look(in_vain=True)
+    os.utime(tmp_path / "search.looked", (2**31, 2**31))
+    assert store._is_due()
+
+
+# What Optuna sees ----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_planned_is_entered_as_the_planning_ends(store: Queue) -> None:
+    names = ["a", "b"]
+    with store.planning():
+        for name in names:
+            store.enqueue(name, "minimize", [QueuedJob(f"{name}-1", {SEED: 1}, {SEED: SEEDS})], {})
+        assert [store.counts(name) for name in names] == [{}, {}]
+    assert [store.counts(name) for name in names] == [{"WAITING": 1}] * 2
+    assert optuna.load_study(study_name="b", storage=store._storage).direction.name == "MINIMIZE"
+
+
+def test_a_planning_that_fails_enters_nothing(store: Queue) -> None:
+    def plan() -> None:
+        with store.planning():
+            store.enqueue(NAME, "maximize", [job(1)], {})
+            raise RuntimeError("as planned")
+
+    with pytest.raises(RuntimeError, match="as planned"):
+        plan()
+    assert store.counts(NAME) == {}
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    assert store.counts(NAME) == {"WAITING": 1}
+
+
+def test_optunas_own_tools_show_jobs_that_wait_run_and_are_done(store: Queue) -> None:
+    before = datetime.datetime.now() - datetime.timedelta(seconds=1)
+    store.enqueue(NAME, "maximize", [job(1), job(2), job(3)], {"key-3": result("key-3")})
+    answers = iter([False])
+    store.work([NAME], finish, lambda: next(answers, True))
+    found = optuna.load_study(study_name=NAME, storage=store._storage)
+    assert [(trial.number, trial.state.name, trial.params) for trial in found.trials] == [
+        (0, "COMPLETE", {SEED: 1}),
+        (1, "WAITING", {SEED: 2}),
+        (2, "COMPLETE", {SEED: 3}),
+    ]
+    for trial in (found.trials[0], found.trials[2]):
+        assert trial.datetime_start is not None
+        assert trial.datetime_complete is not None
+        assert before <= trial.datetime_start <= trial.datetime_complete <= datetime.datetime.now()
+    assert found.best_trial.number == 2
+    frame = found.trials_dataframe()
+    assert list(frame[f"params_{SEED}"]) == [1, 2, 3]
+
+
+def test_equal_ranges_of_other_kinds_are_kept_apart(store: Queue) -> None:
+    """1 == 1.0 == True in Python, and not in what Optuna shows."""
+    kinds: dict[str, tuple[object, ...]] = {"whole": (0, 1), "real": (0.0, 1.0), "yes or no": (False, True)}
+    space = {name: Range(choices=choices) for name, choices in kinds.items()}  # type: ignore[arg-type]
+    store.enqueue(NAME, "maximize", [QueuedJob("key-1", {name: kind[1] for name, kind in kinds.items()}, space)], {})
+    (trial,) = trials(store)
+    assert [repr(value) for value in trial.params.values()] == ["1", "1.0", "True"]
+
+
+def test_numbers_go_on_where_trials_were_entered_before(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1), job(2)], {})
+    store.enqueue(NAME, "maximize", [job(seed) for seed in range(5)], {})
+    assert [trial.number for trial in trials(store)] == [0, 1, 2, 3, 4]
+
+
+# A worker's life -----------------------------------------------------------------------------------------------------
+
+
+def test_a_leased_job_has_its_owner_and_a_heartbeat_from_the_first_moment(store: Queue) -> None:
+    """In one transaction: a worker that dies between two would leave a job that nobody can give away."""
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    (waiting,) = trials(store)
+    store._storage.claim(waiting._trial_id)
+    (running,) = store._storage.running()
+    assert (running.owner, running.is_stale) == (owner(), False)
+    with store._storage.engine.connect() as connection:
+        assert connection.execute(sqlalchemy.text("SELECT count(*) FROM trial_heartbeats")).scalar_one() == 1
+
+
+def claim_elsewhere(store: Queue, beat: str) -> None:
+    """Lease the one waiting job as a worker on another machine, whose last sign of life is of then."""
+    (waiting,) = trials(store, TrialState.WAITING)
+    assert store._storage.claim(waiting._trial_id)
+    with store._storage.engine.begin() as connection:
+        there = {"owner": '"elsewhere 1 1.00"', "beat": beat}
+        connection.execute(
+            sqlalchemy.text("UPDATE trial_user_attributes SET value_json = :owner WHERE key = 'owner'"), there
+        )
+        connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = :beat"), there)
+
+
+def test_the_job_of_a_worker_elsewhere_is_given_away_after_its_grace(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    claim_elsewhere(store, "2026-01-01 00:00:00")
+    store.work([NAME], finish)
+    assert store.counts(NAME) == {"COMPLETE": 1, "FAIL": 1}
+
+
+def test_a_worker_gives_signs_of_life(tmp_path: Path) -> None:
+    store = Queue(f"sqlite:///{tmp_path / 'optuna.db'}", heartbeat=1, lock=tmp_path / "search.lock")
+    beats: list[object] = []
+
+    def wait_for_a_beat(lease: Lease) -> Finished:
+        with store._storage.engine.begin() as connection:
+            connection.execute(sqlalchemy.text("UPDATE trial_heartbeats SET heartbeat = '2026-01-01 00:00:00'"))
+        while beats[-1:] in ([], ["2026-01-01 00:00:00"]):
+            time.sleep(0.05)
+            with store._storage.engine.connect() as connection:
+                beats.append(connection.execute(sqlalchemy.text("SELECT heartbeat FROM trial_heartbeats")).scalar())
+        return finish(lease)
+
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    store.work([NAME], wait_for_a_beat)
+    assert keys(store, TrialState.COMPLETE) == ["key-1"]
+
+
+def is_first(store: Queue, name: str = NAME, *, crashes: bool = False) -> list[bool]:
+    """Work on what waits, and return whether each lease was known to be the first of its job."""
+    found: list[bool] = []
+
+    def note(lease: Lease) -> Finished:
+        found.append(lease.is_first)
+        if crashes:
+            raise RuntimeError("as planned")
+        return finish(lease)
+
+    store.work([name], note)
+    return found
+
+
+def test_a_lease_tells_whether_it_is_the_first_of_its_job(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    assert is_first(store, crashes=True) == [True]
+    store.enqueue(NAME, "maximize", [job(1), job(2)], {})
+    assert is_first(store) == [False, True]
+    store.enqueue("another study", "maximize", [job(2), job(3)], {})
+    assert is_first(store, "another study") == [False, True]
+
+
+def test_a_job_is_not_lost_where_another_study_has_it_too(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    store.enqueue("another study", "maximize", [job(1)], {})
+    store.work([NAME], crash)
+    assert store.bury([NAME], "key-1")
+    assert not store.bury(["another study"], "key-1")
+
+
+def test_jobs_that_were_deleted_meanwhile_end_the_work(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1), job(2)], {})
+
+    def delete(lease: Lease) -> Finished:
+        optuna.delete_study(study_name=NAME, storage=store._storage)
+        return finish(lease)
+
+    with pytest.raises(StoreError, match="jobs were deleted while they waited; run again"):
+        store.work([NAME], delete)

@@ -72,7 +72,9 @@ def test_a_name_that_stores_take_is_kept(name: str) -> None:
 
 @pytest.mark.parametrize("returned", [None, 0.5, [("a", 1)], "a", Outcome(None)])  # type: ignore[arg-type]
 def test_what_is_no_table_of_metrics_is_refused(returned: Any) -> None:
-    with pytest.raises(SubjectError, match="must return an Outcome, or metrics by name; got "):
+    with pytest.raises(
+        SubjectError, match=r"must return an Outcome, or metrics by name; got .*; end it with a line such as `return {"
+    ):
         read_outcome(TOY, returned, {}, {})
 
 

@@ -27,7 +27,8 @@ from stn_bench.system.errors import CatalogueError, Interrupted
 from stn_bench.system.machine import Resources
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord, settings_digest
-from stn_bench.tracking.store import FinishedRun
+from stn_bench.tracking.results import Keys
+from stn_bench.tracking.store import ArmPage, FinishedRun
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
@@ -85,6 +86,8 @@ class Memory:
         by_id = {one.run_id: one for one in self.kept}
         return [by_id[run_id] for run_id in run_ids]
 
+    def kill_open(self, experiment: str, **tags: str) -> None: ...
+
     def open_study(self, name: str, note: str = "") -> str:
         return name
 
@@ -93,6 +96,9 @@ class Memory:
 
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         self.arms[run_id] = (dict(metrics), dict(tags))
+
+    def arm_pages(self, experiment: str) -> dict[tuple[str, str], ArmPage]:
+        return {}
 
     def end(self, job: Job, outcome: Any) -> RunRecord:
         """Keep a run as a job does that has ended."""
@@ -104,7 +110,7 @@ class Memory:
 
 
 def listed(one: RunRecord) -> FinishedRun:
-    digest = settings_digest(one.settings, TOY.settings.unkeyed)
+    digest = settings_digest(one.settings, TOY.settings)
     return FinishedRun(one.run_id, one.run_key, digest, one.phase, one.seed, one.identity.dataset)
 
 
@@ -408,12 +414,9 @@ def test_a_run_that_is_finished_under_a_former_key_is_done(root: Root) -> None:
     planned = small(subject=with_former_key())
     one = rehearse(root, planned)
     one.run()
-    experiment = "small"
-    keys = {
-        job.identity.run_key: job.former[0]
-        for arm in one.gather().arms
-        for job in one._jobs("verdict", arm, experiment).values()
-    }
+    today = Keys(planned.subject, one.workspace.datasets)
+    specs = [spec for arm in planned.arms for spec in arm.verdict_specs({})]
+    keys = {today(spec)[0]: today.former(spec)[0] for spec in specs}
     assert not set(keys) & set(keys.values())
     rename(root.store, keys)
     trained, found = go(root, planned)

@@ -5,12 +5,23 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 from commands import call
-from processes import checkpoints, complete_trials, running, runs, statuses, values, wait_for_checkpoint, workers
+from processes import (
+    all_runs,
+    checkpoints,
+    complete_trials,
+    running,
+    runs,
+    statuses,
+    values,
+    wait_for_checkpoint,
+    workers,
+)
 from tiny import PLAIN, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys, stn_bench
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
@@ -32,9 +43,45 @@ def test_a_killed_workers_job_is_run_again_once(tmp_path: Path) -> None:
     assert statuses(root).count("FINISHED") == 6
 
 
+def test_a_batch_system_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:
+    """Slurm sends SIGTERM to every process of a job, `timeout` to the first and then to all: that is one signal."""
+    root = make_toy_root(tmp_path, LONG)
+    with running(root, "--workers", "1") as process:
+        wait_for_checkpoint(root, process)
+        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, output
+    assert "stopping at the end of the current epochs; a second signal stops at once" in output
+    assert output.endswith("stn-bench: stopped; `stn-bench run tiny` goes on from here\n")
+    assert {(run.data.tags["kind"], run.info.status) for run in all_runs(root)} == {
+        ("run", "KILLED"),
+        ("arm", "KILLED"),
+    }
+    assert checkpoints(root)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("letters", [False, True], ids=["toys", "letters"])
-def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path, letters: bool) -> None:
+def test_a_second_signal_ends_a_run_at_once_and_leaves_none_open(tmp_path: Path) -> None:
+    root = make_toy_root(tmp_path, slow_toys(epochs=3, seconds=60))
+    with running(root, "--workers", "1") as process:
+        while not list(root.glob("mlruns/checkpoints/*/*")):
+            assert process.poll() is None
+            time.sleep(0.1)
+        for _ in range(2):
+            os.killpg(process.pid, signal.SIGTERM)
+            time.sleep(0.5)
+        output, _ = process.communicate(timeout=20)
+    assert process.returncode == 143, output
+    assert {run.info.status for run in all_runs(root)} == {"KILLED"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("letters", "signum"),
+    [(False, signal.SIGINT), (True, signal.SIGINT), (True, signal.SIGTERM), (False, signal.SIGHUP)],
+)
+def test_a_stop_is_clean_and_run_goes_on_to_the_same_numbers(tmp_path: Path, letters: bool, signum: int) -> None:
     def fresh(name: str) -> Path:
         if letters:
             return make_root(tmp_path / name, PLAIN.replace('"train.epochs" = 2', '"train.epochs" = 30'))
@@ -43,12 +90,12 @@ def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path
     root = fresh("stopped")
     with running(root, "--workers", "2") as process:
         wait_for_checkpoint(root, process)
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, signum)
         output, _ = process.communicate(timeout=60)
-    assert process.returncode == 130, output
+    assert process.returncode == 128 + signum, output
     assert "stn-bench run tiny" in output
     assert "Traceback" not in output
-    assert "RUNNING" not in statuses(root)
+    assert "RUNNING" not in {run.info.status for run in all_runs(root)}
     again = stn_bench("run", "tiny", root=root)
     assert again.returncode == 0, again.stderr
     undisturbed = fresh("undisturbed")
@@ -58,14 +105,14 @@ def test_ctrl_c_stops_cleanly_and_run_goes_on_to_the_same_numbers(tmp_path: Path
 
 def test_workers_end_when_run_is_killed(tmp_path: Path) -> None:
     root = make_toy_root(tmp_path, LONG)
-    with running(root, "--workers", "2") as process:
+    with running(root, "--workers", "1") as process:
         wait_for_checkpoint(root, process)
         children = workers(process)
-        assert len(children) == 2
+        assert len(children) == 1
         process.kill()
         gone, alive = psutil.wait_procs(children, timeout=20)
     assert not alive
-    assert len(gone) == 2
+    assert len(gone) == 1
 
 
 def test_a_crashing_arm_is_recorded_and_the_study_goes_on(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -40,11 +40,39 @@ def test_a_subject_without_a_probe_says_so_in_one_line(tmp_path: Path) -> None:
         probe(arms, Workspace.at(tmp_path), Resources(1, 1))
 
 
-def test_data_that_were_not_imported_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no data set `mine`"):
-        probe(letters(**{"data.source": "mine"}), Workspace.at(tmp_path), Resources(1, 1))
+OWN = """
+from dataclasses import replace
+from stn_bench.subject import find_subject
+from stn_bench.system.errors import ConfigError, DataError
+
+def lose(*given):
+    raise DataError("no data set `mine`")
+
+def refuse(*given):
+    raise ConfigError("expected another depth")
+
+lost, refused = (replace(find_subject("toy"), probe=probe) for probe in (lose, refuse))
+"""
 
 
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("lost", DataError, "^no data set `mine`$"),
+        ("refused", MachineError, "^base: cannot be probed: ConfigError: expected another depth"),
+    ],
+)
+def test_what_a_probe_raises_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, error: type[Exception], message: str
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_probes.py").write_text(OWN)
+    arms = toys(find_subject(f"own_probes:{name}"))
+    with pytest.raises(error, match=message):
+        probe(arms, Workspace.at(tmp_path), Resources(1, 1))
+
+
+@pytest.mark.slow  # it loads TensorFlow
 def test_an_arm_that_cannot_be_trained_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.py").write_text("def build(config):\n    return None\n")
     arms = letters(**SMALL, **{"model.factory": "broken:build"})

@@ -5,31 +5,25 @@ import math
 from fractions import Fraction
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
-from statsmodels.formula.api import ols
 from statsmodels.stats.weightstats import ttost_paired
 
 from stn_bench.stats import (
     Comparison,
     Values,
     compare,
-    compare_arms,
-    error_ratios,
+    error_ratio,
     hedges,
     sign_flip_p,
-    superiority_bound,
+    superiority,
 )
 from stn_bench.stats.comparison import MOST_EXACT
 
 SEEDED = st.dictionaries(st.integers(0, 99), st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=10)
 THOUSANDTHS = st.lists(st.integers(-50, 50), min_size=6, max_size=9)
-PATTERN = np.array(
-    [1.0, -1.0, 0.0]
-)  # of an arm over three seeds; where the arms' multiples add up to 0, the residuals
 
 
 def by_seed(values: np.ndarray | list[float]) -> dict[int, float]:
@@ -41,18 +35,6 @@ def draws(arms: int, seeds: int, seed: int = 0) -> tuple[dict[int, float], list[
     random = np.random.default_rng(seed)
     table = random.normal(0.9, 0.02, seeds) + random.normal(0, 0.01, (arms + 1, seeds))
     return by_seed(table[0]), [by_seed(row) for row in table[1:]]
-
-
-def patterned(multiples: list[float]) -> tuple[dict[int, float], list[Values]]:
-    """Return a base and arms whose residuals are these multiples of one pattern, each arm with a mean of its own."""
-    base, *arms = (by_seed(0.1 * number + times * PATTERN) for number, times in enumerate(multiples))
-    return base, arms
-
-
-def layout(base: Values, arms: list[Values]) -> object:
-    """Return statsmodels' least squares fit of value ~ arm + seed."""
-    rows = [(f"arm{number}", seed, value) for number, arm in enumerate([base, *arms]) for seed, value in arm.items()]
-    return ols("value ~ C(arm) + C(seed)", pd.DataFrame(rows, columns=["arm", "seed", "value"])).fit()
 
 
 # the paired t-test
@@ -99,7 +81,7 @@ def test_compare_counts_wins_the_way_that_is_better() -> None:
 
 def test_equal_differences_have_an_interval_of_no_width() -> None:
     ours = compare({1: 0.5, 2: 0.75}, {1: 0.25, 2: 0.5})
-    assert (ours.low, ours.high, ours.p) == (0.25, 0.25, 0.0)
+    assert (ours.low, ours.high) == (0.25, 0.25)
 
 
 def test_arms_that_agree_on_every_seed_have_p_one() -> None:
@@ -111,7 +93,17 @@ def test_arms_that_agree_on_every_seed_have_p_one() -> None:
 
 def test_differences_that_rounding_alone_sets_apart_are_the_same() -> None:
     ours = compare({1: 0.1, 2: 0.2, 3: 0.3}, {1: 0.0, 2: 0.1, 3: 0.2})
-    assert (ours.low, ours.high, ours.p) == (ours.difference, ours.difference, 0.0)
+    assert (ours.low, ours.high) == pytest.approx((ours.difference, ours.difference), rel=1e-12)
+    assert math.isnan(ours.p)
+
+
+def test_differences_that_their_values_are_too_large_to_tell_are_within_no_margin_that_is_finer() -> None:
+    """Around 1e15 floats are an eighth apart: a scatter of one is what rounding may have made of anything."""
+    base = [1e15 + one for one in (0.0, 3.0, 1.0, 2.0)]
+    ours = compare(by_seed([one + more for one, more in zip(base, (0.5, -0.5, 1.0, 0.0), strict=True)]), by_seed(base))
+    assert ours.low < -5
+    assert ours.high > 5
+    assert ours.p == 1.0
 
 
 def test_one_pair_has_a_difference_and_nothing_else() -> None:
@@ -163,67 +155,49 @@ def test_the_correlation_is_pearsons(pairs: dict[int, tuple[float, float]]) -> N
         assert ours == pytest.approx(scipy_stats.pearsonr(list(arm.values()), list(base.values())).statistic, abs=1e-9)
 
 
-# the layout of all arms and seeds
+# what the metric can tell
 
 
-@pytest.mark.parametrize(("arms", "seeds"), [(3, 3), (4, 5), (8, 3), (7, 10)])
-def test_the_pooled_layout_agrees_with_least_squares(arms: int, seeds: int) -> None:
-    base, others = draws(arms, seeds)
-    fit = layout(base, others)
-    low, high = fit.conf_int()[0], fit.conf_int()[1]  # type: ignore[attr-defined]
-    for number, ours in enumerate(compare_arms(others, base), start=1):
-        name = f"C(arm)[T.arm{number}]"
-        theirs = [fit.params[name], fit.bse[name], fit.pvalues[name], low[name], high[name]]  # type: ignore[attr-defined]
-        assert ours.method == "pooled"
-        assert ours.df == fit.df_resid == arms * (seeds - 1)  # type: ignore[attr-defined]
-        assert [ours.difference, ours.se, ours.p, ours.low, ours.high] == pytest.approx(theirs, rel=1e-8)
+def test_equal_differences_in_whole_errors_are_no_certainty() -> None:
+    """Of 100 pictures: the variance is at least that of one step, 0.01^2 / 2, so t = 0.01 sqrt(3) sqrt(2) / 0.01."""
+    ours = compare(by_seed([0.99] * 3), by_seed([1.0] * 3), resolution=0.01)
+    assert ours.p == pytest.approx(2 * scipy_stats.t.sf(math.sqrt(6), 2))
+    assert (ours.low, ours.high) == pytest.approx((-0.01 - 0.017566, -0.01 + 0.017566), abs=1e-6)
+    assert ours.sd == 0.0
 
 
-def test_the_pooled_layout_keeps_what_the_pairs_say_of_themselves() -> None:
-    base, arms = draws(4, 6, seed=3)
-    for pooled, arm in zip(compare_arms(arms, base), arms, strict=True):
-        paired = compare(arm, base)
-        assert (pooled.difference, pooled.wins, pooled.sd) == (paired.difference, paired.wins, paired.sd)
-        assert (pooled.flip_p, pooled.correlation) == (paired.flip_p, paired.correlation)
+def test_without_a_known_step_equal_differences_allow_no_test() -> None:
+    ours = compare(by_seed([0.99] * 3), by_seed([1.0] * 3))
+    assert math.isnan(ours.p)
+    assert (ours.low, ours.high, ours.sd) == (ours.difference, ours.difference, 0.0)
 
 
-def test_fewer_than_four_arms_with_their_base_are_not_pooled() -> None:
-    base, arms = draws(2, 5)
-    assert compare_arms(arms, base) == [compare(arm, base) for arm in arms]
+def test_a_step_finer_than_the_spread_changes_nothing() -> None:
+    base, (arm,) = draws(1, 5)
+    assert compare(arm, base, resolution=1e-4) == compare(arm, base)
 
 
-def test_two_seeds_are_not_pooled() -> None:
-    base, arms = draws(5, 2)
-    assert {ours.method for ours in compare_arms(arms, base)} == {"paired t"}
+@pytest.mark.parametrize("unit", [1e-300, 1e-12, 1e-3, 1e12, 1e150])
+def test_the_unit_of_the_metric_does_not_matter(unit: float) -> None:
+    arm, base = [0.93, 0.95, 0.91, 0.96], [0.90, 0.94, 0.91, 0.92]
+    one, other = (
+        compare(by_seed([times * value for value in arm]), by_seed([times * value for value in base]))
+        for times in (1, unit)
+    )
+    assert other.p == pytest.approx(one.p)
+    assert [value / unit for value in (other.low, other.high, other.sd, other.size)] == pytest.approx(
+        [one.low, one.high, one.sd, one.size]
+    )
 
 
-def test_an_arm_that_lacks_a_seed_is_compared_by_its_pairs_and_lends_nothing() -> None:
-    base, arms = draws(5, 5, seed=4)
-    del arms[1][2]  # type: ignore[attr-defined]
-    whole = [arm for number, arm in enumerate(arms) if number != 1]
-    ours = compare_arms(arms, base)
-    assert ours[1] == compare(arms[1], base)
-    assert [one for number, one in enumerate(ours) if number != 1] == compare_arms(whole, base)
-    assert ours[0].df == 4 * 4
+@pytest.mark.parametrize("broken", [math.nan, math.inf, -math.inf, 1.7e308, -1e160])
+def test_a_value_that_is_no_number_is_no_pair(broken: float) -> None:
+    base, (arm,) = draws(1, 5)
+    assert compare({**arm, 9: broken}, {**base, 9: 0.5}) == compare(arm, base) == compare(arm, {**base, 9: broken})
 
 
-def test_an_arm_that_spreads_three_times_as_much_forbids_pooling() -> None:
-    base, arms = patterned([1, 1, 1, -3])
-    found = compare_arms(arms, base)
-    assert {ours.method for ours in found} == {"paired t (spreads differ)"}
-    assert [(ours.low, ours.p) for ours in found] == [(one.low, one.p) for one in (compare(arm, base) for arm in arms)]
-
-
-def test_a_base_that_spreads_three_times_as_much_forbids_pooling_too() -> None:
-    base, arms = patterned([-3, 1, 1, 1])
-    assert {ours.method for ours in compare_arms(arms, base)} == {"paired t (spreads differ)"}
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
-def test_an_arm_that_spreads_exactly_twice_as_much_as_the_median_is_pooled(order: tuple[int, ...]) -> None:
-    multiples = [0.6, 1.4, -2.0, 0.0]  # the median of their sizes is 1
-    base, arms = patterned([multiples[index] for index in order])
-    assert {ours.method for ours in compare_arms(arms, base)} == {"pooled"}
+def test_arms_are_ranked_by_the_root_mean_square_of_their_differences() -> None:
+    assert compare({1: 3.0, 2: -4.0}, {1: 0.0, 2: 0.0}).size == pytest.approx(math.sqrt(12.5))
 
 
 # the sign-flip test
@@ -310,47 +284,37 @@ def test_hedges_needs_three_pairs_and_a_spread() -> None:
     assert math.isnan(hedges(compare({1: 1.0, 2: 2.0, 3: 3.0}, {1: 1.0, 2: 2.0, 3: 3.0})))
 
 
-@pytest.mark.parametrize(("wins", "bound"), [(10, 0.05 ** (1 / 10)), (0, 1 - 0.05 ** (1 / 10))])
-def test_ten_of_ten_bound_what_an_arm_wins(wins: int, bound: float) -> None:
-    """All wins: at least the rate at which ten in a row happen once in twenty."""
-    assert superiority_bound(wins, 10) == pytest.approx(bound)
+@pytest.mark.parametrize(("wins", "losses"), [(10, 0), (0, 10), (3, 2), (5, 3), (1, 9)])
+def test_the_interval_of_what_an_arm_wins_is_clopper_and_pearsons(wins: int, losses: int) -> None:
+    """Quantiles of the beta distribution."""
+    low, high = superiority(wins, losses)
+    assert low == pytest.approx(scipy_stats.beta.ppf(0.025, wins, losses + 1) if wins else 0.0)
+    assert high == pytest.approx(scipy_stats.beta.ppf(0.975, wins + 1, losses) if losses else 1.0)
 
 
-@pytest.mark.parametrize(("wins", "n"), [(3, 5), (5, 8), (2, 5), (1, 10)])
-def test_the_bound_is_where_what_was_seen_happens_once_in_twenty(wins: int, n: int) -> None:
-    bound = superiority_bound(wins, n)
-    more = 2 * wins >= n
-    counts = range(wins, n + 1) if more else range(wins + 1)
-    assert sum(math.comb(n, k) * bound**k * (1 - bound) ** (n - k) for k in counts) == pytest.approx(0.05)
+@pytest.mark.parametrize("n", [3, 5, 10, 20])
+def test_the_interval_of_what_an_arm_wins_holds_the_truth_in_95_of_100_studies(n: int) -> None:
+    """Exactly, for every chance of winning: the binomial's probabilities added up."""
+    known = [superiority(wins, n - wins) for wins in range(n + 1)]
+    for chance in np.linspace(0.01, 0.99, 99):
+        holds = [scipy_stats.binom.pmf(k, n, chance) for k, (low, high) in enumerate(known) if low <= chance <= high]
+        assert sum(holds) >= 0.95
 
 
-def test_no_pairs_bound_nothing() -> None:
-    assert math.isnan(superiority_bound(0, 0))
+def test_pairs_that_do_not_differ_say_nothing_of_what_an_arm_wins() -> None:
+    assert all(map(math.isnan, superiority(0, 0)))
 
 
 def test_error_ratio_by_hand() -> None:
     """Errors 2, 1 and 4 % beside 4 %: a half, a quarter and one, of which the geometric mean is a half."""
-    (ratio,) = error_ratios([{1: 0.98, 2: 0.99, 3: 0.96}], {1: 0.96, 2: 0.96, 3: 0.96})
+    ratio = error_ratio({1: 0.98, 2: 0.99, 3: 0.96}, {1: 0.96, 2: 0.96, 3: 0.96})
     logs = scipy_stats.ttest_1samp(np.log([0.5, 0.25, 1]), 0).confidence_interval()
     assert ratio.value == pytest.approx(0.5)
     assert (ratio.low, ratio.high) == pytest.approx((math.exp(logs.low), math.exp(logs.high)))
 
 
-def test_error_ratios_of_many_arms_share_their_error() -> None:
-    base, arms = draws(4, 5, seed=4)
-    logs = [{seed: math.log(1 - value) for seed, value in one.items()} for one in (base, *arms)]
-    theirs = compare_arms(logs[1:], logs[0])
-    assert {one.method for one in theirs} == {"pooled"}
-    assert [ratio.low for ratio in error_ratios(arms, base)] == pytest.approx([math.exp(one.low) for one in theirs])
-
-
-def test_an_arm_without_an_error_has_no_error_ratio_and_the_others_keep_theirs() -> None:
-    base, sound, perfect = {1: 0.9, 2: 0.92}, {1: 0.95, 2: 0.96}, {1: 1.0, 2: 0.99}
-    ours = error_ratios([sound, perfect], base)
-    assert ours[0] == error_ratios([sound], base)[0]
-    assert all(map(math.isnan, (ours[1].value, ours[1].low, ours[1].high)))
-
-
-def test_a_base_without_an_error_leaves_no_error_ratio() -> None:
-    (ratio,) = error_ratios([{1: 0.9, 2: 0.92}], {1: 1.0, 2: 0.99})
-    assert math.isnan(ratio.value)
+def test_a_run_without_an_error_leaves_no_error_ratio() -> None:
+    sound, perfect = {1: 0.9, 2: 0.92}, {1: 1.0, 2: 0.99}
+    for arm, base in ((perfect, sound), (sound, perfect)):
+        ours = error_ratio(arm, base)
+        assert all(map(math.isnan, (ours.value, ours.low, ours.high)))

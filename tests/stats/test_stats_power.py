@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import math
+import sys
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from scipy import stats
 from statsmodels.stats.power import TTestPower
 
-from stn_bench.stats import Design, compare, compare_arms, detectable, more_seeds
-from stn_bench.stats.power import power
+from stn_bench.stats import Design, compare, detectable, level, more_seeds
+from stn_bench.stats.power import Observed
+
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+
+import many
+import verdicts as simulated
 
 ALONE = {3: 3.27, 4: 2.13, 5: 1.68, 6: 1.43, 7: 1.28, 8: 1.16, 10: 1.00}
 AMONG_SEVEN = {3: 8.64, 4: 4.16, 5: 2.88, 6: 2.28, 7: 1.93, 8: 1.69, 10: 1.40}
@@ -33,60 +41,56 @@ def share_found(n: int, d: float, alpha: float = 0.05, studies: int = 2000) -> f
 @pytest.mark.parametrize(("n", "effect"), ALONE.items())
 def test_what_a_number_of_seeds_can_show(n: int, effect: float) -> None:
     """In standard deviations of the paired difference, which at a correlation of a half are those of an arm."""
-    assert detectable(Design(n, 1), sd=1.0, correlation=0.5) == pytest.approx(effect, abs=0.02)
+    assert detectable(Design((n,), 1), sd=1.0, correlation=0.5) == pytest.approx(effect, rel=0.03)
 
 
 @pytest.mark.parametrize(("n", "effect"), AMONG_SEVEN.items())
-def test_what_it_can_show_as_one_of_seven_comparisons(n: int, effect: float) -> None:
-    assert detectable(Design(n, 1, tests=7), sd=1.0, correlation=0.5) == pytest.approx(effect, rel=0.03)
+def test_what_it_can_show_as_one_of_seven_comparisons_by_the_classic(n: int, effect: float) -> None:
+    design = Design((n,), 1, tests=7, correction="holm")
+    assert detectable(design, sd=1.0, correlation=0.5) == pytest.approx(effect, rel=0.04)
 
 
-@pytest.mark.parametrize(("n", "looks"), [(3, 1), (5, 1), (5, 3), (10, 3)])  # its search fails for 3 seeds, 3 looks
-def test_detectable_agrees_with_statsmodels(n: int, looks: int) -> None:
-    theirs = TTestPower().solve_power(nobs=n, power=0.8, alpha=0.05 / looks)
-    assert detectable(Design(n, 1, looks), sd=1.0, correlation=0.5) == pytest.approx(theirs, rel=1e-3)
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_detectable_agrees_with_statsmodels(n: int) -> None:
+    theirs = TTestPower().solve_power(nobs=n, power=0.8, alpha=0.05)
+    assert detectable(Design((n,), 1), sd=1.0, correlation=0.5) == pytest.approx(theirs, rel=0.03)
 
 
 def test_seeds_that_go_together_show_more() -> None:
     """The paired difference's standard deviation is sqrt(2 (1 - correlation)) times an arm's."""
-    apart, together = (detectable(Design(5, 1), 0.01, correlation) for correlation in (0.0, 0.75))
+    apart, together = (detectable(Design((5,), 1), 0.01, correlation) for correlation in (0.0, 0.75))
     assert apart == pytest.approx(2 * together)
 
 
-def test_detectable_is_found_in_80_of_100_simulated_studies() -> None:
-    n = 6
-    effect = detectable(Design(n, 1), sd=1.0, correlation=0.5)
-    assert share_found(n, effect) == pytest.approx(0.8, abs=0.03)
+@pytest.mark.parametrize("correction", ["ranked", "holm"])
+@pytest.mark.parametrize(
+    ("looks", "arms"), [((3,), 1), ((3,), 4), ((3,), 8), ((5,), 8), ((8,), 15), ((3, 5, 8), 4), ((4, 6, 8), 8)]
+)
+def test_what_is_called_detectable_is_found_in_80_of_100_studies(
+    looks: tuple[int, ...], arms: int, correction: Literal["ranked", "holm"]
+) -> None:
+    """Other studies than those it was found by, judged by the code for many: 80 % within three points.
+
+    It was 65 % with 4 arms and 3 seeds, 52 % with 8. The classic is judged here by its first step.
+    """
+    effect = detectable(Design(looks, arms, correction=correction), sd=1.0, correlation=0.5)
+    drawn = simulated.Setting("normal", arms, looks, effect).draw(8000, np.random.default_rng([arms, *looks]))
+    if correction == "ranked":
+        found = many.judge_many(drawn, looks).sign[:, 0] > 0
+    else:
+        ps = [stats.ttest_1samp(drawn[:, 0, :count], 0, axis=1).pvalue for count in looks]
+        found = np.min(ps, axis=0) <= level(looks, 1) / arms
+    assert np.mean(found) == pytest.approx(0.8, abs=0.03)
 
 
-@pytest.mark.parametrize("arms", [1, 4, 8, 30])
-@pytest.mark.parametrize("looks", [1, 3])
-def test_detectable_is_known_far_out_in_the_tails(arms: int, looks: int) -> None:
-    design = Design(3, arms, looks)  # at 8 standard errors and beyond, scipy cannot tell the other side's tail
-    effect = detectable(design, sd=math.sqrt(3 / 2))
-    limit = stats.t.ppf(1 - design.alpha / 2, design.df)
-    assert stats.nct.sf(limit, design.df, effect) == pytest.approx(0.8, abs=1e-4)
-
-
-def test_detectable_of_a_pooled_design_is_found_in_80_of_100_simulated_studies() -> None:
-    """Four arms, of which one has the effect, found by the real comparison at the level of Holm's first."""
-    design, rng, studies = Design(8, 4), np.random.default_rng(2), 1000
-    effect, found = detectable(design, sd=1.0), 0
-    for table in rng.normal(0, 1, (studies, 5, 8)):
-        table[1] += effect
-        base, *arms = (dict(enumerate(row)) for row in table.tolist())
-        found += compare_arms(arms, base)[0].p < design.alpha
-    assert found / studies == pytest.approx(0.8, abs=0.04)  # three standard errors
+def test_levels_that_were_calibrated_for_the_looks_count() -> None:
+    even, calibrated = (detectable(Design((6, 9), 2, levels=known), sd=1.0) for known in ({}, {2: 0.029}))
+    assert calibrated < even
 
 
 def test_one_seed_or_no_known_spread_shows_nothing() -> None:
-    assert math.isnan(detectable(Design(1, 2), sd=0.01))
-    assert math.isnan(detectable(Design(5, 2), sd=math.nan))
-
-
-@pytest.mark.parametrize("df", [2, 9])
-def test_power_without_an_effect_is_the_level(df: float) -> None:
-    assert power(0.0, df, 0.03) == pytest.approx(0.03)
+    assert math.isnan(detectable(Design((1,), 2), sd=0.01))
+    assert math.isnan(detectable(Design((5,), 2), sd=math.nan))
 
 
 @pytest.mark.parametrize(("d", "n"), [(0.5, 5), (0.8, 3), (1.0, 5), (2.0, 3), (0.3, 10)])
@@ -117,7 +121,7 @@ def test_with_so_many_more_seeds_80_of_100_studies_of_equals_are_equivalent(marg
 def test_what_the_correction_leaves_of_the_level_asks_for_more_seeds() -> None:
     seen = compare(paired(5, 1.0), zeros(5))
     needed = math.ceil(TTestPower().solve_power(effect_size=1.0, power=0.8, alpha=0.05 / 8))
-    assert more_seeds(seen, 1e-9, share=1 / 8) == needed - 5
+    assert more_seeds(seen, 1e-9, 0.05 / 8) == needed - 5
 
 
 def test_a_difference_as_large_as_the_margin_may_take_over_a_thousand_seeds() -> None:
@@ -127,3 +131,14 @@ def test_a_difference_as_large_as_the_margin_may_take_over_a_thousand_seeds() ->
 def test_one_pair_or_no_spread_tells_nothing_of_more_seeds() -> None:
     assert more_seeds(compare({1: 0.5}, {1: 0.4}), 0.01) is None
     assert more_seeds(compare({1: 0.5, 2: 0.6}, {1: 0.5, 2: 0.6}), 0.01) is None
+
+
+def test_among_very_many_arms_the_rank_of_today_counts() -> None:
+    seen, larger, smaller = compare(paired(5, 1.0), zeros(5)), (9.0, 1.0), (0.1, 0.1)
+    second = 0.05 * (0.8 / 4 + 0.2 / 51)
+    beside = [Observed(*larger), *[Observed(*smaller)] * 49]
+    assert more_seeds(seen, 1e-9, 0.05, 0.025, beside) == more_seeds(seen, 1e-9, second)
+    few = [Observed(*larger), *[Observed(*smaller)] * 9]
+    assert more_seeds(seen, 1e-9, 0.05, 0.025, few) == pytest.approx(
+        more_seeds(seen, 1e-9, 0.05 * (0.8 / 4 / (1 - 2.0**-11) + 0.2 / 11)), abs=1
+    )

@@ -13,7 +13,18 @@ from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
 
-from stn_bench.stats import Comparison, Direction, Judgement, Outcomes, Question, Rules, holm, judge, judge_questions
+from stn_bench.stats import (
+    Comparison,
+    Direction,
+    Judgement,
+    Outcomes,
+    Question,
+    Rules,
+    holm,
+    judge,
+    judge_questions,
+    more_seeds,
+)
 
 SEEDS = (1, 2, 3)
 CLEAR = (10.0, 10.1, 9.9)  # p = 2 t.sf(173, 2)
@@ -112,8 +123,9 @@ def test_fewer_than_three_seeds_are_unreplicated(n: int) -> None:
     assert judge(comparison(0.02, 0.04, n), 0.001, margin=0.01, direction="maximize") == "unreplicated"
 
 
-def test_an_arm_without_a_seed_is_unreplicated() -> None:
-    arm = only(question({"empty": ()}), rules())["empty"]
+def test_an_arm_whose_seeds_all_failed_is_unreplicated() -> None:
+    failed = Question(Outcomes(dict.fromkeys(SEEDS, 0.0)), {"empty": Outcomes({}, frozenset(SEEDS))})
+    arm = only(failed, rules())["empty"]
     assert (arm.word, arm.comparison.n, arm.more_seeds) == ("unreplicated", 0, None)
     assert math.isnan(arm.p_adjusted)
 
@@ -121,13 +133,23 @@ def test_an_arm_without_a_seed_is_unreplicated() -> None:
 # families
 
 
-def test_the_arms_of_a_question_share_holms_correction() -> None:
+def test_the_arms_of_a_question_are_a_family() -> None:
     arms = {"clear": CLEAR, "likely": LIKELY, "nothing": (0.5, -0.5, 0.2)}
     judged = only(question(arms), rules())
     raw = [t_test(values) for values in arms.values()]
-    assert [one.p for one in judged.values()] == pytest.approx(raw)
-    assert [one.p_adjusted for one in judged.values()] == pytest.approx(multipletests(raw, method="holm")[1])
+    assert [one.holm_p for one in judged.values()] == pytest.approx(multipletests(raw, method="holm")[1])
+    # Ranked clear, likely, nothing; once clear is taken off, likely is the larger of two.
+    assert judged["likely"].p_adjusted == pytest.approx(raw[1] / (0.8 * 2 / 3 + 0.1))
     assert [one.word for one in judged.values()] == ["better", "better", "undecided"]
+
+
+def test_the_classic_can_be_chosen() -> None:
+    arms = {"small": (0.10, 0.101, 0.099), "large": (9.0, -8.0, 5.0), "likely": LIKELY}
+    judged = only(question(arms), rules(correction="holm"))
+    assert [one.p_adjusted for one in judged.values()] == [one.holm_p for one in judged.values()]
+    ranked = only(question(arms), rules())
+    assert [one.holm_p for one in ranked.values()] == [one.holm_p for one in judged.values()]
+    assert ranked["likely"].p_adjusted != ranked["likely"].holm_p
 
 
 def test_each_question_is_a_family_unless_the_study_is_one() -> None:
@@ -135,15 +157,25 @@ def test_each_question_is_a_family_unless_the_study_is_one() -> None:
     raw = [t_test(values) for values in (LIKELY, CLEAR, (0.5, -0.5, 0.2))]
     apart, together = (judge_questions(questions, rules(family=family)) for family in ("question", "study"))
     assert apart[0]["one"].p_adjusted == pytest.approx(raw[0])
-    flat = [one.p_adjusted for judged in together for one in judged.values()]
+    flat = [one.holm_p for judged in together for one in judged.values()]
     assert flat == pytest.approx(multipletests(raw, method="holm")[1])
 
 
-def test_an_arm_that_is_not_trained_yet_counts_in_holms_correction() -> None:
+def test_an_arm_that_is_not_trained_yet_counts_as_the_one_that_moved_most() -> None:
     """What is decided today is not taken back when that arm's runs are there."""
     alone = only(question({"likely": LIKELY}), rules())["likely"]
     waiting = only(question({"likely": LIKELY, "waiting": ()}), rules())["likely"]
-    assert waiting.p_adjusted == pytest.approx(2 * alone.p_adjusted)
+    assert waiting.p_adjusted == pytest.approx(alone.p_adjusted / (0.8 / 3 + 0.1))
+
+
+def test_equal_differences_of_whole_errors_decide_nothing() -> None:
+    """Three runs at 100 %, three at 99 % of 100 pictures: p was 0."""
+    base = Outcomes(dict.fromkeys(SEEDS, 1.0), resolution=0.01)
+    for resolution in (0.01, 0.0):
+        arm = Outcomes(dict.fromkeys(SEEDS, 0.99), resolution=resolution)
+        base = Outcomes(dict.fromkeys(SEEDS, 1.0), resolution=resolution)
+        judged = only(Question(base, {"arm": arm}), rules(margin=0.005))["arm"]
+        assert judged.word == "undecided"
 
 
 # how many more seeds
@@ -155,11 +187,26 @@ def test_only_an_undecided_arm_says_how_many_seeds_would_decide_it() -> None:
     assert [one.more_seeds is None for one in judged.values()] == [True, True, False]
 
 
-def test_the_correction_over_the_arms_asks_for_more_seeds() -> None:
+def test_what_an_arm_shares_with_others_asks_for_more_seeds() -> None:
+    """By its rank among those that are left, not by an adjusted p that ends at 1."""
     values = (1.0, 0.1, 0.4)
-    alone = only(question({"open": values}), rules())["open"].more_seeds
-    crowded = {"open": values, **{f"other{number}": (0.5, -0.5, 0.2) for number in range(2)}}
-    among = only(question(crowded), rules())["open"].more_seeds
-    assert alone is not None
-    assert among is not None
-    assert among > alone
+    alone = only(question({"open": values}), rules())["open"]
+    others = {f"other{number}": (5.0 + number, -5.0, 2.0) for number in range(7)}
+    among = only(question({"open": values, **others}), rules())["open"]
+    assert (alone.level, alone.beside, among.level, among.p_adjusted, len(among.beside)) == (0.05, (), 0.05, 1.0, 7)
+    assert alone.more_seeds is not None
+    assert among.more_seeds is not None
+    # The seven spread by five, so that it ranks last however many seeds there are.
+    last = 0.05 * (0.8 / 2**8 / (1 - 2**-8) + 0.2 / 8)
+    needed = more_seeds(among.comparison, 0.01, last, 0.05 / 8)
+    assert needed is not None
+    assert among.more_seeds == pytest.approx(needed, abs=1)
+    assert needed > alone.more_seeds + 5
+
+
+def test_an_arm_that_is_awaited_ranks_before_one_that_wants_more_seeds() -> None:
+    values = (1.0, 0.1, 0.4)
+    found = only(question({"open": values, "late": ()}), rules())["open"]
+    needed = more_seeds(found.comparison, 0.01, 0.05 * (0.8 / 3 + 0.1), 0.05 / 4)
+    assert needed is not None
+    assert found.more_seeds == pytest.approx(needed, abs=1)

@@ -45,10 +45,30 @@ def test_toml_error_tells_file_and_line(tmp_path: Path) -> None:
         read_ablation(tmp_path, 'title = "T"\nquestion = oops\n')
 
 
-def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
-    make_root(tmp_path).joinpath("ablations/depth.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(CatalogueError, match=r"depth\.toml: cannot be read"):
+@pytest.mark.parametrize("content", [b"\xff\xfe", HEAD.encode("utf-16"), HEAD.encode("utf-16-be"), b"\xff = 1"])
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path, content: bytes) -> None:
+    make_root(tmp_path).joinpath("ablations/depth.toml").write_bytes(content)
+    with pytest.raises(CatalogueError, match=r"depth\.toml: cannot be read as UTF-8 text \("):
         Catalogue(tmp_path).ablation("depth")
+
+
+def test_files_with_a_byte_order_mark_and_the_line_ends_of_windows_are_read(tmp_path: Path) -> None:
+    root = make_root(tmp_path, study=STUDY + "[base]\n", ablation=ABLATION)
+    write(root / "studies/wider.toml", 'title = "W"\nextends = "small"\n')
+    plain = load(root, "wider")
+    for path in (*root.glob("ablations/*.toml"), *root.glob("studies/*.toml")):
+        path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    assert load(root, "wider") == plain
+
+
+def test_a_broken_ablation_hides_no_other(tmp_path: Path) -> None:
+    """Its own study tells of it, and the plan of another one asks nothing of it."""
+    root = make_root(tmp_path)
+    write(root / "ablations/broken.toml", "title = [")
+    write(root / "studies/asks.toml", STUDY.replace('"depth"', '"broken"'))
+    assert make_plan(*load(root, "small")).jobs() > 0
+    with pytest.raises(CatalogueError, match=r"broken\.toml: not valid TOML"):
+        load(root, "asks")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from makers import FakeStore, ablation, arm, record, study
 from stn_bench.study.plan import Plan, RunSpec, make_plan
 from stn_bench.study.spec import Range, Tuning
 from stn_bench.subject import Metric, find_subject
-from stn_bench.system.errors import CatalogueError
+from stn_bench.system.errors import CatalogueError, ConfigError
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import choose, gather
 
@@ -74,13 +74,45 @@ def test_of_a_subject_without_metrics_the_study_names_one() -> None:
         toy(FREE)
 
 
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        *((name, "maximize") for name in ("test.loss", "valLoss", "testloss", "val/mse", "false_positive_rate")),
+        *((name, "minimize") for name in ("accuracy", "val_f1", "test.auc", "neg_mean_squared_error", "1-error")),
+    ],
+)
+def test_a_direction_that_the_name_denies_is_refused_unless_the_subject_says_it(metric: str, direction: str) -> None:
+    with pytest.raises(
+        CatalogueError, match=rf"small.toml: `direction`: expected m.*, as the name .* got {direction}"
+    ):
+        toy(FREE, metric=metric, direction=direction)
+    search = {"rate": Range(low=0.01, high=0.5)}
+    tuning = Tuning(trials=2, metric=metric.removeprefix("test."), direction=direction, search=search)  # type: ignore[arg-type]
+    with pytest.raises(CatalogueError, match=r"\[tuning\]: `direction`: expected m"):
+        toy(FREE, metric="skill", direction="maximize", tuning=tuning)
+    meant = dataclasses.replace(FREE, metrics=(Metric(metric, direction=direction),))  # type: ignore[arg-type]
+    assert toy(meant).metric.direction == direction
+
+
+@pytest.mark.parametrize("metric", ["recall@10", "huber[1]", "a,b", "../x"])
+def test_a_name_that_no_metric_can_have_is_refused_before_anything_is_trained(metric: str) -> None:
+    with pytest.raises(CatalogueError, match="`metric`: expected a name of a–z"):
+        toy(FREE, metric=metric, direction="maximize")
+
+
+def test_a_metric_that_sounds_like_a_loss_has_no_usual_direction() -> None:
+    with pytest.raises(ConfigError, match=r'Metric\("test.loss"\): which way is it better\?'):
+        Metric("test.loss", "mean loss")
+    assert Metric("gain").direction == Metric("test.accuracy").direction == "maximize"
+
+
 def test_which_way_a_metric_is_better_that_nobody_declares_must_be_said() -> None:
     with pytest.raises(CatalogueError, match="expected `direction`, since subject `toy` does not declare `f1`"):
         toy(FREE, metric="f1")
 
 
 def test_a_plan_in_the_other_direction_is_another_plan() -> None:
-    one, other = (toy(FREE, metric="error", direction=direction) for direction in ("minimize", "maximize"))
+    one, other = (toy(FREE, metric="skill", direction=direction) for direction in ("minimize", "maximize"))
     assert one.digest != other.digest
 
 
@@ -149,3 +181,9 @@ def test_no_subject_is_tuned_on_what_it_is_tested_on(name: str) -> None:
     subject = find_subject(name)
     assert subject.tuning
     assert not [one.name for one in subject.tuning if one.name.startswith("test.")]
+
+
+@pytest.mark.parametrize("direction", ["maximise", None, 3])
+def test_what_is_no_direction_is_refused(direction: Any) -> None:
+    with pytest.raises(ConfigError, match=r'Metric\("acc"\): direction: expected maximize or minimize, got '):
+        Metric("acc", "share", direction)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from makers import STN, ablation, arm, plan
 
 from stn_bench.study.catalogue import Catalogue, load
-from stn_bench.study.plan import Deviation, Plan, Preregistration, make_plan
+from stn_bench.study.fixed import Deviation, Preregistration, Reads
+from stn_bench.study.plan import Plan, make_plan
 from stn_bench.study.preregistration import (
     changes_since,
     check_preregistration,
@@ -53,7 +54,17 @@ def test_what_is_frozen_holds_the_hypotheses_and_the_rules() -> None:
         "seed": 1000,
         "search": {"optimizer.learning_rate": {"low": 0.0001, "high": 0.1, "log": True}},
     }
-    assert terms["correction"] == {"method": "Holm", "family": "question"}
+    assert terms["correction"] == {"method": "ranked", "family": "question"}
+
+
+def test_the_classic_is_called_what_it_was_when_nothing_else_could_be_chosen() -> None:
+    assert terms_of(small(correction="holm"))["correction"] == {"method": "Holm", "family": "question"}
+    assert changes(small(correction="holm"), small()) == ["correction method: was Holm, is ranked"]
+
+
+def test_levels_that_were_calibrated_are_frozen_with_the_plan() -> None:
+    calibrated = dataclasses.replace(small(), levels={1: 0.03, 2: 0.029})
+    assert terms_of(calibrated)["correction"]["levels"] == {"1": 0.03, "2": 0.029}
 
 
 def test_the_plan_itself_is_no_change() -> None:
@@ -282,3 +293,12 @@ def test_every_study_that_comes_along_can_be_frozen(name: str, tmp_path: Path) -
     planned = make_plan(*load(tmp_path, name))
     write_preregistration(tmp_path, preregister(planned))
     check_preregistration(with_preregistration(planned, tmp_path))
+
+
+def test_a_file_of_older_versions_keeps_its_seal_and_names_no_code(tmp_path: Path) -> None:
+    fixed = preregister(small())
+    older = fixed.model_copy(update={"terms": {k: v for k, v in fixed.terms.items() if k != "subject"}})
+    assert "runs" not in older.model_dump()
+    write_preregistration(tmp_path, older)
+    planned = with_preregistration(dataclasses.replace(small(), reads=Reads({"mine:build": "ab"}, {})), tmp_path)
+    check_preregistration(planned)

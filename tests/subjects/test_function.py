@@ -17,17 +17,21 @@ import pytest
 from commands import call
 from hypothesis import given
 from hypothesis import strategies as st
-from makers import make_root, write
+from makers import ablation, arm, make_root, study, write
 from pydantic import Field
 
 from stn_bench.runner.job import LentRun
 from stn_bench.settings import override
 from stn_bench.study.catalogue import bundled_root
+from stn_bench.study.load import load_plan
+from stn_bench.study.plan import make_plan
 from stn_bench.subject import Lent, Metric, find_subject, shipped_subjects
 from stn_bench.subjects.function import settings_of, subject_of
 from stn_bench.system import own_code
-from stn_bench.system.errors import ConfigError, DataError, Interrupted
+from stn_bench.system.errors import CatalogueError, ConfigError, DataError, Interrupted
 from stn_bench.system.own_code import import_attribute
+from stn_bench.system.unread import unread
+from stn_bench.system.workspace import Workspace
 from stn_bench.testing import SubjectContract
 from stn_bench.tracking.identity import identify
 
@@ -394,7 +398,7 @@ def own_root(folder: Path, name: str, text: str) -> Path:
     return make_root(folder, study=STUDY.format(name=f"{name}:train"), ablation=ABLATION)
 
 
-GOOD = "def train(*, seed, depth=4):\n    return {'test.error': seed + 1 / depth}\n"
+GOOD = "def train(*, seed, depth=4):\n    return {'test.error': seed + (1 + seed / 100) / depth}\n"
 
 
 def test_what_a_module_prints_spoils_no_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -525,19 +529,39 @@ def test_a_metric_that_it_does_not_return_stops_the_study_at_the_first_run(
     sys.modules.pop("own_misnamed", None)
     write(root / "own_misnamed.py", GOOD)  # put right, it goes on
     assert call("run", "small", "--workers", "1", "--root", root) == 0
-    assert "better: with depth = 8 (deep) test error falls by 0.1250" in capsys.readouterr().out
+    assert "better: with depth = 8 (deep) test error falls by 0.1275" in capsys.readouterr().out
+    small = (root / "studies/small.toml").read_text(encoding="utf-8")
+    write(root / "studies/other.toml", small.replace("test.error", "test.eror"))
+    for command in (("run", "--workers", "1"), ("status",), ("plan",), ("report",)):  # of the same runs
+        assert call(command[0], "other", *command[1:], "--root", root) == 2
+        assert capsys.readouterr().err == (
+            "stn-bench: study `other`: `metric`: none of its finished runs returned `test.eror`. Did you mean "
+            "`test.error`? They returned: test.error\n"
+        )
+    assert not (root / "reports/other").exists()
 
 
 def test_the_readme_s_function_runs_as_it_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     readme = (bundled_root() / "README.md").read_text(encoding="utf-8")
-    told = readme.partition("**… ask about any function.**")[2].partition("\n**…")[0]
+    told = readme.partition("### Ask about any function\n")[2].partition("\n### ")[0]
     files = re.findall(r"```(?:python|toml)\n# (\S+)\n(.*?)```", told, re.DOTALL)
     assert [name for name, _ in files] == ["waves.py", "studies/waves.toml", "ablations/degree.toml"]
     for name, text in files:
         write(tmp_path / name, text)
     (command,) = re.findall(r"```\nstn-bench (.*)\n```", told)
-    assert call(*command.split(), "--root", tmp_path) == 0
+    assert call(*command.split(), "--workers", 1, "--root", tmp_path) == 0
     assert "better: with degree = 3 (cubic) test error falls by" in capsys.readouterr().out
+    (tuning,) = re.findall(r"```toml\n(\[tuning\]\n.*?)```", told, re.DOTALL)
+    trained = files[0][1].replace("degree=1", "degree=1, rate=0.01")
+    trained = trained.replace("return {", 'return {"validation.error": rate, ')
+    write(tmp_path / "tuned_waves.py", trained)
+    write(tmp_path / "studies/tuned.toml", files[1][1].replace("waves:", "tuned_waves:") + tuning)
+    plan = load_plan("tuned", Workspace.at(tmp_path))
+    first, second = ([trial.chosen["rate"] for trial in arm.tuning_specs()] for arm in plan.arms)
+    assert first == second
+    assert len(set(first)) == 8
+    assert all(1e-3 <= rate <= 1e-1 for rate in first)
+    assert (plan.tuning[0].name, plan.tuning[0].direction) == ("validation.error", "minimize")
 
 
 # Metrics -------------------------------------------------------------------------------------------------------------
@@ -569,3 +593,55 @@ def test_what_are_no_metrics_is_refused(metrics: Any, message: str) -> None:
     train.metrics = metrics  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match=re.escape(message)):
         subject_of("m:train", train)
+
+
+def test_a_misspelt_attribute_is_told_and_others_are_left_alone() -> None:
+    def train(*, seed: int) -> dict[str, float]:
+        return {"test.score": 1.0}
+
+    train.mine = 3  # type: ignore[attr-defined]
+    assert subject_of("m:mine", train).timeout == ""
+    train.tiemout = 600.0  # type: ignore[attr-defined]
+    with pytest.raises(ConfigError, match=r"no attribute `tiemout` is read\. Did you mean `timeout`\?"):
+        subject_of("m:misspelt", train)
+
+
+# What nothing reads --------------------------------------------------------------------------------------------------
+
+
+def reads_some(*, seed: int, depth: int = 4, rate: float = 0.5, width: int = 3, name: str = "a") -> dict[str, float]:
+    rate = 0.5 * depth  # what was given is gone
+    return {"skill": sum(width * one for one in range(3)) + (lambda: rate)()}
+
+
+def reads_all(*, seed: int, depth: int = 4) -> dict[str, float]:
+    return dict(locals())
+
+
+def reads_within(*, seed: int, depth: int = 4) -> dict[str, float]:
+    def deeper() -> float:
+        return float(depth)
+
+    return {"skill": deeper()}
+
+
+@functools.wraps(reads_some)
+def decorated(*, name: str, **given: Any) -> dict[str, float]:
+    return reads_some(**given, name=name)
+
+
+@pytest.mark.parametrize(
+    ("function", "idle"),
+    [(reads_some, {"name", "seed"}), (reads_all, set()), (reads_within, {"seed"}), (decorated, set())],
+)
+def test_which_parameters_a_function_never_reads(function: Any, idle: set[str]) -> None:
+    assert unread(function) == idle
+
+
+def test_an_arm_that_sets_what_the_function_never_reads_is_refused_unless_it_is_meant() -> None:
+    subject = subject_of("test_function:reads_some", reads_some)
+    asked = study(subject=subject.name, metric="skill", direction="maximize")
+    with pytest.raises(CatalogueError, match="`name` has no effect here: `reads_some` never reads it; leave it out"):
+        make_plan(asked, (ablation(arm("b", {"name": "b"})),), subject)
+    assert make_plan(asked, (ablation(arm("b", {"name": "b"}, no_effect="shows what noise does")),), subject).arms
+    assert make_plan(asked, (ablation(arm("b", {"width": 4})),), subject).arms

@@ -323,14 +323,14 @@ X, Y = kinds.table()
             {"build": compiled, "loss": None, "optimizer": lambda settings: "adam"},
             "`optimizer`: the model that `build` returns is compiled already",
         ),
-        (DataError, {"data": parts(train=(X, Y[:5]))}, "train: expected as many examples everywhere, got x 160, y 5"),
-        (DataError, {"data": parts(test=(X[:0], Y[:0]))}, "test: there are no examples"),
-        (DataError, {"data": parts(test=None)}, "there are no test examples"),
-        (DataError, {"data": parts(tset=(X, Y))}, "got `tset`. Did you mean `test`?"),
-        (DataError, {"data": parts(train=([[1, 2], [3]], Y[:2]))}, "train: x: expected an array, got rows of unequal"),
-        (DataError, {"data": parts(train=iter([X]))}, "train: a generator can be read once only"),
-        (DataError, {"data": lambda settings: (X, Y)}, "expected (train, validation, test), or a mapping"),
-        (DataError, {"data": lambda settings: settings.nothing}, "`data` failed (AttributeError: "),
+        (ConfigError, {"data": parts(train=(X, Y[:5]))}, "expected as many examples everywhere, got x 160, y 5"),
+        (ConfigError, {"data": parts(test=(X[:0], Y[:0]))}, "test: there are no examples"),
+        (ConfigError, {"data": parts(test=None)}, "there are no test examples"),
+        (ConfigError, {"data": parts(tset=(X, Y))}, "got `tset`. Did you mean `test`?"),
+        (ConfigError, {"data": parts(train=([[1, 2], [3]], Y[:2]))}, "train: x: expected an array, got rows"),
+        (ConfigError, {"data": parts(train=iter([X]))}, "train: a generator can be read once only"),
+        (ConfigError, {"data": lambda settings: (X, Y)}, "expected (train, validation, test), or a mapping"),
+        (ConfigError, {"data": lambda settings: settings.nothing}, "`data` failed (AttributeError: "),
         (ConfigError, {"data": parts(validation=None)}, "there are no validation examples"),
         (ConfigError, {"data": parts(train=(X[:, :3], Y))}, "x has (None, 3), the model takes (None, 5)"),
         (ConfigError, {"callbacks": lambda settings: [1]}, "expected a list of Keras callbacks, got int in it"),
@@ -345,6 +345,27 @@ def test_what_a_training_cannot_use_is_told_in_a_line(
     first, *own = str(caught.value).splitlines()
     assert message in first
     assert all(line.startswith("  ") for line in own)  # lines of the user's own code
+
+
+class Prepared:
+    """Data that are made once, for all arms."""
+
+    def prepare(self, settings: Any, lent: Lent) -> None:
+        """Make them."""
+
+    def __call__(self, settings: Small) -> Any:
+        raise DataError("shelf/7.png: is no picture")
+
+
+def lost(settings: Small) -> Any:
+    raise FileNotFoundError(2, "No such file or directory", "table.csv")
+
+
+@pytest.mark.parametrize(("data", "message"), [(Prepared(), "shelf/7.png: is no picture"), (lost, "table.csv")])
+def test_data_that_every_arm_shares_are_no_arm_s_fault(tmp_path: Path, data: Any, message: str) -> None:
+    """A DataError stops the study and counts for no arm; what `data` does of one arm is that arm's crash, above."""
+    with pytest.raises(DataError, match=message):
+        Training(tmp_path).of(KerasModel(Small, **(TABLE | {"data": data})))
 
 
 def test_a_metric_that_the_model_does_not_tell_of_is_named(tmp_path: Path) -> None:

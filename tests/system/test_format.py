@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stn_bench.system.format import Unit, seconds_in_short
+from stn_bench.system.format import Unit, in_short, number, relative, seconds_in_short, setting_value
 
 PLAIN, FRACTION = Unit.of("test.mae", is_fraction=False), Unit.of("test.accuracy", is_fraction=True)
 
@@ -53,3 +53,32 @@ def test_at_least_four_digits_are_left_of_the_largest(value: float) -> None:
 )
 def test_a_short_time_is_told(seconds: float, written: str) -> None:
     assert seconds_in_short(seconds) == written
+
+
+@pytest.mark.parametrize("tiny", [-1e-9, -0.0, -0.000004, -4e-5])
+@pytest.mark.parametrize("unit", [PLAIN, FRACTION])
+def test_nothing_is_written_as_a_negative_zero(tiny: float, unit: Unit) -> None:
+    written = [unit.value(tiny), unit.signed(tiny), unit.interval((tiny, -tiny)), unit.change(tiny, (tiny, tiny))]
+    written += [unit.amount(1.0, (tiny, 2.0)), unit.amount(tiny, (tiny, 1.0)), number(tiny), relative(1 + tiny)]
+    written += [setting_value(-0.0), in_short(-0.0)]
+    for text in written:
+        assert not re.search(r"[−-]0(\.0*)?(?![.\d])", text), text
+
+
+def test_what_is_less_than_0_keeps_its_sign() -> None:
+    assert (PLAIN.signed(-0.0001), FRACTION.value(-0.0001), number(-0.01)) == ("−0.0001", "−0.01", "−0.01")
+
+
+@pytest.mark.parametrize(
+    ("unit", "value", "written"),
+    [
+        (FRACTION, 0.005, "0.50"),
+        (FRACTION, 0.001, "0.10"),
+        (FRACTION, 0.00005, "0.005"),
+        (PLAIN.to_show([48.0]), 0.005, "0.005"),  # beside a mean absolute error of 48.00
+        (PLAIN.to_show([48.0]), 2.0, "2.00"),
+        (PLAIN.to_show([123456.0]), 0.25, "0.25"),
+    ],
+)
+def test_what_a_person_gave_is_written_as_it_was_given(unit: Unit, value: float, written: str) -> None:
+    assert unit.given(value) == written

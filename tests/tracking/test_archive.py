@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import io
 import json
+import re
 import shutil
 import zipfile
 from collections.abc import Callable, Iterable
@@ -346,13 +348,78 @@ def test_a_manifest_that_is_not_ours_is_refused(archive: Archive, manifest: dict
         f"runs/{'a' * 64}/deep/er.npz",
         f"runs/{'a' * 64}/model.keras",
         f"runs/{'a' * 64}/.npz",
-        f"runs\\{'a' * 64}\\a.npz",
+        f"runs\\{'a' * 64}\\..\\..\\outside.npz",
         f"runs/{'a' * 64}/a.npz\n",
         "notes.txt",
     ],
 )
 def test_a_member_that_should_not_be_there_is_refused(archive: Archive, name: str) -> None:
     assert "which no archive of runs has" in refused(forged(archive, {name: b""}))
+
+
+def test_an_archive_cut_short_at_any_place_is_damaged(archive: Archive) -> None:
+    content = pack(archive)
+    inner_ends = [found.end() + 18 for found in re.finditer(b"PK\x05\x06", content)]
+    assert len(inner_ends) > 3, "no array file inside whose end could be taken for the archive's"
+    for end in {*range(200, len(content), 997), *inner_ends[:-1], *(one + 40 for one in inner_ends[:-1])}:
+        assert "is damaged" in refused(content[:end]), end
+
+
+CLUTTER = {
+    "__MACOSX/._manifest.json": b"\0",
+    "__MACOSX/runs/._a.npz": b"\0",
+    ".DS_Store": b"\0",
+    "runs/.DS_Store": b"\0",
+    "runs/Thumbs.db": b"\0",
+    "desktop.ini": b"[.ShellClassInfo]",
+    "Desktop.ini": b"",
+    ".Spotlight-V100/Store/x": b"",
+    "#recycle/old.npz": b"",
+    "runs/": b"",
+}
+
+
+@pytest.mark.parametrize("outer", ["", "runs of slim/", "a/b/"])
+def test_what_a_file_manager_adds_is_skipped(archive: Archive, outer: str) -> None:
+    members = dict(reversed(members_of(pack(archive)).items()))
+    folders = {outer: b""} if outer else {}
+    content = {f"{outer}{name}": content for name, content in {**members, **CLUTTER}.items()}
+    assert unpack(zipped((folders | content | {"__MACOSX/._x": b""}).items())) == archive
+
+
+@pytest.mark.parametrize("rename", [lambda name: f"./{name}", lambda name: "runs\\" + name.replace("/", "\\")])
+def test_names_as_other_programs_write_them_are_those_of_zip_files(
+    archive: Archive, rename: Callable[[str], str]
+) -> None:
+    assert unpack(zipped({rename(name): one for name, one in members_of(pack(archive)).items()}.items())) == archive
+
+
+def test_whatever_name_a_metric_or_a_setting_may_have_travels(archive: Archive) -> None:
+    first, *others = archive.records
+    names = {"val/accuracy": 0.5, "top 5: recall": 0.25, "genauigkeit_für_ä": 1.0}
+    told = first.model_copy(
+        update={"metrics": first.metrics | names, "settings": {**first.settings, "größe": 3}, "history": {}}
+    )
+    again = unpack(pack(dataclasses.replace(archive, records=(told, *others))))
+    assert told in again.records
+
+
+def test_an_archive_in_a_zip_file_is_told(archive: Archive) -> None:
+    assert "holds another zip file, 'runs.zip'; unpack it first" in refused(
+        zipped({"runs.zip": pack(archive)}.items())
+    )
+
+
+@pytest.mark.parametrize("stray", ["notes.txt", f"runs/{'a' * 64}/a.npz", "b/manifest.json"])
+def test_what_lies_beside_the_folder_of_an_archive_is_refused(archive: Archive, stray: str) -> None:
+    members = {f"a/{name}": content for name, content in members_of(pack(archive)).items()}
+    assert f"has a member {stray!a}, which" in refused(zipped({**members, stray: b""}.items()))
+
+
+@pytest.mark.parametrize("outer", ["../", "/", "a/../", "a//"])
+def test_a_folder_that_leads_out_is_none_of_an_archive(archive: Archive, outer: str) -> None:
+    members = {f"{outer}{name}": content for name, content in members_of(pack(archive)).items()}
+    assert "which no archive of runs has" in refused(zipped(members.items()))
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")

@@ -18,7 +18,7 @@ from stn_bench.study.schema import setting_schemas
 from stn_bench.subject import Subject
 from stn_bench.subjects.stn.config import Config
 from stn_bench.system.errors import ConfigError
-from stn_bench.tracking import code, identity
+from stn_bench.tracking import code
 from stn_bench.tracking.identity import Identity, differences, identify
 
 OURS = replace(STN, code=("mine",))
@@ -62,9 +62,7 @@ def _forget() -> Iterator[None]:
 
 
 def forget() -> None:
-    for one in (*vars(code).values(), *vars(identity).values()):
-        if hasattr(one, "cache_clear"):
-            one.cache_clear()
+    code.forget()
     for name in ("mine", "bare"):
         sys.modules.pop(name, None)
     importlib.invalidate_caches()
@@ -113,6 +111,15 @@ def identity_of(overrides: Mapping[str, object] = {}, subject: Subject = STN) ->
 def test_key_stays_where_nothing_that_runs_has_changed(key: Key, old: str, new: str) -> None:
     assert MODEL.count(old) == 1
     assert key(model=MODEL.replace(old, new)) == key()
+
+
+@pytest.mark.parametrize("mark", [b"\xef\xbb\xbf", b"# coding: latin-1\n# \xe9\n"], ids=["mark", "latin-1"])
+def test_code_is_read_as_python_reads_it(key: Key, tmp_path: Path, mark: bytes) -> None:
+    before = key()
+    file = tmp_path / "mine/model.py"
+    file.write_bytes(mark + file.read_bytes())
+    forget()
+    assert identity_of({"model.factory": "mine.model:build"}).run_key == before
 
 
 @pytest.mark.parametrize(
@@ -219,7 +226,7 @@ def test_our_registries_hold_nothing_that_a_setting_cannot_name() -> None:
     """An entry that no setting names would be left out of every identity."""
     values = {value for schema in setting_schemas(STN).values() for value in schema.get("enum", ())}
     package = Path(stn_bench.subjects.stn.__file__).parent
-    modules = {name.partition(":")[0] for name in identity_of().code}
+    modules = {name.partition(":")[0] for name in identity_of().code if not name.startswith("stn_bench.")}
     assert {"nn.blocks", "nn.optimizers", "data.correction"} <= modules
     for file in (package / f"{name.replace('.', '/')}.py" for name in sorted(modules)):
         for statement in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -240,7 +247,7 @@ def test_a_function_that_is_not_there_is_named(key: Key) -> None:
 
 def test_our_own_code_is_followed_from_train() -> None:
     digests = identity_of().code
-    assert {"hooks:train", "nn.train:train"} <= digests.keys()
+    assert {"hooks:train", "stn_bench.subjects.keras_training.training:fitted"} <= digests.keys()
     assert any(name.startswith("nn.transformer:SpatialTransformer") for name in digests)
 
 
@@ -272,7 +279,8 @@ def test_a_changed_default_changes_the_key() -> None:
 
 
 def test_settings_hold_every_path_and_not_the_difference_alone() -> None:
-    assert identity_of().settings.keys() == Config().flat().keys() - {"train.timeout"}
+    """But what came later, and changes nothing at its default."""
+    assert identity_of().settings.keys() == Config().flat().keys() - {"train.timeout"} - Config.later.keys()
 
 
 def test_how_long_a_run_is_waited_for_is_no_part_of_it() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import keras
@@ -91,6 +93,8 @@ def test_what_a_dead_try_left_open_is_closed(store: Tracking) -> None:
     for _ in range(2):
         store.start_run(experiment, None, "again", {"run_key": record.run_key})
     assert statuses(store) == ["FINISHED", "KILLED", "RUNNING"]
+    store.start_first_run(experiment, None, "by somebody who knows of none", {"run_key": record.run_key})
+    assert statuses(store) == ["FINISHED", "KILLED", "RUNNING", "RUNNING"]
 
 
 def test_a_run_is_found_by_the_first_letters_of_its_id_or_key(store: Tracking) -> None:
@@ -156,6 +160,18 @@ def test_a_run_that_was_closed_without_an_outcome_is_not_finished(store: Trackin
     assert store.finished_as(record.run_key) is None
 
 
+def test_what_a_store_refuses_is_told_once_and_without_a_traceback(
+    store: Tracking, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MLflow writes the traceback of a disk that is full, or of a table that is gone, before it raises."""
+    experiment = store.open_study("small")
+    with closing(sqlite3.connect(store.uri.removeprefix("sqlite:///"))) as database:
+        database.execute("DROP TABLE tags")
+    with pytest.raises(StoreError, match="no such table: tags"):
+        store.start_run(experiment, None, "base, seed 1", {"run_key": "k"})
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_refusal_tells_the_reason_and_not_sqlalchemys_advice() -> None:
     advice = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
     error = MlflowException(f"{advice}\n(sqlite3.OperationalError) database is locked\n[SQL: SELECT 1]")
@@ -194,3 +210,20 @@ def test_a_model_that_is_loaded_takes_what_its_signature_says(
     given = {name: np.zeros((2, 3), np.float32) for name in found}
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.predict(given if found[0] else given[""], verbose=0).shape == (2, 1)
+
+
+def test_the_run_of_an_arm_is_open_while_it_is_trained_and_closed_where_it_is_stopped(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    experiment, tags = store.open_study("small"), {"ablation": "base", "arm": "base"}
+    client = MlflowClient(tracking_uri=store.uri)
+    arm = store.open_arm(experiment, "base", tags, "")
+    for end, expected in (
+        (lambda: None, "RUNNING"),
+        (lambda: store.kill_open(experiment, kind="arm"), "KILLED"),
+        (lambda: store.open_arm(experiment, "base", tags, ""), "RUNNING"),
+        (lambda: store.describe(arm, {}, {}), "FINISHED"),
+        (lambda: store.kill_open(experiment, kind="arm"), "FINISHED"),
+        (lambda: store.open_arm(experiment, "base", tags, ""), "FINISHED"),
+    ):
+        end()
+        assert client.get_run(arm).info.status == expected

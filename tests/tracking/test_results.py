@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
 from pathlib import Path
 
@@ -8,7 +11,7 @@ from makers import STN, FakeStore, ablation, arm, plan, record
 
 from stn_bench.study.plan import Plan, RunSpec
 from stn_bench.tracking import results
-from stn_bench.tracking.identity import identify
+from stn_bench.tracking.identity import former_identities, identify
 from stn_bench.tracking.record import RunRecord, run_tags, settings_digest
 from stn_bench.tracking.results import choose, gather
 
@@ -49,6 +52,16 @@ def test_without_pictures_runs_are_known_by_their_settings(tmp_path: Path) -> No
     gathered = gather(planned, FakeStore(record(spec, "r1", test_accuracy=0.5)), tmp_path)
     assert gathered.of(planned.arms[1]).values("test.accuracy") == {2: 0.5}
     assert gathered.of(planned.arms[0]).runs == {}
+
+
+def test_a_crashed_trial_is_told_until_it_has_finished(tmp_path: Path) -> None:
+    planned = small_plan(trials=2)
+    first, second = planned.arms[0].tuning_specs()
+    crash, done = record(first, "c", outcome="crashed"), record(second, "d", outcome="crashed")
+    again = record(second, "t", **{"best.validation.accuracy": 0.5})
+    gathered = gather(planned, FakeStore(again, crash, done), tmp_path)
+    assert gathered.arms[0].trials == (again,)
+    assert gathered.crashed == gathered.arms[0].crashed_trials == (crash,)
 
 
 @pytest.mark.usefixtures("made")
@@ -214,4 +227,24 @@ def test_a_record_from_before_a_setting_existed_is_found_by_todays_settings() ->
     )
     assert len(older.settings) < len(today.settings)
     tags = run_tags(older, older.identity, STN.settings)
-    assert tags["settings"] == settings_digest(spec.settings, STN.settings.unkeyed)
+    assert tags["settings"] == settings_digest(spec.settings, STN.settings)
+
+
+@pytest.mark.parametrize("subject", ["stn", "toy"])
+@pytest.mark.usefixtures("made")
+def test_seeds_share_the_work_of_their_keys_and_not_the_keys(subject: str, tmp_path: Path) -> None:
+    """Against the definition: SHA-256 over canonical JSON of all parts, taken anew for each run."""
+    planned = plan(ablation(arm("other", {OTHER[subject]: 1 if subject == "toy" else 0.5})), subject=subject)
+    known = results.Keys(planned.subject, tmp_path)
+    for one in planned.arms:
+        for spec in one.verdict_specs({}):
+            identity = identify(planned.subject, spec.settings, spec.seed, FINGERPRINT)
+            tree = json.dumps(dataclasses.asdict(identity), sort_keys=True, separators=(",", ":"))
+            assert known.identity(spec) == identity
+            assert known(spec)[0] == identity.run_key == hashlib.sha256(tree.encode()).hexdigest()
+            older = [former.run_key for former in former_identities(planned.subject, identity)]
+            assert list(known(spec)[1:]) == list(known.former(spec)) == older
+    assert len({known(spec) for one in planned.arms for spec in one.verdict_specs({})}) == 6
+
+
+OTHER = {"stn": "model.width", "toy": "depth"}

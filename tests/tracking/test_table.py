@@ -255,7 +255,12 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
         (
             SOUND.replace("seed", "when"),
             {},
-            "which column is the seed is not plain; say it with --seed COLUMN; one of",
+            "no column tells which runs of two arms are a pair, such as seed, fold or run; name it with --seed",
+        ),
+        (
+            SOUND.replace("seed,acc", "run,fold,acc").replace("0.", "1,0."),
+            {},
+            "which column is the seed is not plain; say it with --seed COLUMN; one of run, fold?",
         ),
         (SOUND.replace("acc", "acc,f1").replace("0.", "1,0."), {}, "which column is the metric is not plain"),
         (SOUND.replace("baseline", "resnet"), {}, "which arm is the base is not plain; say it with --base NAME"),
@@ -318,7 +323,7 @@ def test_fractions_have_a_margin_and_other_numbers_none(tmp_path: Path) -> None:
         ({"looks": (2, 3)}, "`looks` must rise from 3"),
         ({"margin": (-1.0,)}, "--margin"),
         ({"margin": (float("nan"),)}, "--margin"),
-        ({"margin": (0.1, 0.2)}, "--margin: expected one, or one for each of 1 metrics"),
+        ({"margin": (0.1, 0.2)}, r"--margin: expected one, one for each of 1 metrics, or `--margin .acc=….`; got 2"),
         ({"direction": ("up",)}, "--direction: expected maximize or minimize"),
         ({"resolution": 0.0}, "--resolution"),
         ({"family": "all"}, "--family"),

@@ -15,9 +15,11 @@ import sys
 from pathlib import Path
 
 import mlflow.store.db.utils
+import optuna
 import pytest
+import sqlalchemy
 
-from stn_bench.runner.queue import SEED, SEEDS, Finished, Queue, QueuedJob
+from stn_bench.runner.queue import INDEXES, SEED, SEEDS, Finished, Queue, QueuedJob
 from stn_bench.system.errors import StoreError
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD
@@ -134,6 +136,8 @@ def test_optunas_store_of_the_lowest_version_is_read_and_written(tmp_path: Path)
     store.work([NAME], lambda lease: worked.append(lease.run_key) or Finished(0.75, "run", "finished"))
     assert worked == ["key-3"]
     assert store.counts(NAME) == {"COMPLETE": 3}
+    trials = optuna.load_study(study_name=NAME, storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
+    assert [trial.params for trial in trials] == [{SEED: 1}, {SEED: 2}, {SEED: 3}]  # the last one's were left to us
 
 
 def ended(*seeds: int) -> dict[str, Finished]:
@@ -149,6 +153,19 @@ def test_an_older_store_of_optuna_is_upgraded_by_the_command_it_names(tmp_path: 
     assert str(refused.value).endswith(f"run: optuna storage upgrade --storage 'sqlite:///{folder}/optuna.db'")
     run_command_of(refused)
     assert open_queue(folder).counts(NAME) == {"COMPLETE": 1, "WAITING": 1}
+
+
+def test_our_indexes_are_no_hindrance_to_optunas_own_upgrade(tmp_path: Path) -> None:
+    restore(f"optuna-{OLD_OPTUNA}", tmp_path / "optuna.db")
+    for name, (table, columns) in INDEXES.items():
+        change(tmp_path / "optuna.db", f"CREATE INDEX {name} ON {table} {columns}")
+    optuna.storages.RDBStorage(f"sqlite:///{tmp_path / 'optuna.db'}", skip_compatibility_check=True).upgrade()
+    store = open_queue(tmp_path)
+    assert store.counts(NAME) == {"COMPLETE": 1, "WAITING": 1}
+    kept = sqlalchemy.inspect(store._storage.engine)
+    assert INDEXES.keys() <= {
+        index["name"] for table in ("trials", "trial_user_attributes") for index in kept.get_indexes(table)
+    }
 
 
 def test_a_newer_store_of_optuna_asks_for_a_newer_optuna(tmp_path: Path) -> None:

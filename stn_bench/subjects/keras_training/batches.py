@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from stn_bench.subject import Numbers
-from stn_bench.subjects.keras_training.data import Part, map_tree
+from stn_bench.subjects.keras_training.data import Alter, Part, map_tree
 
 
 def epoch_order(seed: int, epoch: int, count: int) -> Numbers:
@@ -18,23 +18,46 @@ def epoch_order(seed: int, epoch: int, count: int) -> Numbers:
 
 
 class Shuffled:
-    """Batches of a part, in a new order each epoch: `batches` reads it whenever it is iterated anew."""
+    """Batches of a part, in a new order each epoch: `batches` reads it whenever it is iterated anew.
 
-    def __init__(self, part: Part, batch_size: int, seed: int) -> None:
-        self._seed, self._count = seed, part.count()
+    Args:
+        part: the examples.
+        batch_size: how many a batch has; the last may have fewer.
+        seed: drives the order.
+        sized: whether batches that are all of one size say so, as those of `model.fit` on arrays do: TensorFlow then
+            traces for that size, and may round otherwise in the last bit.
+        alter: what alters the examples of a batch, anew in each epoch; None where they stay as they are.
+    """
+
+    def __init__(
+        self, part: Part, batch_size: int, seed: int, *, sized: bool = False, alter: Alter | None = None
+    ) -> None:
+        self._seed, self._count, self._epoch = seed, part.count(), 0
+        is_sized = sized and self._count % batch_size == 0
         with tf.device("CPU:0"):  # arrays larger than an accelerator's memory stay outside of it
             tensors = map_tree(tf.convert_to_tensor, part.arrays)
             self._order = tf.Variable(np.arange(self._count, dtype=np.int64), trainable=False)
 
             def pick(step: Any) -> Any:
                 chosen = self._order[step * batch_size : (step + 1) * batch_size]
-                return map_tree(lambda one: tf.gather(one, chosen), tensors)
+                if is_sized:
+                    chosen.set_shape((batch_size,))
+                batch = map_tree(lambda one: tf.gather(one, chosen), tensors)
+                return batch if alter is None else (altered(batch[0], chosen, alter), *batch[1:])
+
+            def altered(x: Any, chosen: Any, alter: Alter) -> Any:
+                changed = tf.numpy_function(
+                    lambda *given: alter(given[0], given[1], self._epoch), [x, chosen], x.dtype
+                )
+                changed.set_shape(x.shape)
+                return changed
 
             steps = math.ceil(self._count / batch_size)
             self.batches = tf.data.Dataset.range(steps).map(pick).prefetch(2)
 
     def begin(self, epoch: int) -> None:
         """Put the examples in the order of an epoch, counted from 0."""
+        self._epoch = epoch
         self._order.assign(epoch_order(self._seed, epoch, self._count))
 
 

@@ -18,6 +18,10 @@ Tree = Any
 """An array, or a tuple or a dict of trees."""
 
 
+Alter = Callable[[Numbers, Numbers, int], Numbers]
+"""x of a batch, indices of its examples, epoch from 0 -> x as the model is shown it, of the same shape and type."""
+
+
 @dataclass(frozen=True)
 class Part:
     """The examples of one part.

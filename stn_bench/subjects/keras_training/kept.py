@@ -1,4 +1,4 @@
-"""What a trained Keras model leaves: its cost, and itself with its signature."""
+"""What a trained Keras model leaves: its cost, its numbers, and itself with its signature."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from stn_bench.subject import Cost, TrainedModel
-from stn_bench.subjects.keras_training.flops import layer_costs
-from stn_bench.subjects.stn.nn.cost import count_parameters
+from stn_bench.subject import Cost, Numbers, TrainedModel
+from stn_bench.subjects.keras_training.compiled import optimizers
+from stn_bench.subjects.keras_training.flops import Counter, count_parameters, layer_costs
+from stn_bench.subjects.keras_training.progress import values
 from stn_bench.system.machine import package_version
 from stn_bench.system.own_code import reason
 
@@ -25,11 +26,16 @@ SERVED_WITH = ("keras", "tensorflow", "numpy", "mlflow")
 Signature = tuple[tuple[str, str, tuple[int, ...]], ...]
 
 
-def cost_of(model: keras.Model) -> Cost:
-    """Return parameters, and the operations of one example where the model is a graph of layers."""
+def cost_of(model: keras.Model, own: Counter | None = None) -> Cost:
+    """Return parameters, and the operations of one example where the model is a graph of layers.
+
+    Args:
+        model: the model.
+        own: counts layers that Keras does not have.
+    """
     parameters = count_parameters(model) if model.built else None
     try:
-        layers, uncounted = layer_costs(model)
+        layers, uncounted = layer_costs(model, own)
     except (AttributeError, NotImplementedError):  # a subclassed model has no graph
         return Cost(parameters=parameters, uncounted=(model.name,))
     return Cost(
@@ -48,6 +54,11 @@ def served(model: keras.Model, x: Any, predicted: Any) -> TrainedModel | None:
         except Exception as error:  # a class of the user's without `get_config`, or whatever it raises
             LOG.warning("the model is not kept with the run: it cannot be saved (%s)", reason(error))
             return None
+    return described(model, x, predicted)
+
+
+def described(model: keras.Model, x: Any, predicted: Any) -> TrainedModel:
+    """Return a model that can be saved, with the signature that its input and output have."""
     versions = {name: package_version(name) for name in SERVED_WITH}
     return TrainedModel(
         flavour="tensorflow",
@@ -93,3 +104,14 @@ def _layers(model: keras.Model) -> Iterator[Any]:
             yield from _layers(layer)
         else:
             yield layer
+
+
+def state_of(model: keras.Model) -> Mapping[str, Numbers]:
+    """Return every variable of model and optimizers by its path; where two share one, a number tells them apart."""
+    variables = [*model.variables, *(one for optimizer in optimizers(model) for one in optimizer.variables)]
+    seen: dict[str, int] = {}
+    names = []
+    for variable in variables:
+        seen[variable.path] = seen.get(variable.path, 0) + 1
+        names.append(variable.path if seen[variable.path] == 1 else f"{variable.path} ({seen[variable.path]})")
+    return dict(zip(names, values(variables), strict=True))

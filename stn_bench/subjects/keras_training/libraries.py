@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+from collections.abc import Iterable
+
+from stn_bench.subject import Finding
+from stn_bench.subjects.keras_training.global_state import TRAINING, has_backend
+from stn_bench.system.machine import package_version
+from stn_bench.system.text import shorten
 
 BACKENDS = {"tensorflow": (), "jax": ("keras", "numpy", "jax", "jaxlib", "tensorflow")}
 """Keras' backend -> the distributions in the key. (): all that the code imports, which are TensorFlow's too."""
@@ -15,3 +22,14 @@ def keyed_libraries() -> tuple[str, ...]:
     """
     name = os.environ.get("KERAS_BACKEND") or "tensorflow"
     return BACKENDS.get(name, ("keras", "numpy", name))
+
+
+def check() -> Iterable[Finding]:
+    """Return whether Keras and its backend are there; nothing is loaded."""
+    for check, name in (("Keras", "keras"), ("Keras backend", os.environ.get("KERAS_BACKEND") or "tensorflow")):
+        is_there = importlib.util.find_spec(name) is not None if name == "keras" else has_backend(name)
+        found = f"{name} {package_version(name) or ''}".strip() if is_there else f"{name} (not installed)"
+        advice = f"pip install {name}" if name == "keras" else f"pip install {name}, or set KERAS_BACKEND to another"
+        if name not in ("keras", *TRAINING):
+            found, advice = f"{shorten(name)} (trains nothing)", f"set KERAS_BACKEND to one of {', '.join(TRAINING)}"
+        yield Finding(check, is_there, found, "" if is_there else advice)

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,7 @@ from stn_bench.subjects.keras_training.checkpoint import (
 )
 from stn_bench.subjects.keras_training.compiled import optimizers
 from stn_bench.system.errors import ConfigError, Interrupted
+from stn_bench.system.machine import PeakMemory
 
 LOG = logging.getLogger(__name__)
 KERAS_OWN = frozenset({"_model", "params", "validation_data"})
@@ -45,6 +46,7 @@ class Progress:
     steps: int = 0
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
     history: dict[str, list[float]] = field(default_factory=dict)
 
     def append(self, metrics: Mapping[str, float]) -> None:
@@ -55,6 +57,45 @@ class Progress:
                 raise ConfigError(f"epochs: `{name}` is told for some epochs only; tell it for all, or for none")
             series.append(value)
         self.epoch += 1
+
+    def is_best(self, by: Sequence[Metric]) -> bool:
+        """Say whether the last epoch is the best: by the first metric, ties by the next, then the earlier."""
+        series = [[metric.sign * value for value in self.history[metric.name]] for metric in by]
+        *earlier, last = zip(*series, strict=True)
+        return all(last > one for one in earlier)
+
+    @property
+    def step_ms(self) -> float:
+        """The median over epochs; the first, which also traces the graph, counts only if it is the only one."""
+        epochs = self.fit_seconds[1:] or self.fit_seconds or [0.0]
+        return float(np.median(epochs)) / max(1, self.steps) * 1000
+
+    @property
+    def costs(self) -> dict[str, float]:
+        """Seconds and memory of all epochs so far, by the names of the harness."""
+        return {
+            "cost.seconds": self.seconds,
+            "cost.cpu_seconds": self.cpu_seconds,
+            "cost.step_ms": self.step_ms,
+            "cost.peak_memory_mb": self.peak_memory_mb,
+        }
+
+
+@dataclass(frozen=True)
+class Course:
+    """The course that a training takes.
+
+    Args:
+        epochs: how many epochs there are.
+        best: the metrics of an epoch by which the best is chosen, the later ones where the earlier tie; (): the last.
+        wanted: metrics that every epoch must have.
+        validate: model, epoch -> its metrics by the validation examples, where Keras does not tell them itself.
+    """
+
+    epochs: int
+    best: tuple[Metric, ...]
+    wanted: tuple[str, ...]
+    validate: Callable[[keras.Model, int], Mapping[str, float]] | None = None
 
 
 def values(variables: list[Any]) -> Arrays:
@@ -94,9 +135,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
 
     Args:
         run: what the harness lends.
-        epochs: how many epochs there are.
-        best: the metric of an epoch by which the best is chosen, or None for the last.
-        wanted: metrics that every epoch must have.
+        course: how many epochs there are, and how they are judged.
         callbacks: the user's.
         checkpoint: the state to go on from.
         file: where the state is kept.
@@ -105,18 +144,16 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
     def __init__(
         self,
         run: Run,
-        epochs: int,
-        best: Metric | None,
-        wanted: list[str],
+        course: Course,
         callbacks: list[Any],
         checkpoint: Checkpoint | None,
         file: Path,
     ) -> None:
         super().__init__()
-        self._run, self._epochs, self._best, self._wanted = run, epochs, best, wanted
+        self._run, self._course = run, course
         self._callbacks, self._checkpoint, self._file = callbacks, checkpoint, file
         self._began = self._cpu_began = self._fitted = 0.0
-        self._warned = False
+        self._warned, self._memory = False, PeakMemory()
         self.refused: Exception | None = None  # what the harness raised: it is no fault of the model's
         self.progress = Progress(**checkpoint.progress) if checkpoint else Progress()
         self.best_weights: Arrays = checkpoint.best if checkpoint else []
@@ -125,7 +162,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
     def last(self) -> int:
         """The epoch behind which nothing is trained any more, as far as that is known."""
         done = self.progress.stopped or self.progress.diverged
-        return self.progress.epoch if done else self._epochs
+        return self.progress.epoch if done else self._course.epochs
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Put everything into the state of the checkpoint, and tell of the epochs that it holds."""
@@ -141,6 +178,7 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Take the time."""
+        self._memory = PeakMemory()
         self._began, self._cpu_began, self._fitted = time.perf_counter(), time.process_time(), 0.0
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
@@ -156,30 +194,28 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
         progress = self.progress
         progress.fit_seconds.append(self._fitted or time.perf_counter() - self._began)
         metrics = _by_part(logs or {})
+        if self._course.validate is not None:
+            judged = self._course.validate(self.model, progress.epoch)
+            metrics |= {f"validation.{name}": value for name, value in judged.items()}
         self._check(metrics)
         progress.append(metrics)
         broken = [name for name, value in metrics.items() if not math.isfinite(value)]
         if broken:
             progress.diverged = f"{broken[0]} is not finite after epoch {progress.epoch}"
             self.model.stop_training = True
-        elif self._is_best():
+        elif not self._course.best or progress.is_best(self._course.best):
             self.best_weights, progress.best_epoch = values(self.model.variables), progress.epoch
         progress.stopped = bool(self.model.stop_training)
         progress.seconds += time.perf_counter() - self._began
         progress.cpu_seconds += time.process_time() - self._cpu_began
+        progress.peak_memory_mb = max(progress.peak_memory_mb, self._memory.read())
         self._keep()
         self._tell(progress.epoch)
 
     def _check(self, metrics: Mapping[str, float]) -> None:
-        for name in self._wanted:
+        for name in self._course.wanted:
             if name not in metrics:
                 raise ConfigError(f"no `{name}` in an epoch, which has {', '.join(metrics) or 'no metrics'}")
-
-    def _is_best(self) -> bool:
-        if self._best is None:
-            return True
-        *earlier, last = (self._best.sign * value for value in self.progress.history[self._best.name])
-        return all(last > one for one in earlier)
 
     def _keep(self) -> None:
         """Write the checkpoint, unless a callback keeps what no checkpoint can hold."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import inspect
 import os
 import shutil
 import stat
@@ -29,16 +30,14 @@ from stn_bench.subjects.labelled import Listing, list_pictures
 from stn_bench.subjects.picture_folder.reading import Reading, Shares, told
 from stn_bench.subjects.picture_folder.split import Parts, lacking, split
 from stn_bench.subjects.picture_folder.store import READ_AS, Stored, read_all, stored_in
-from stn_bench.system.errors import DataError, MachineError, StnBenchError
+from stn_bench.system.errors import ConfigError, DataError, MachineError, StnBenchError
 from stn_bench.system.format import counted, listed
 from stn_bench.system.machine import disk_full
 from stn_bench.system.own_code import digest_of, own_lines, reason
-from stn_bench.system.text import printable, shorten
+from stn_bench.system.text import did_you_mean, printable, shorten
 
 MARK = ".drawn"
 """File in a folder that `make` filled: by which code."""
-
-WHITE = (255, 255, 255)
 
 
 @dataclass(frozen=True)
@@ -77,7 +76,7 @@ class PictureFolder:
     Args:
         source: a folder with one folder a class, or a CSV table with columns file and label; a relative path begins at
             the module that makes this object.
-        image_size: height and width, in pixels.
+        image_size: height and width, in pixels; one number is both.
         color_mode: "rgb", "grayscale" or "rgba".
         interpolation: as in Keras, "bilinear" and others.
         crop_to_aspect_ratio: cut off what is too long, instead of stretching.
@@ -104,13 +103,17 @@ class PictureFolder:
         interpolation: Any = "bilinear",
         crop_to_aspect_ratio: Any = False,
         pad_to_aspect_ratio: Any = False,
-        ground: Any = WHITE,
+        ground: Any = (255, 255, 255),
         upright: Any = True,
         validation: float = 0.15,
         test: float = 0.15,
         seed: Any = 0,
         make: Callable[[Path], None] | None = None,
+        **unknown: Any,
     ) -> None:
+        for name in unknown:
+            known = (one for one in inspect.signature(PictureFolder).parameters if one != "unknown")
+            raise ConfigError(f"PictureFolder: no argument `{shorten(name)}`.{did_you_mean(name, known)}")
         home = sys._getframe(1).f_globals.get("__file__")
         self.source = (Path(home).parent if home else Path()).absolute() / Path(source).expanduser()
         self._options = {
@@ -177,6 +180,16 @@ class PictureFolder:
         """Return the number of pictures in a part."""
         return len(self._split(self._look()).get(part, ()))
 
+    def lacks(self, part: str) -> bool:
+        """Return whether a part has no pictures; pictures that are still to be made are not looked at.
+
+        Raises:
+            DataError: if the folder as a whole cannot be used.
+        """
+        if self._make and not self.source.exists():
+            return False
+        return not self._split(self._look()).get(part)
+
     def prepare(self, settings: Sequence[Any], lent: Lent) -> None:
         """Read the pictures, unless they are read already.
 
@@ -227,6 +240,16 @@ class PictureFolder:
             example=self.example,
             source=shorten(self.source.name),
         )
+
+    def split(self, settings: Any, data: Path) -> str:
+        """See that the pictures can be split; how they are is said with what they are.
+
+        Raises:
+            DataError: if the folder as a whole cannot be used.
+        """
+        if self.source.exists() or not self._make:
+            self._split(self._look(stored_in(data, self.source, self.reading(settings))))
+        return ""
 
     def caveats(self, settings: Any, base: Any) -> Iterator[str]:
         """Yield what a reader should know of the pictures, once: with the base."""

@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from stn_bench.subject import Numbers
 from stn_bench.subjects.picture_folder.reading import Reading
+from stn_bench.subjects.transparency import laid_on
 from stn_bench.system.errors import DataError
 
 ORIENTATION = 0x0112
@@ -99,9 +100,10 @@ def _turned(picture: Any, orientation: int) -> Any:
 def _plain(image: Image.Image, content: bytes, reading: Reading) -> bytes:
     """Return a file that Keras reads as a viewer shows it: this one, or a PNG."""
     grey, alpha = reading.color_mode == "grayscale", reading.color_mode == "rgba"
-    if not alpha and reading.ground is not None and _is_transparent(image):
-        shown = image.convert("RGBA")
-        return _png(Image.alpha_composite(Image.new("RGBA", shown.size, (*reading.ground, 255)), shown).convert("RGB"))
+    if not alpha and reading.ground is not None:
+        shown = laid_on(image, reading.ground, lambda: _deep(content))
+        if shown is not None:
+            return _png(shown)
     if image.format == "PNG":
         return content
     if image.format in ("JPEG", "MPO") and not alpha and not (grey and image.mode not in ("L", "RGB")):
@@ -111,12 +113,10 @@ def _plain(image: Image.Image, content: bytes, reading: Reading) -> bytes:
     return _png(image.convert("RGBA" if alpha else "RGB"))
 
 
-def _is_transparent(image: Image.Image) -> bool:
-    """Return whether any pixel lets the ground through."""
-    has_alpha = image.mode in ("RGBA", "LA", "PA", "RGBa", "La")
-    if not has_alpha and not ("transparency" in image.info and image.mode in ("1", "L", "P", "RGB")):
-        return False
-    return bool(np.asarray(image.convert("RGBA").getchannel("A")).min() < 255)
+def _deep(content: bytes) -> Any:
+    """Return the pixels of a PNG with 16 bits a channel."""
+    pixels = tf.io.decode_png(content, dtype=tf.uint16).numpy()
+    return pixels[..., 0] if pixels.shape[2] < 3 else pixels[..., :3]
 
 
 def _png(image: Image.Image) -> bytes:

@@ -24,12 +24,8 @@ from stn_bench.subject import Numbers
 from stn_bench.subjects.picture_folder.reading import Reading
 from stn_bench.subjects.stn.data.store import SPARE_BYTES, check_disk, explain_disk, locked, new_folder
 from stn_bench.system.errors import MachineError
-from stn_bench.system.machine import (
-    children_ignore_interrupts,
-    children_without_main,
-    follow_parent,
-    training_environment,
-)
+from stn_bench.system.machine import children_without_main, training_environment
+from stn_bench.system.signals import children_ignore_interrupts, follow_parent
 
 ARRAY, MANIFEST = "pictures.npy", "manifest.json"
 

@@ -3,11 +3,12 @@
 hooks        the subject: what the harness sees of all this
 config       its settings
 data         its pictures: drawn or imported, and their correction
-nn           all that knows Keras: the network and its training
-training     a run from its pictures to what it leaves
+nn           all that knows Keras: the network, what it says, and its files
+training     a run from its pictures to what it leaves, trained as any Keras model is
 timing       how long a run takes here
 libraries    what training needs of a machine
 caveats      what a reader should know beside a verdict
+idle         which settings nothing reads
 files        what a run keeps
 commands     `data`, `predict` and `rectify`, with predictions, letters and drawings
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,10 +22,11 @@ from stn_bench.cli.options import (
     print_json,
     quietly,
 )
+from stn_bench.isolation import isolated
 from stn_bench.settings import override
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.files import MODEL
-from stn_bench.system.errors import DataError, MachineError, ModelFileError
+from stn_bench.system.errors import ConfigError, DataError, MachineError, ModelFileError
 from stn_bench.system.text import shorten
 from stn_bench.system.workspace import Workspace
 
@@ -48,6 +50,11 @@ ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model file, o
 PicturePaths = Annotated[list[Path], typer.Argument(metavar="PICTURES…", help="Pictures, or folders of pictures.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Let the model file call the factory function that it names.")]
 
+Ground = Annotated[
+    str,
+    typer.Option("--ground", metavar="COLOUR", help="Behind transparent pixels: white, black, or as in #ffcc00."),
+]
+
 data = typer.Typer(help="Make, show, export and import pictures.", no_args_is_help=True)
 
 
@@ -65,7 +72,11 @@ def mount(app: typer.Typer) -> None:
 def make(root: Root = None, settings: Settings = None, processes: Processes = None) -> None:
     """Make the pictures of a configuration, unless they are there and sound."""
     dataset = _dataset(root, settings, processes)
-    console.print(f"{dataset.folder}\n{len(dataset.labels)} pictures, SHA-256 {dataset.fingerprint}", soft_wrap=True)
+    console.print(
+        f"{dataset.folder}\n{len(dataset.labels)} pictures, SHA-256 {dataset.fingerprint}",
+        soft_wrap=True,
+        markup=False,
+    )
 
 
 @data.command()
@@ -91,7 +102,7 @@ def show(
         print_json(about)
         return
     for name, value in about.items():
-        console.print(f"{name}: {value}", soft_wrap=True)
+        console.print(f"{name}: {value}", soft_wrap=True, markup=False)
 
 
 @data.command()
@@ -104,7 +115,7 @@ def export(
     from stn_bench.subjects.stn.data.folder import export_folder
 
     count = export_folder(_dataset(root, settings, None), folder)
-    console.print(f"{count} pictures in {folder}", soft_wrap=True)
+    console.print(f"{count} pictures in {folder}", soft_wrap=True, markup=False)
 
 
 @data.command("import")
@@ -117,8 +128,15 @@ def import_(
     root: Root = None,
     settings: Settings = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave out files that cannot be used.")] = False,
+    ground: Ground = "white",
+    keep_order: Annotated[
+        bool, typer.Option("--keep-order", help="Split by the order of names, as exported letters are numbered.")
+    ] = False,
 ) -> None:
-    """Read a folder of pictures of any size; `--set data.source=NAME` then trains on them."""
+    """Read a folder of pictures of any size; `--set data.source=NAME` then trains on them.
+
+    They are shuffled by `--set data.seed` and stratified: training, validation and test show each class in proportion.
+    """
     from stn_bench.subjects.stn.data.folder import import_folder
     from stn_bench.subjects.stn.data.spec import DatasetSpec
 
@@ -132,13 +150,29 @@ def import_(
         alphabet=spec.alphabet,
         pad_byte=spec.pad_byte or 0,
         skip_bad=skip_bad,
+        seed=None if keep_order else config.data.seed,
+        ground=_colour(ground),
     )
     for path, reason in report.skipped:
         console.print(f"left out {path}: {reason}", soft_wrap=True, markup=False)
     console.print(f"{report.count} pictures; use them with --set data.source={name} --set data.count={report.count}")
+    how = "in the order of names" if report.seed is None else f"shuffled by seed {report.seed} and stratified"
+    console.print(f"{how}; transparent pixels lie on {ground}", markup=False)
     if report.parts:
         told = " ".join(f"--set data.{part}={count}" for part, count in report.parts.items())
         console.print(f"its parts are kept with {told}", soft_wrap=True)
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    """Return the colour that somebody named.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    named = {"white": "#ffffff", "black": "#000000"}.get(text.lower(), text)
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", named):
+        raise ConfigError(f"--ground: expected white, black, or a colour as in #ffcc00, got `{shorten(text)}`")
+    return int(named[1:3], 16), int(named[3:5], 16), int(named[5:7], 16)
 
 
 def _dataset(root: Path | None, settings: list[str] | None, processes: int | None) -> Dataset:
@@ -154,12 +188,14 @@ def _dataset(root: Path | None, settings: list[str] | None, processes: int | Non
 
 
 @quietly()
+@isolated()
 def predict(
     model: ModelName,
     pictures: PicturePaths,
     root: Root = None,
     tracking_uri: TrackingUri = None,
     trust: Trust = False,
+    ground: Ground = "white",
     report: Annotated[
         Path | None,
         typer.Option(
@@ -173,8 +209,9 @@ def predict(
     Where names (0001_K.png is a K), class folders or a table say the labels, also print the accuracy and each
     mistake. Pictures with a label outside the model's alphabet are named, and count neither as right nor as wrong.
     """
+    behind = _colour(ground)
     network, config = _load(model, Workspace.at(root, tracking_uri), trust)
-    found, images = _read(pictures, config)
+    found, images = _read(pictures, config, behind)
     predictions = _predict(network, config, found, images)
     if report:
         _write_files(report, _report_files(predictions, images))
@@ -188,6 +225,7 @@ def predict(
 
 
 @quietly()
+@isolated()
 def rectify(
     model: ModelName,
     pictures: PicturePaths,
@@ -201,6 +239,7 @@ def rectify(
     root: Root = None,
     tracking_uri: TrackingUri = None,
     trust: Trust = False,
+    ground: Ground = "white",
     as_json: AsJson = False,
 ) -> None:
     """Write a picture of each original | yellow bar | what the transformer makes of it.
@@ -210,8 +249,9 @@ def rectify(
     if not (output or check or as_json):
         raise typer.BadParameter("nothing to write: name --output FILE or --check FILE, or ask for --json")
     _check_endings(output, check)
+    behind = _colour(ground)
     network, config = _load(model, Workspace.at(root, tracking_uri), trust)
-    found, images = _read(pictures, config)
+    found, images = _read(pictures, config, behind)
     paths = [one.file for one in found]
     from stn_bench.subjects.stn.nn.rectify import rectify as rectified_of
 
@@ -253,7 +293,9 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
     return load_model(path, trust=bool(factory))
 
 
-def _read(pictures: list[Path], config: Config) -> tuple[list[Labelled], NDArray[np.uint8]]:
+def _read(
+    pictures: list[Path], config: Config, ground: tuple[int, int, int] = (255, 255, 255)
+) -> tuple[list[Labelled], NDArray[np.uint8]]:
     """Return labelled files, and pictures, letterboxed and corrected as in training: uint8, (count, size, size, 3)."""
     import numpy as np
 
@@ -265,12 +307,12 @@ def _read(pictures: list[Path], config: Config) -> tuple[list[Labelled], NDArray
 
     found = find_letters(pictures)
     pad = pad_byte(config)
-    images = np.stack([letterbox(read_picture(one.file), config.data.size, pad) for one in found])
+    images = np.stack([letterbox(read_picture(one.file, ground), config.data.size, pad) for one in found])
     return found, correct(images, config)
 
 
 def _predict(network: Any, config: Config, found: list[Labelled], images: NDArray[np.uint8]) -> Predictions:
-    from stn_bench.subjects.stn.nn.train import predict as probabilities_of
+    from stn_bench.subjects.stn.nn.scores import predict as probabilities_of
     from stn_bench.subjects.stn.predictions import Prediction, Predictions
 
     alphabet = config.data.alphabet

@@ -5,7 +5,8 @@ The defaults are the article's setting with its defects mended.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -73,6 +74,11 @@ class DataConfig(Group):
         return self
 
 
+_Channels = Annotated[int, Field(ge=1, le=4096)]
+Channels = tuple[_Channels, _Channels, _Channels]
+"""Channels of a trunk's three blocks."""
+
+
 class TransformerConfig(Group):
     """The spatial transformer in front of the classifier (Jaderberg et al. 2015)."""
 
@@ -82,6 +88,10 @@ class TransformerConfig(Group):
     """"exact" returns the input for the identity matrix; "article" keeps the article's scale, rounding, border."""
     shared_blocks: int = Field(0, ge=0, le=3)
     """First blocks of the localisation net that are the classifier's own, same weights (Finnveden et al. 2020)."""
+    channels: Channels | None = None
+    """Channels of the localisation net's blocks at width 1; unset, those of the classifier."""
+    size: int | None = Field(None, ge=8, le=512)
+    """Height and width of what the classifier is shown, in pixels; unset, those of the picture."""
     shrink: int = Field(1, ge=1, le=4)
     """Factor by which the localisation net's picture is smaller than the sampler's; 2 shows it half the size."""
     fill: float | None = Field(None, ge=-1, le=1)
@@ -114,6 +124,8 @@ class ModelConfig(Group):
     """Activation of the trunk's convolutions."""
     width: float = Field(1.0, gt=0, le=8)
     """Multiplier of every convolution's channels; 1 is the article's 512, 256, 64 and 20."""
+    channels: Channels = (512, 256, 64)
+    """Channels of the blocks of a trunk at width 1; the article's by default."""
     dropout: float = Field(0.2, ge=0, lt=1)
     """Fraction of activations dropped behind each block of a trunk."""
     scores: Literal["linear", "relu"] = "linear"
@@ -135,6 +147,8 @@ class OptimizerConfig(Group):
     """"cosine" falls from the learning rate to 0 over the whole training."""
     warmup_epochs: float = Field(0.0, ge=0)
     """Epochs over which the learning rate rises linearly from 0."""
+    weight_decay: float = Field(0.0, ge=0, lt=1)
+    """Share of each weight, times the learning rate, that a step takes away (Loshchilov and Hutter 2019)."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -143,6 +157,33 @@ class OptimizerConfig(Group):
         if self.nesterov and not self.momentum:
             raise ValueError("`optimizer.nesterov` needs an `optimizer.momentum` above 0")
         return self
+
+
+class AugmentationConfig(Group):
+    """How training pictures are altered, anew in each epoch; every picture draws evenly between the ends of each.
+
+    Turned, scaled, sheared and shifted about the middle, in one bilinear pass that repeats the border; then its
+    colours, then noise. All off by default. The draws depend on the run's seed, the epoch and the picture alone.
+    """
+
+    rotation: float = Field(0.0, ge=0, le=180)
+    """Largest angle, in degrees, either way."""
+    scale: float = Field(0.0, ge=0, lt=1)
+    """Largest growth, as a fraction: 0.2 draws factors between 1/1.2 and 1.2, even in their logarithm."""
+    stretch: float = Field(0.0, ge=0, lt=1)
+    """The same of the width alone, while the height shrinks by as much."""
+    shear: float = Field(0.0, ge=0, lt=1)
+    """Largest slant: pixels to the side for each pixel down, either way."""
+    shift: float = Field(0.0, ge=0, lt=1)
+    """Largest way along each axis, as a fraction of the picture's side."""
+    contrast: float = Field(0.0, ge=0, lt=1)
+    """Largest growth of the distances from the picture's mean, as for `scale`."""
+    brightness: float = Field(0.0, ge=0, lt=1)
+    """Largest change of all values, as a fraction of white, either way."""
+    permute_colours: bool = False
+    """Whether red, green and blue change places at random."""
+    noise: float = Field(0.0, ge=0, lt=1)
+    """Standard deviation of Gaussian noise on each value, as a fraction of white."""
 
 
 class TrainConfig(Group):
@@ -156,6 +197,9 @@ class TrainConfig(Group):
     """Keras' dtype policy; weights stay float32."""
     validation: Literal["whole", "shuffled_cut"] = "whole"
     """"shuffled_cut" validates as the article does: whole batches of a new order each epoch, the rest left out."""
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    """Share of each label that is spread evenly over all classes in the training loss (Szegedy et al. 2016)."""
+    augmentation: AugmentationConfig = AugmentationConfig()
     timeout: float | None = Field(None, gt=0, allow_inf_nan=False)
     """Seconds after which a study gives a run up as crashed; unset, never. It is no part of a run's identity."""
 
@@ -164,6 +208,14 @@ class Config(Settings):
     """Everything that can change a result; of what cannot, only how long to wait for it."""
 
     unkeyed: ClassVar[tuple[str, ...]] = ("train.timeout",)  # patience changes no result
+    later: ClassVar[Mapping[str, Any]] = {
+        "model.channels": (512, 256, 64),
+        "model.transformer.channels": None,
+        "model.transformer.size": None,
+        "optimizer.weight_decay": 0.0,
+        "train.label_smoothing": 0.0,
+        **{f"train.augmentation.{name}": value for name, value in AugmentationConfig().model_dump().items()},
+    }
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -181,11 +233,17 @@ class Config(Settings):
             if value is not None and value < LOWER_BOUND[self.model.input_range]:
                 raise ValueError(f"`{path}` must lie in `model.input_range` {self.model.input_range}, got {value}")
         transformer = self.model.transformer
-        if transformer.shared_blocks and transformer.shrink > 1:
-            raise ValueError(
-                "`model.transformer.shared_blocks` needs both nets to see the same picture, "
-                f"got it with `model.transformer.shrink` {transformer.shrink}"
-            )
+        pairs: tuple[tuple[str, Any, Any], ...] = (
+            ("shrink", transformer.shrink, 1),
+            ("size", transformer.size or self.data.size, self.data.size),
+            ("channels", transformer.channels or self.model.channels, self.model.channels),
+        )
+        for name, value, alike in pairs:
+            if transformer.shared_blocks and value != alike:
+                raise ValueError(
+                    "`model.transformer.shared_blocks` needs nets that are alike and see the same picture, "
+                    f"got it with `model.transformer.{name}` {value}"
+                )
         if self.train.validation == "shuffled_cut" and self.data.validation < self.train.batch_size:
             raise ValueError(
                 f"`train.validation` shuffled_cut keeps whole batches of {self.train.batch_size} only, "
@@ -194,11 +252,14 @@ class Config(Settings):
         return self
 
     def resolved(self) -> Config:
-        """Return the same configuration with the pad value and the fill written out."""
+        """Return the same configuration with pad and fill written out, and unset what only repeats another setting."""
         bound = LOWER_BOUND[self.model.input_range]
         pad = bound if self.data.pad is None else self.data.pad
         fill = bound if self.model.transformer.fill is None else self.model.transformer.fill
-        return override(self, {"data.pad": pad, "model.transformer.fill": fill})
+        derived: dict[str, Any] = {"data.pad": pad, "model.transformer.fill": fill}
+        followed = {"channels": self.model.channels, "size": self.data.size}
+        alike = [name for name, value in followed.items() if getattr(self.model.transformer, name) == value]
+        return override(self, derived | {f"model.transformer.{name}": None for name in alike})
 
     def unresolved(self) -> Config:
         """Return the same configuration; a pad value or a fill that is the lower bound follows the range again."""

@@ -18,13 +18,17 @@ from stn_bench.subject import Cost, DataNote, FormerKey, KeptRun, Lent, Metric, 
 from stn_bench.subjects.stn.caveats import caveats
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.dataset import make_dataset, read_fingerprint
-from stn_bench.subjects.stn.data.spec import DatasetSpec
+from stn_bench.subjects.stn.data.spec import DRAWN, DatasetSpec
 from stn_bench.subjects.stn.files import GALLERY, MODEL, PREDICTIONS
+from stn_bench.subjects.stn.idle import idle
 from stn_bench.subjects.stn.libraries import check, keyed_libraries, network_libraries
 from stn_bench.subjects.stn.nn.layout import flops, matching_width, parameters
 from stn_bench.system.errors import ConfigError
 
 HOME = "stn_bench.subjects.stn"
+
+FORMER = str(Path(__file__).with_name("former_code.json"))
+"""The code of the training that `stn` had of its own, for the keys of its runs."""
 
 BACKWARD = 2
 """A step's backward pass costs this many forward passes: the gradients of the weights and those of the values."""
@@ -169,14 +173,22 @@ def describe(settings: Mapping[str, Any]) -> DataNote | None:
     except (ConfigError, KeyError):
         return None
     data, spec = config.data, DatasetSpec.of(config)
+    is_drawn = data.source == DRAWN
     return DataNote(
         name=spec.folder_name,
-        title=f"{data.source}, {data.count} pictures, {data.shapes}, seed {data.seed}",
+        title=f"{data.source}, {data.count} pictures" + (f", {data.shapes}, seed {data.seed}" if is_drawn else ""),
         shape=(spec.count, spec.size, spec.size, 3),
         dtype="uint8",
         classes=len(spec.alphabet),
-        source="stn-bench data make",
+        source=f"stn-bench data {'make' if is_drawn else 'import'}",
     )
+
+
+def split(settings: Config, data: Path) -> str:
+    """Return how the pictures are split, and see that they can serve; see `data.parts`."""
+    from stn_bench.subjects.stn.data.parts import split_in_words
+
+    return split_in_words(settings, data)
 
 
 # Costs --------------------------------------------------------------------------------------------------------------
@@ -258,7 +270,7 @@ subject = Subject(
     timeout="train.timeout",
     start=MODEL,
     travels=(PREDICTIONS,),
-    code=(HOME,),
+    code=(HOME, "stn_bench.subjects.keras_training"),
     libraries=keyed_libraries,
     small={
         "data.count": 200,
@@ -273,6 +285,8 @@ subject = Subject(
     prepare=prepare,
     fingerprint=fingerprint,
     describe=describe,
+    split=split,
+    idle=idle,
     cost=cost,
     match=match,
     caveats=caveats,
@@ -285,11 +299,19 @@ subject = Subject(
     read_examples=read_examples,
     check=check,
     former=(
-        FormerKey(
+        FormerKey(  # while `stn` had a training of its own
+            roots=((train.__module__, train.__qualname__),),
+            packages=(HOME,),
+            prefix="",
+            libraries=keyed_libraries,
+            code=FORMER,
+        ),
+        FormerKey(  # and before the house had wings
             roots=((f"{HOME}.nn.train", "train"),),
             packages=(f"{HOME}.nn", f"{HOME}.data.correction"),
             prefix="stn_bench.",
-            libraries=network_libraries(),
+            libraries=network_libraries,
+            code=FORMER,
         ),
     ),
     parts={f"{TRANSFORMER}kind": "the transformer", "model.norm.kind": "normalisation"},

@@ -17,12 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from stn_bench.subject import Lent
+from stn_bench.subjects.keras_training.checkpoint import Checkpoint, write_checkpoint
+from stn_bench.subjects.keras_training.progress import values
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.correction import correct
-from stn_bench.subjects.stn.data.dataset import Pictures, Split, make_dataset, open_dataset, read_fingerprint
+from stn_bench.subjects.stn.data.dataset import make_dataset, open_dataset, read_fingerprint
 from stn_bench.subjects.stn.data.spec import DRAWN, DatasetSpec, Labels, Picture
-from stn_bench.subjects.stn.nn.checkpoint import Checkpoint, write_checkpoint
-from stn_bench.subjects.stn.nn.train import PREDICT_BATCH, Job, prepare_model, values
+from stn_bench.subjects.stn.nn.compiled import fresh_network
+from stn_bench.subjects.stn.nn.scores import PREDICT_BATCH
 
 STEPS = 48
 """Steps that are timed at a time, after the first, which also traces the graph."""
@@ -145,8 +147,7 @@ class _Trainee:
         began = time.perf_counter()
         self.images = correct(images, config)
         corrected = time.perf_counter()
-        pictures = Pictures(self.images, self.labels)
-        self._model = prepare_model(Job(config, 0, Split(pictures, pictures, pictures), "", Path()))
+        self._model = fresh_network(config)
         self.train(1)
         self.predict(1)
         self.correction, self.start = (corrected - began) / len(images), time.perf_counter() - corrected
@@ -163,7 +164,7 @@ class _Trainee:
     def keep(self) -> None:
         """Write a checkpoint, as each epoch does."""
         variables = values(self._model.variables)
-        state = Checkpoint("", {}, variables, values(self._model.optimizer.variables), variables)
+        state = Checkpoint("", {}, [], variables, values(self._model.optimizer.variables), variables)
         with tempfile.TemporaryDirectory() as folder:
             write_checkpoint(Path(folder, "checkpoint.npz"), state)
 

@@ -1,30 +1,33 @@
-"""A run from its pictures to what it leaves: the place where `nn.train` meets the harness."""
+"""A run from its pictures to what it leaves: the training of any Keras model, with the article's data and network."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from stn_bench.subject import Cost, LayerCost, Outcome, Run, TrainedModel
+from stn_bench.subject import Metric, Numbers, Outcome, Run
+from stn_bench.subjects.keras_training.data import Part
+from stn_bench.subjects.keras_training.kept import described
+from stn_bench.subjects.keras_training.recipe import Epoch, Recipe
+from stn_bench.subjects.keras_training.training import FittedModel, fitted
 from stn_bench.subjects.stn.config import Config
-from stn_bench.subjects.stn.data.correction import correct
-from stn_bench.subjects.stn.data.dataset import Dataset, open_dataset
+from stn_bench.subjects.stn.data.augmentation import augmentation
+from stn_bench.subjects.stn.data.correction import correct_split
+from stn_bench.subjects.stn.data.dataset import Pictures, open_dataset
 from stn_bench.subjects.stn.data.pictures import enlarge, side_by_side, write_picture
-from stn_bench.subjects.stn.data.spec import DatasetSpec
+from stn_bench.subjects.stn.data.spec import DatasetSpec, Labels, Picture
 from stn_bench.subjects.stn.files import GALLERY, MODEL, PREDICTIONS
-from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
-from stn_bench.subjects.stn.nn.forget import forget_gradients
+from stn_bench.subjects.stn.nn.compiled import compiled_network, transformer_flops
 from stn_bench.subjects.stn.nn.model_file import save_model
 from stn_bench.subjects.stn.nn.rectify import Rectified, measure_letters, rectify
+from stn_bench.subjects.stn.nn.scores import VALIDATIONS, predict, score
 from stn_bench.subjects.stn.nn.start import starting_weights
-from stn_bench.subjects.stn.nn.train import EpochEnd, Job, Predictions, Training, train, values
-from stn_bench.subjects.stn.nn.transformer import SpatialTransformer, find_transformer
-from stn_bench.system.errors import Interrupted
-from stn_bench.system.machine import package_version
+from stn_bench.subjects.stn.nn.transformer import find_transformer
 
 MEASURED = 1000
 """Test pictures on which it is measured what the transformer does to the letters."""
@@ -34,9 +37,6 @@ SHOWN = 8
 
 SHOWN_HEIGHT = 240
 """Pixels, at least, of such a pair in the MLflow UI."""
-
-SERVED_WITH = ("keras", "tensorflow", "numpy", "mlflow")
-"""What pip must install to serve a model."""
 
 
 def train_network(config: Config, seed: int, run: Run) -> Outcome:
@@ -52,90 +52,73 @@ def train_network(config: Config, seed: int, run: Run) -> Outcome:
         DataError: if the pictures are missing or damaged.
         Interrupted: if the harness asked to stop before the last epoch; the checkpoint stays.
     """
-    config = config.resolved()
-    dataset = open_dataset(DatasetSpec.of(config), run.data)
-    weights = None if run.start is None else starting_weights(run.start, config, seed)
-    checkpoint = run.folder / "checkpoint.npz"
-    if checkpoint.exists() and not checkpoint.stat().st_size:  # as a machine that lost its power leaves it
-        checkpoint.unlink()
-    job = Job(config, seed, dataset.split(config.data), run.key, checkpoint, weights)
-    try:
-        training = train(job, on_epoch=_tell(run))
-        shown = _shown(training, config, dataset)
-        if training.outcome == "finished" and not run.is_trial:
-            _write_files(training, config, shown, run.files)
-        return _outcome(training, shown, is_kept=not run.is_trial)
-    finally:
-        forget_gradients()  # a worker trains many runs
+    with fitted(RECIPE, config.resolved(), seed, run) as trained:
+        return leave(trained)
 
 
-def _tell(run: Run) -> Callable[[EpochEnd], None]:
-    """Return a function that tells the harness of each epoch, and stops where that asks for it.
-
-    Stopping at the end of an epoch is safe, since its checkpoint is on the disk. Behind the last epoch there is
-    nothing to go on with, so that the training comes to its end.
-    """
-
-    def tell(epoch: EpochEnd) -> None:
-        try:
-            run.log(epoch.epoch, epoch.metrics)
-        except Interrupted:
-            if epoch.epoch < epoch.epochs:
-                raise
-
-    return tell
+def corrected_pictures(config: Config, *, folder: Path) -> dict[str, tuple[Picture, Labels]]:
+    """Return the pictures of each part as the network sees them, and their labels."""
+    split = correct_split(open_dataset(DatasetSpec.of(config), folder).split(config.data), config)
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    return {name: (part.images, part.labels) for name, part in parts.items()}
 
 
-def _outcome(training: Training, shown: _Shown | None, *, is_kept: bool) -> Outcome:
-    flops = count_flops(training.model)
-    letters = measure_letters(training.model, shown.originals, shown.rectified).means() if shown else {}
-    costs = {
-        "cost.seconds": training.seconds,
-        "cost.cpu_seconds": training.cpu_seconds,
-        "cost.step_ms": training.step_ms,
-        "cost.peak_memory_mb": training.peak_memory_mb,
+def validate(model: Any, part: Part, epoch: Epoch) -> dict[str, float]:
+    """Return accuracy and loss on the validation pictures of an epoch."""
+    train = epoch.settings.train
+    pictures = VALIDATIONS[train.validation](Pictures(*part.arrays), train.batch_size, epoch.seed, epoch.number)
+    return score(predict(model, pictures.images), pictures.labels)
+
+
+RECIPE = Recipe(
+    data=corrected_pictures,
+    build=compiled_network,
+    epochs="train.epochs",
+    batch_size="train.batch_size",
+    best=(Metric("validation.accuracy", "", "maximize"), Metric("validation.loss", "", "minimize")),
+    validate=validate,
+    start=starting_weights,
+    sized=True,  # its runs began when `fit` was given arrays
+    alter=augmentation,
+)
+"""What anybody's Keras model is trained by, with the article's pictures and network."""
+
+
+# What it leaves -----------------------------------------------------------------------------------------------------
+
+
+def leave(trained: FittedModel) -> Outcome:
+    """Look at the test pictures with the weights of the last epoch and of the best one, and keep what a run keeps."""
+    if trained.progress.diverged:
+        return trained.outcome({}, transformer_flops)
+    images, labels = trained.parts["test"].arrays
+    last = score(predict(trained.model, images), labels)
+    trained.take_best()
+    probabilities = predict(trained.model, images)
+    metrics = {f"test.last_{name}": value for name, value in last.items()}
+    metrics |= {f"test.{name}": value for name, value in score(probabilities, labels).items()}
+    metrics |= trained.at_best | _on_the_way(trained.progress.history)
+    shown = _shown(trained)
+    if shown:
+        metrics |= measure_letters(trained.model, shown.originals, shown.rectified).means()
+    outcome = trained.outcome(metrics, transformer_flops)
+    if trained.run.is_trial:
+        return outcome
+    _write_predictions(probabilities, labels, trained.run.files / PREDICTIONS)
+    save_model(trained.model, trained.run.files / MODEL, trained.settings)
+    if shown:
+        _write_gallery(shown, trained.run.files)
+    return replace(outcome, model=described(trained.model, {"picture": images[:1]}, probabilities))
+
+
+def _on_the_way(history: Mapping[str, list[float]]) -> dict[str, float]:
+    """Return the metrics of the learning curve's start and end, without choosing an epoch."""
+    early = max(1, round(len(history["train.loss"]) / 10))
+    return {
+        "early.train.loss": float(np.mean(history["train.loss"][:early])),
+        "last.validation.accuracy": history["validation.accuracy"][-1],
+        "last.validation.loss": history["validation.loss"][-1],
     }
-    return Outcome(
-        metrics={**training.metrics, **costs, **letters},
-        status=training.outcome,
-        reason=training.reason,
-        history=training.history,
-        cost=Cost(
-            parameters=count_parameters(training.model),
-            flops=flops.total,
-            layers=tuple(LayerCost(layer.name, layer.kind, layer.flops) for layer in flops.layers),
-            uncounted=flops.uncounted,
-        ),
-        model=_served(training) if is_kept and training.outcome == "finished" else None,
-        state=lambda: _state(training),
-    )
-
-
-def _served(training: Training) -> TrainedModel:
-    versions = {name: package_version(name) for name in SERVED_WITH}
-    return TrainedModel(
-        flavour="tensorflow",
-        value=training.model,
-        inputs=(("picture", "uint8", (-1, *training.model.input_shape[1:])),),
-        outputs=(("", "float32", (-1, *training.model.output_shape[1:])),),
-        requirements=tuple(f"{name}=={version}" for name, version in versions.items() if version),
-        # Kept by import path: whoever loads the model imports it first.
-        options={"custom_objects": {"SpatialTransformer": SpatialTransformer}},
-    )
-
-
-def _state(training: Training) -> Mapping[str, NDArray[np.generic]]:
-    variables = [*training.model.variables, *training.model.optimizer.variables]
-    names = _distinct(variable.path for variable in variables)
-    return dict(zip(names, values(variables), strict=True))
-
-
-def _distinct(paths: Iterator[str]) -> Iterator[str]:
-    """Yield names; where layers share one, a number tells them apart."""
-    seen: dict[str, int] = {}
-    for path in paths:
-        seen[path] = seen.get(path, 0) + 1
-        yield path if seen[path] == 1 else f"{path} ({seen[path]})"
 
 
 @dataclass(frozen=True)
@@ -147,32 +130,23 @@ class _Shown:
     rectified: Rectified
 
 
-def _shown(training: Training, config: Config, dataset: Dataset) -> _Shown | None:
-    if training.outcome != "finished" or find_transformer(training.model) is None:
+def _shown(trained: FittedModel) -> _Shown | None:
+    if find_transformer(trained.model) is None:
         return None
-    test = dataset.split(config.data).test
-    originals = correct(np.array(test.images[:MEASURED]), config)
-    letters = [config.data.alphabet[label] for label in test.labels[:MEASURED]]
-    return _Shown(originals, letters, rectify(training.model, originals))
+    images, labels = trained.parts["test"].arrays
+    originals = np.array(images[:MEASURED])
+    letters = [trained.settings.data.alphabet[label] for label in labels[:MEASURED]]
+    return _Shown(originals, letters, rectify(trained.model, originals))
 
 
-def _write_files(training: Training, config: Config, shown: _Shown | None, folder: Path) -> None:
-    """Write the files that every run except a trial keeps: predictions, model file, pictures before and after."""
-    if training.predictions is not None:
-        _write_predictions(training.predictions, folder / PREDICTIONS)
-    save_model(training.model, folder / MODEL, config)
-    if shown:
-        _write_gallery(shown, folder)
-
-
-def _write_predictions(predictions: Predictions, file: Path) -> None:
+def _write_predictions(probabilities: Numbers, labels: Labels, file: Path) -> None:
     """Write the prediction for each test picture, small enough to be committed for every run of a study."""
     np.savez_compressed(
         file,
         allow_pickle=False,
-        labels=predictions.labels.astype(np.uint8),  # an alphabet has 62 characters at most
-        predicted=predictions.predicted.astype(np.uint8),
-        probability=predictions.probability.astype(np.float16),
+        labels=labels.astype(np.uint8),  # an alphabet has 62 characters at most
+        predicted=probabilities.argmax(axis=1).astype(np.uint8),
+        probability=probabilities.max(axis=1).astype(np.float16),
     )
 
 

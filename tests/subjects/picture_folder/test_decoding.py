@@ -206,3 +206,27 @@ def test_a_picture_that_pretends_to_be_huge_is_refused(tmp_path: Path) -> None:
     file.write_bytes(content)
     with pytest.raises(DataError, match="is too large a picture, or pretends to be"):
         read_picture(file, exactly())
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(0, 1), (2, 3)])
+def test_a_transparent_colour_of_16_bits_lies_on_the_ground(kind: int, channels: int, tmp_path: Path) -> None:
+    """Pillow cuts the pixels to 8 bits and keeps the colour whole, so that it never meets one."""
+    import struct
+    import zlib
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    pixels = np.full((6, 5, channels), 0x1234, ">u2")
+    pixels[2:4, 1:3] = 0
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    parts = [
+        chunk(b"IHDR", struct.pack(">IIBBBBB", 5, 6, 16, kind, 0, 0, 0)),
+        chunk(b"tRNS", struct.pack(">H", 0x1234) * channels),
+        chunk(b"IDAT", zlib.compress(rows)),
+        chunk(b"IEND", b""),
+    ]
+    (tmp_path / "deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    found = read_picture(tmp_path / "deep.png", Reading(image_size=(6, 5), ground=(10, 200, 30)))
+    expected = np.where((pixels > 0).all(axis=2)[..., None], np.array((10.0, 200.0, 30.0)), 0.0)
+    np.testing.assert_array_equal(found, expected)

@@ -33,6 +33,14 @@ def test_class_names_may_be_of_any_length_and_alphabet(tmp_path: Path) -> None:
     assert listing.classes == tuple(sorted(classes))
 
 
+@pytest.mark.parametrize("added", ["__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"])
+def test_folders_that_file_managers_add_are_no_classes(tmp_path: Path, added: str) -> None:
+    for place in ("cat", "dog", added, f"cat/{added}"):
+        (tmp_path / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / place / "1.png").touch()
+    assert [one.name for one in list_pictures(tmp_path).pictures] == ["cat/1.png", "dog/1.png"]
+
+
 def test_hidden_files_and_folders_are_passed_over(tmp_path: Path) -> None:
     album(tmp_path, count=1)
     for hidden in ("cat/._0.png", ".git/a.png", "dog/.thumbnails/0.png", "cat/.DS_Store"):

@@ -323,3 +323,24 @@ def test_a_place_that_cannot_be_written_is_told_of(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(MachineError, match="drawn: cannot be filled"):
         folder_of(tmp_path / "drawn", make=draw).class_names  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(1, "has 1 picture; expected 3 or more"), (2, "has 2 pictures; expec")]
+)
+def test_classes_that_are_too_small_to_be_split_are_told_before_anything_is_trained(
+    count: int, message: str, tmp_path: Path
+) -> None:
+    pictures = PictureFolder(album(tmp_path / "pets", count=count), image_size=8)
+    with pytest.raises(DataError, match=message):
+        pictures.split(None, tmp_path / "data")
+    assert PictureFolder(album(tmp_path / "more", count=3), image_size=8).split(None, tmp_path / "data") == ""
+
+
+def test_a_folder_that_is_still_to_be_filled_is_not_filled_to_look_at_its_split(tmp_path: Path) -> None:
+    def make(folder: Path) -> None:
+        raise AssertionError
+
+    assert PictureFolder(tmp_path / "later", image_size=8, make=make).split(None, tmp_path / "data") == ""
+    with pytest.raises(DataError, match="no such folder"):
+        PictureFolder(tmp_path / "gone", image_size=8).split(None, tmp_path / "data")

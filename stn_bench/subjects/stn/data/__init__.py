@@ -8,6 +8,7 @@
     opencv     the OpenCV door
     letterbox  fit a picture of any shape into a square
     pictures   read, write and arrange picture files
+    parts      the order of imported pictures, and the split that follows from it
     folder     the article's folder of picture files, in and out
 
 Importing this package or `stn_bench.subjects.stn.data.dataset` imports neither captcha nor OpenCV nor Pillow.

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from stn_bench.subjects.labelled import PARTS, Labelled, list_pictures
 from stn_bench.subjects.stn.data import store
 from stn_bench.subjects.stn.data.dataset import Dataset, is_drawn_name, open_dataset
 from stn_bench.subjects.stn.data.letterbox import letterbox
-from stn_bench.subjects.stn.data.pictures import SUFFIXES, find_pictures, read_picture, write_picture
+from stn_bench.subjects.stn.data.parts import in_order
+from stn_bench.subjects.stn.data.pictures import READABLE, find_pictures, read_picture, write_picture
 from stn_bench.subjects.stn.data.spec import Chunk, DatasetSpec
+from stn_bench.subjects.transparency import WHITE, Colour
 from stn_bench.system.errors import DataError
 from stn_bench.system.text import LONGEST, is_portable, shorten
 
@@ -35,12 +38,14 @@ class ImportReport:
         count: number of pictures in it.
         skipped: file and reason of each that was left out.
         parts: validation and test -> number of pictures, where the folder or the table gives the parts.
+        seed: what they were shuffled by; None where they have the order of their names.
     """
 
     dataset: Dataset
     count: int
     skipped: tuple[tuple[Path, str], ...]
     parts: Mapping[str, int] = field(default_factory=dict)
+    seed: int | None = None
 
 
 def export_folder(dataset: Dataset, folder: Path) -> int:
@@ -74,15 +79,23 @@ def _export_paths(dataset: Dataset, folder: Path) -> list[Path]:
 
 
 def import_folder(
-    folder: Path, name: str, root: Path, *, size: int, alphabet: str, pad_byte: int = 0, skip_bad: bool = False
+    folder: Path,
+    name: str,
+    root: Path,
+    *,
+    size: int,
+    alphabet: str,
+    pad_byte: int = 0,
+    skip_bad: bool = False,
+    seed: int | None = None,
+    ground: Colour = WHITE,
 ) -> ImportReport:
     """Read a folder of pictures into a data set; `data.source = name` then uses it.
 
-    The label is what follows the last `_` of the name, without its ending, and pictures are sorted by name. Where
-    none lies in the folder itself, it holds one folder a class; or it is a table of file and label. These pictures
-    are shuffled, since the article's split goes by their order: training, validation, test. Pictures of other sizes
-    or shapes are letterboxed. The same pictures under the same name may be imported again, which mends a damaged
-    data set.
+    The label is what follows the last `_` of the name, without its ending. Where no picture lies in the folder itself,
+    it holds one folder a class; or it is a table of file and label. The pictures are shuffled and stratified, since
+    the article's split goes by their order: training, validation, test (`parts`). Pictures of other sizes or shapes
+    are letterboxed. The same pictures under the same name may be imported again, which mends a damaged data set.
 
     Args:
         folder: where the pictures lie, or a table; hidden files are passed over.
@@ -92,6 +105,9 @@ def import_folder(
         alphabet: the characters that a label may be.
         pad_byte: value around letterboxed pictures, 0..255.
         skip_bad: leave out what cannot be used, and report it, instead of refusing the folder.
+        seed: drives the order; None keeps that of names such as 0001_K.png, for an export of drawn pictures, and is 0
+            for class folders and tables, which have no such order.
+        ground: colour behind transparent pixels, RGB 0..255.
 
     Raises:
         DataError: if the name cannot be used or belongs to other pictures, the folder is missing, or, unless
@@ -106,13 +122,14 @@ def import_folder(
     skipped = [(one.file, fault) for one, fault in zip(found, faults, strict=True) if fault]
     if skipped and not skip_bad:
         raise DataError(_list_failures(folder, skipped))
-    letters = [one for one, fault in zip(found, faults, strict=True) if not fault]
+    seed = 0 if seed is None and _has_classes(folder) else seed
+    letters = in_order([one for one, fault in zip(found, faults, strict=True) if not fault], seed)
     if not letters:
         raise DataError(f"{folder}: no pictures to import. Expected files such as 0001_K.png.")
     spec = DatasetSpec(name, len(letters), size, alphabet, fonts=(), shapes="varied", pad_byte=pad_byte, seed=0)
-    _store(letters, spec, root)
     parts = {part: count for part in PARTS if part != "train" and (count := sum(one.part == part for one in letters))}
-    return ImportReport(open_dataset(spec, root), len(letters), tuple(skipped), parts)
+    _store(letters, spec, root, {"seed": seed, "ground": list(ground), "parts": parts})
+    return ImportReport(open_dataset(spec, root), len(letters), tuple(skipped), parts, seed)
 
 
 def _check_name(name: str) -> None:
@@ -130,23 +147,17 @@ def _has_classes(folder: Path) -> bool:
     if not folder.is_dir():
         return folder.is_file()
     below = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    return any(path.is_dir() for path in below) and not any(path.suffix.lower() in SUFFIXES for path in below)
+    return any(path.is_dir() for path in below) and not any(path.suffix.lower() in READABLE for path in below)
 
 
 def _find(folder: Path) -> list[Labelled]:
-    """Return the pictures in the order in which they are stored; one whose name has no label has none."""
+    """Return the pictures of a folder or a table; one whose name has no label has none."""
     if _has_classes(folder):
-        return sorted(list_pictures(folder, tuple(sorted(SUFFIXES))).pictures, key=_place)
+        return list(list_pictures(folder, tuple(sorted(READABLE))).pictures)
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder. Name a folder of pictures such as 0001_K.png.")
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     return [Labelled(path, path.name, _label_text(path) or "") for path in files]
-
-
-def _place(picture: Labelled) -> tuple[int, str]:
-    """Return where a picture comes: behind those of earlier parts, and there as if it had been shuffled."""
-    part = list(PARTS).index(picture.part) if picture.part else 0
-    return part, hashlib.sha256(picture.name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _check_classes(folder: Path, pictures: Sequence[Labelled], alphabet: str) -> None:
@@ -184,7 +195,7 @@ def find_letters(paths: Iterable[Path]) -> list[Labelled]:
 
 def _letters(path: Path) -> list[Labelled]:
     if path.suffix.lower() == ".csv" or (path.is_dir() and _has_classes(path)):
-        found = list_pictures(path, tuple(sorted(SUFFIXES))).pictures
+        found = list_pictures(path, tuple(sorted(READABLE))).pictures
         return [one if len(one.label) == 1 else replace(one, label="") for one in found]
     return [Labelled(file, file.name, label_of(file)) for file in find_pictures([path])]
 
@@ -208,29 +219,44 @@ def _list_failures(folder: Path, skipped: list[tuple[Path, str]]) -> str:
     return f"{folder}: {count} cannot be used; mend them, or pass --skip-bad:\n{shown}{more}"
 
 
-def _store(letters: list[Labelled], spec: DatasetSpec, root: Path) -> None:
+def _store(letters: list[Labelled], spec: DatasetSpec, root: Path, note: Mapping[str, Any]) -> None:
     target = root / spec.folder_name
     needed = store.needed_bytes(spec)
     with store.locked(target), store.explain_disk(root, needed), store.new_folder(target) as partial:
         store.check_disk(root, needed)
-        store.write_arrays(partial, spec, _read_chunks(letters, spec))
-        _check_taken(target, store.write_manifest(partial, spec))
+        store.write_arrays(partial, spec, _read_chunks(letters, spec, tuple(note["ground"])))
+        _check_taken(target, store.write_manifest(partial, spec, note=note), partial)
 
 
-def _read_chunks(letters: list[Labelled], spec: DatasetSpec) -> Iterator[Chunk]:
+def _read_chunks(letters: list[Labelled], spec: DatasetSpec, ground: Colour) -> Iterator[Chunk]:
     for one in letters:
         label = spec.alphabet.index(one.label)
-        picture = letterbox(read_picture(one.file), spec.size, spec.pad_byte or 0)
+        picture = letterbox(read_picture(one.file, ground), spec.size, spec.pad_byte or 0)
         yield picture[np.newaxis], np.array([label], np.int64)
 
 
-def _check_taken(target: Path, new: store.Manifest) -> None:
+def _check_taken(target: Path, new: store.Manifest, partial: Path) -> None:
+    """Check that a name is free, or that of the same pictures; those of an older version may be put in another order.
+
+    Raises:
+        DataError: if other pictures have it.
+    """
     try:
         old = store.read_manifest(target)
         store.check_content(target, old)
+        is_older = not store.read_note(target)
     except DataError:
         return  # missing, or damaged and about to be mended
-    if old.fingerprint != new.fingerprint:
-        raise DataError(
-            f"--name {target.name}: {target} holds other pictures. Choose another name, or remove that folder."
-        )
+    if old.fingerprint == new.fingerprint or (is_older and _bag(target, old) == _bag(partial, new)):
+        return
+    raise DataError(
+        f"--name {target.name}: {target} holds other pictures, or in the order of another seed. Choose another name, "
+        f"or remove that folder."
+    )
+
+
+def _bag(folder: Path, manifest: store.Manifest) -> tuple[str, list[tuple[int, bytes]]]:
+    """Return the pictures of a data set in no order: the digest of each, with its label."""
+    images, labels = store.read_arrays(folder, manifest)
+    digests = (hashlib.sha256(one.tobytes()).digest() for one in images)
+    return manifest.spec.alphabet, sorted(zip(labels.tolist(), digests, strict=True))

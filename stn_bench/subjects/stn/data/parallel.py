@@ -10,7 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 from stn_bench.subjects.stn.data.render import render_range
 from stn_bench.subjects.stn.data.spec import Chunk, DatasetSpec
 from stn_bench.system.errors import MachineError
-from stn_bench.system.machine import children_ignore_interrupts, follow_parent
+from stn_bench.system.signals import children_ignore_interrupts, follow_parent
 
 CHUNK_BYTES = 2**20
 """How much a process draws before it hands it over: about 0.1 s of work, so that progress is steady."""

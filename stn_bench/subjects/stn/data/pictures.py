@@ -2,35 +2,48 @@
 
 from __future__ import annotations
 
+import io
 import os
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from stn_bench.subjects.stn.data.opencv import load_opencv, muted
 from stn_bench.subjects.stn.data.spec import Picture
 from stn_bench.subjects.stn.data.store import explain_disk
+from stn_bench.subjects.transparency import WHITE, Colour, laid_on
 from stn_bench.system.errors import DataError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
+"""The endings of pictures that can be written."""
+
+READABLE = frozenset({*SUFFIXES, ".gif", ".tif", ".tiff"})
 """The endings by which pictures are found in a folder."""
 
 YELLOW = (255, 255, 0)
-WHITE = (255, 255, 255)
 MAGENTA = (214, 0, 110)
 AROUND = (214, 218, 224)  # what surrounds a framed picture: neither paper, nor a pad, nor the bar
+
+NOT_READ = (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError)
 
 SHIFT = 4
 """Bits behind the point in the coordinates that OpenCV draws at: a line lies within 1/32 of a pixel of its place."""
 
 
-def read_picture(path: Path) -> Picture:
-    """Return the picture in a file as RGB; grey becomes three equal channels, and transparency is dropped.
+def read_picture(path: Path, ground: Colour = WHITE) -> Picture:
+    """Return the picture in a file as RGB; grey becomes three equal channels, transparent pixels are laid on a ground.
+
+    Args:
+        path: the file.
+        ground: colour behind transparent pixels, RGB 0..255.
 
     Returns:
-        uint8, `(height, width, 3)`.
+        uint8, `(height, width, 3)`; the first frame of several.
 
     Raises:
         DataError: if the file cannot be read or is not a picture.
@@ -41,21 +54,59 @@ def read_picture(path: Path) -> Picture:
         content = np.frombuffer(path.read_bytes(), np.uint8)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    decoded = _decode(content) if content.size else None
+    decoded = _decode(content, cv2.IMREAD_COLOR) if content.size else None
     if decoded is None:
-        raise DataError(f"{path}: not a picture. Expected PNG, JPEG, BMP or WebP.")
-    picture: Picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+        raise DataError(f"{path}: not a picture. Expected PNG, JPEG, GIF, TIFF, BMP or WebP.")
+    shown = _on_ground(content, ground)
+    picture: Picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if shown is None else shown
     return picture
 
 
-def _decode(content: Picture) -> Picture | None:
+def _decode(content: Picture, how: int) -> Any:
     cv2 = load_opencv()
     try:
         with muted():
-            decoded: Picture | None = cv2.imdecode(content, cv2.IMREAD_COLOR)
+            decoded = cv2.imdecode(content, how)
     except cv2.error:  # some broken headers raise where others give None
         return None
     return decoded
+
+
+def _on_ground(content: Picture, ground: Colour) -> Picture | None:
+    """Return a picture with transparent pixels laid on a ground and turned as its EXIF note says, else None."""
+    cv2 = load_opencv()
+
+    def deep() -> NDArray[np.uint16]:
+        found = _decode(content, cv2.IMREAD_ANYDEPTH | cv2.IMREAD_ANYCOLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        pixels: NDArray[np.uint16] = found if found.ndim == 2 else found[..., 2::-1]
+        return pixels
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of large pictures, and odd notes in them
+            with Image.open(io.BytesIO(content.tobytes())) as image:
+                shown = laid_on(image, ground, deep)
+                turned = shown and _turned(shown, image)
+    except NOT_READ:  # OpenCV reads more kinds, none of them with alpha but its own
+        return _by_its_alpha(_decode(content, cv2.IMREAD_UNCHANGED), ground)
+    return None if turned is None else np.asarray(turned)
+
+
+def _turned(shown: Image.Image, image: Image.Image) -> Image.Image:
+    try:
+        shown.info["exif"] = image.getexif().tobytes()
+        return ImageOps.exif_transpose(shown)
+    except Exception:  # a damaged note says nothing, whatever Pillow makes of it
+        return shown
+
+
+def _by_its_alpha(found: Any, ground: Colour) -> Picture | None:
+    if found is None or found.ndim != 3 or found.shape[2] != 4:
+        return None
+    largest = np.iinfo(found.dtype).max if found.dtype.kind == "u" else 1
+    colour, alpha = found[..., 2::-1] / largest, found[..., 3:] / largest
+    laid: Picture = np.rint(255 * colour * alpha + np.array(ground) * (1 - alpha)).astype(np.uint8)
+    return laid
 
 
 def write_picture(path: Path, picture: Picture) -> None:
@@ -211,9 +262,9 @@ def _expand(path: Path) -> list[Path]:
         raise DataError(f"{path}: no such file or folder. Name a picture, or a folder of pictures.")
     if not path.is_dir():
         return [path]
-    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES and file.is_file())
+    pictures = sorted(file for file in path.iterdir() if file.suffix.lower() in READABLE and file.is_file())
     if not pictures:
         raise DataError(
-            f"{path}: no pictures in this folder. Expected files that end in {', '.join(sorted(SUFFIXES))}"
+            f"{path}: no pictures in this folder. Expected files that end in {', '.join(sorted(READABLE))}"
         )
     return pictures

@@ -31,6 +31,8 @@ from stn_bench.system.machine import NO_ROOM
 IMAGES = "images.npy"
 LABELS = "labels.npy"
 MANIFEST = "manifest.json"
+NOTE = "imported"
+"""Key of the manifest with how pictures were imported: seed of their order, ground, number in each given part."""
 
 SPARE_BYTES = 2**20
 """Room for the headers, the manifest and the file system's own books."""
@@ -85,6 +87,20 @@ def read_manifest(folder: Path) -> Manifest:
     if not agrees:
         raise DataError(f"{path}: does not agree with its own fingerprint")
     return manifest
+
+
+def read_note(folder: Path) -> dict[str, Any]:
+    """Return how a data set was imported; {} for one that was drawn, or imported by the order of names alone.
+
+    Raises:
+        DataError: if there is no manifest.
+    """
+    read_manifest(folder)
+    note = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get(NOTE, {})
+    is_sound = (
+        isinstance(note, dict) and isinstance(note.get("seed"), int | None) and isinstance(note.get("parts"), dict)
+    )
+    return note if is_sound else {}
 
 
 def _parse_manifest(tree: Mapping[str, Any]) -> Manifest:
@@ -187,13 +203,22 @@ def _write_header(file: BinaryIO, dtype: np.dtype[Any], shape: tuple[int, ...]) 
     np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
 
 
-def write_manifest(folder: Path, spec: DatasetSpec, *, fonts: tuple[str, ...] = ()) -> Manifest:
-    """Write the manifest over the arrays that lie in `folder`, and return it."""
+def write_manifest(
+    folder: Path, spec: DatasetSpec, *, fonts: tuple[str, ...] = (), note: Mapping[str, Any] | None = None
+) -> Manifest:
+    """Write the manifest over the arrays that lie in `folder`, and return it.
+
+    Args:
+        folder: where the arrays lie.
+        spec: what they were made of.
+        fonts: SHA-256 of each font drawn with.
+        note: how they were imported; in no checksum.
+    """
     files = {name: _stored_file(folder / name) for name in (IMAGES, LABELS)}
     versions = {name: metadata.version(name) for name in ("captcha", "numpy", "pillow")}
     manifest = Manifest(spec, files, fonts, versions)
     with (folder / MANIFEST).open("xb") as file:
-        tree = {"fingerprint": manifest.fingerprint, **asdict(manifest)}
+        tree = {"fingerprint": manifest.fingerprint, **asdict(manifest), **({NOTE: note} if note else {})}
         file.write(json.dumps(tree, indent=2).encode() + b"\n")
         _sync(file)
     return manifest

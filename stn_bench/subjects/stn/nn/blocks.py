@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 
 from stn_bench.subjects.stn.config import ModelConfig, NormConfig
-from stn_bench.subjects.stn.nn.layout import LOCALISATION_CHANNELS, TRUNK, Block, scaled_channels
+from stn_bench.subjects.stn.nn.layout import LOCALISATION_CHANNELS, Block, scaled_channels
 from stn_bench.subjects.stn.nn.sampler import Tensor
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 """The affine matrix that changes nothing, row by row."""
 
 
-def trunk(x: Tensor, config: ModelConfig, name: str, blocks: slice = slice(None)) -> Tensor:
+def trunk(x: Tensor, config: ModelConfig, name: str, blocks: Sequence[Block], which: slice = slice(None)) -> Tensor:
     """Return the features of a picture; unless they share, the localisation net and the classifier each own one trunk.
 
     Args:
         x: symbolic tensor of shape `(batch, height, width, channels)`.
-        config: width, downsampling, activation, normalisation and dropout.
+        config: downsampling, activation, normalisation and dropout.
         name: prefix of the layers' names.
-        blocks: which of the trunk's blocks; all of them by default.
+        blocks: the blocks of the trunk.
+        which: those to build; all of them by default.
 
     Returns:
-        Symbolic tensor; behind all blocks of shape `(batch, ceil(height / 12), ceil(width / 12), 64 * config.width)`.
+        Symbolic tensor; behind all blocks `(batch, ceil(height / 12), ceil(width / 12), blocks[-1].channels)`.
     """
-    for number, block in list(enumerate(TRUNK, start=1))[blocks]:
+    for number, block in list(enumerate(blocks, start=1))[which]:
         part = f"{name}_{number}"
-        block = block._replace(channels=scaled_channels(block.channels, config.width))
         rest = functools.partial(_rest, config=config, name=part)
         x = DOWNSAMPLINGS[config.downsampling](x, block, part, rest)
         x = keras.layers.Dropout(config.dropout, name=f"{part}_dropout")(x)

@@ -12,6 +12,7 @@ import keras
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.spec import LOWER_BOUND
 from stn_bench.subjects.stn.nn.blocks import classifier_head, localisation_head, trunk
+from stn_bench.subjects.stn.nn.layout import classifier_blocks, localisation_blocks
 from stn_bench.subjects.stn.nn.sampler import Tensor
 from stn_bench.subjects.stn.nn.transformer import SpatialTransformer
 from stn_bench.system.errors import ConfigError
@@ -54,7 +55,7 @@ def article_network(config: Config) -> keras.Model:
 
 def plain_trunk(x: Tensor, config: Config) -> Tensor:
     """Return the features of the picture as it is."""
-    return trunk(x, config.model, name="classifier")
+    return trunk(x, config.model, "classifier", classifier_blocks(config.model))
 
 
 def transformed_trunk(x: Tensor, config: Config) -> Tensor:
@@ -74,11 +75,11 @@ def shared_trunk(x: Tensor, config: Config) -> Tensor:
     2020, https://arxiv.org/abs/2004.11678, "STN-SL").
     """
     model, shared = config.model, config.model.transformer.shared_blocks
-    picture = _picture(config, "shared_picture")
-    first_blocks = keras.Model(picture, trunk(picture, model, "shared", slice(shared)), name="shared")
+    picture, blocks = _picture(config, "shared_picture"), classifier_blocks(model)
+    first_blocks = keras.Model(picture, trunk(picture, model, "shared", blocks, slice(shared)), name="shared")
     rest = slice(shared, None)
-    matrix = localisation_head(trunk(first_blocks(x), model, "localisation", rest), model)
-    return trunk(first_blocks(_transformer(None, config)(x, matrix)), model, "classifier", rest)
+    matrix = localisation_head(trunk(first_blocks(x), model, "localisation", blocks, rest), model)
+    return trunk(first_blocks(_transformer(None, config)(x, matrix)), model, "classifier", blocks, rest)
 
 
 def rescaling(config: Config) -> keras.layers.Layer:
@@ -97,7 +98,8 @@ def localisation_net(config: Config) -> keras.Model:
     if config.model.transformer.shrink > 1:
         factor = config.model.transformer.shrink
         x = keras.layers.AveragePooling2D(factor, padding="same", name="localisation_shrink")(x)
-    matrix = localisation_head(trunk(x, config.model, name="localisation"), config.model)
+    features = trunk(x, config.model, "localisation", localisation_blocks(config.model))
+    matrix = localisation_head(features, config.model)
     return keras.Model(picture, matrix, name="localisation")
 
 
@@ -107,7 +109,13 @@ def _picture(config: Config, name: str) -> Tensor:
 
 def _transformer(localisation: keras.Model | None, config: Config) -> SpatialTransformer:
     settings = config.model.transformer
-    return SpatialTransformer(localisation, sampler=settings.sampler, fill=settings.fill or 0.0, name="transformer")
+    return SpatialTransformer(
+        localisation,
+        output_size=(settings.size, settings.size) if settings.size else None,
+        sampler=settings.sampler,
+        fill=settings.fill or 0.0,
+        name="transformer",
+    )
 
 
 def _call_factory(address: str, config: Config) -> keras.Model:

@@ -1,12 +1,13 @@
 """The article's network without Keras: its blocks, and the FLOPs of a configuration in closed form.
 
 The plan needs both before anything is built: to give an arm as much arithmetic as the base, and to say what a study
-will cost. `nn.cost` counts the same on the built network; a test holds the two together.
+will cost. `keras_training.flops` counts the same on the built network; a test holds the two together.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from stn_bench.settings import override
@@ -29,14 +30,14 @@ BILINEAR_FLOPS = 8
 
 
 class Block(NamedTuple):
-    """One convolution of a trunk: its channels at width 1, its kernel size and how much it shrinks the picture."""
+    """One convolution of a trunk: its channels, its kernel size and how much it shrinks the picture."""
 
     channels: int
     kernel: int
     factor: int
 
 
-TRUNK = (Block(512, 5, 3), Block(256, 3, 2), Block(64, 3, 2))
+KERNELS, FACTORS = (5, 3, 3), (3, 2, 2)
 """The article's trunk: 60x60 becomes 20x20, 10x10 and 5x5."""
 
 NARROWEST, WIDEST = 0.001, 8.0
@@ -51,8 +52,23 @@ def scaled_channels(channels: int, width: float) -> int:
     return max(1, round(channels * width))
 
 
+def classifier_blocks(model: ModelConfig) -> tuple[Block, ...]:
+    """Return the blocks of the classifier's trunk."""
+    return _blocks(model.channels, model.width)
+
+
+def localisation_blocks(model: ModelConfig) -> tuple[Block, ...]:
+    """Return the blocks of the localisation net's trunk."""
+    return _blocks(model.transformer.channels or model.channels, model.width)
+
+
+def _blocks(channels: tuple[int, ...], width: float) -> tuple[Block, ...]:
+    scaled = (scaled_channels(one, width) for one in channels)
+    return tuple(Block(*one) for one in zip(scaled, KERNELS, FACTORS, strict=True))
+
+
 def flops(config: Config) -> int:
-    """Return the floating-point operations of one picture in inference, counted as `nn.cost` counts them.
+    """Return the floating-point operations of one picture in inference, counted as `keras_training.flops` counts them.
 
     Raises:
         ConfigError: if the configuration names a network of its own, which only building it can tell.
@@ -60,13 +76,15 @@ def flops(config: Config) -> int:
     if config.model.factory is not None:
         raise ConfigError(f"`model.factory` {config.model.factory}: its FLOPs are not known before it is built")
     size, model = config.data.size, config.model
-    rescaling = 2 * size**2 * COLOURS
-    classifier = _trunk_flops(size, model) + _classifier_head_flops(size, model, len(config.data.alphabet))
-    return rescaling + classifier + (_transformer_flops(size, model) if model.transformer.kind == "affine" else 0)
+    rescaling, classes = 2 * size**2 * COLOURS, len(config.data.alphabet)
+    if model.transformer.kind == "none":
+        return rescaling + _classifier_flops(size, model, classes)
+    shown = model.transformer.size or size
+    return rescaling + _transformer_flops(size, shown, model) + _classifier_flops(shown, model, classes)
 
 
 def parameters(config: Config) -> int:
-    """Return the number of weights, moving statistics included, counted as `nn.cost` counts them.
+    """Return the number of weights, moving statistics included, counted as `keras_training.flops` counts them.
 
     Raises:
         ConfigError: if the configuration names a network of its own, which only building it can tell.
@@ -74,13 +92,13 @@ def parameters(config: Config) -> int:
     if config.model.factory is not None:
         raise ConfigError(f"`model.factory` {config.model.factory}: its weights are not known before it is built")
     model, classes = config.model, len(config.data.alphabet)
-    features = scaled_channels(TRUNK[-1].channels, model.width)
-    classifier = sum(_trunk_parameters(model)) + _convolution_parameters(3, features, classes)
+    blocks = classifier_blocks(model)
+    classifier = sum(_trunk_parameters(blocks, model)) + _convolution_parameters(3, blocks[-1].channels, classes)
     if model.transformer.kind == "none":
         return classifier
-    channels = scaled_channels(LOCALISATION_CHANNELS, model.width)
-    own_blocks = sum(_trunk_parameters(model)[model.transformer.shared_blocks :])
-    head = _convolution_parameters(3, features, channels) + _convolution_parameters(1, channels, MATRIX)
+    channels, blocks = scaled_channels(LOCALISATION_CHANNELS, model.width), localisation_blocks(model)
+    own_blocks = sum(_trunk_parameters(blocks, model)[model.transformer.shared_blocks :])
+    head = _convolution_parameters(3, blocks[-1].channels, channels) + _convolution_parameters(1, channels, MATRIX)
     return classifier + own_blocks + head
 
 
@@ -106,12 +124,11 @@ def matching_width(config: Config, target: int) -> float:
     return best
 
 
-def _trunk_parameters(model: ModelConfig) -> list[int]:
+def _trunk_parameters(blocks: Sequence[Block], model: ModelConfig) -> list[int]:
     """Return the weights of each block: its convolution, and what its normalisation learns and keeps."""
     total, incoming = [], COLOURS
-    for block in TRUNK:
-        channels = scaled_channels(block.channels, model.width)
-        total.append(_convolution_parameters(block.kernel, incoming, channels) + _norm_parameters(channels, model))
+    for channels, kernel, _ in blocks:
+        total.append(_convolution_parameters(kernel, incoming, channels) + _norm_parameters(channels, model))
         incoming = channels
     return total
 
@@ -126,20 +143,24 @@ def _norm_parameters(channels: int, model: ModelConfig) -> int:
     return (moving + learned) * channels
 
 
-def _transformer_flops(size: int, model: ModelConfig) -> int:
-    shrink = model.transformer.shrink
+def _transformer_flops(size: int, shown: int, model: ModelConfig) -> int:
+    shrink, blocks = model.transformer.shrink, localisation_blocks(model)
     seen = math.ceil(size / shrink)
     shrinking = seen**2 * COLOURS * shrink**2 if shrink > 1 else 0
-    sampling = size**2 * (GRID_FLOPS + COLOURS * BILINEAR_FLOPS)
-    return shrinking + _trunk_flops(seen, model) + _localisation_head_flops(seen, model) + sampling
+    sampling = shown**2 * (GRID_FLOPS + COLOURS * BILINEAR_FLOPS)
+    return shrinking + _trunk_flops(seen, blocks, model) + _localisation_head_flops(seen, blocks, model) + sampling
 
 
-def _trunk_flops(size: int, model: ModelConfig) -> int:
+def _classifier_flops(size: int, model: ModelConfig, classes: int) -> int:
+    blocks = classifier_blocks(model)
+    return _trunk_flops(size, blocks, model) + _classifier_head_flops(size, blocks, model, classes)
+
+
+def _trunk_flops(size: int, blocks: Sequence[Block], model: ModelConfig) -> int:
     total, incoming = 0, COLOURS
-    for block in TRUNK:
-        channels = scaled_channels(block.channels, model.width)
-        total += _block_flops(size, incoming, block._replace(channels=channels), model)
-        size, incoming = math.ceil(size / block.factor), channels
+    for block in blocks:
+        total += _block_flops(size, incoming, block, model)
+        size, incoming = math.ceil(size / block.factor), block.channels
     return total
 
 
@@ -154,21 +175,21 @@ def _block_flops(size: int, incoming: int, block: Block, model: ModelConfig) -> 
     return convolved * (2 * block.kernel**2 * incoming + 1) + pooled * window + rested * rest
 
 
-def _features(size: int, model: ModelConfig) -> tuple[int, int]:
+def _features(size: int, blocks: Sequence[Block]) -> tuple[int, int]:
     """Return the side and the channels of a trunk's output."""
-    for block in TRUNK:
+    for block in blocks:
         size = math.ceil(size / block.factor)
-    return size, scaled_channels(TRUNK[-1].channels, model.width)
+    return size, blocks[-1].channels
 
 
-def _localisation_head_flops(size: int, model: ModelConfig) -> int:
-    side, incoming = _features(size, model)
+def _localisation_head_flops(size: int, blocks: Sequence[Block], model: ModelConfig) -> int:
+    side, incoming = _features(size, blocks)
     channels = scaled_channels(LOCALISATION_CHANNELS, model.width)
     values = side**2 * channels
     return values * (2 * 9 * incoming + 2) + values + MATRIX * (2 * channels + 1)
 
 
-def _classifier_head_flops(size: int, model: ModelConfig, classes: int) -> int:
-    side, incoming = _features(size, model)
+def _classifier_head_flops(size: int, blocks: Sequence[Block], model: ModelConfig, classes: int) -> int:
+    side, incoming = _features(size, blocks)
     values = side**2 * classes
     return values * (2 * 9 * incoming + 1 + int(model.scores == "relu")) + values + classes

@@ -8,20 +8,23 @@ import keras
 
 from stn_bench.subjects.stn.config import Config, OptimizerConfig
 
+# Keras takes the weight decay of each of them beside the gradient, and of every weight, biases and norms included.
+
 
 def adam(rate: Any, config: OptimizerConfig) -> keras.optimizers.Optimizer:
-    """Adam (Kingma and Ba 2015)."""
-    return keras.optimizers.Adam(rate)
+    """Adam (Kingma and Ba 2015); with weight decay AdamW (Loshchilov and Hutter 2019)."""
+    return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
 
 
 def amsgrad(rate: Any, config: OptimizerConfig) -> keras.optimizers.Optimizer:
     """Adam with the maximum of past second moments (Reddi et al. 2018)."""
-    return keras.optimizers.Adam(rate, amsgrad=True)
+    return keras.optimizers.Adam(rate, amsgrad=True, weight_decay=config.weight_decay or None)
 
 
 def sgd(rate: Any, config: OptimizerConfig) -> keras.optimizers.Optimizer:
     """Stochastic gradient descent, with momentum and Nesterov's form of it if asked for."""
-    return keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.nesterov)
+    decay = config.weight_decay or None
+    return keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.nesterov, weight_decay=decay)
 
 
 OPTIMIZERS = {"adam": adam, "amsgrad": amsgrad, "sgd": sgd}

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import keras
 
+from stn_bench.subjects.keras_training.checkpoint import Arrays
+from stn_bench.subjects.keras_training.progress import values
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
-from stn_bench.subjects.stn.nn.checkpoint import Weights
 from stn_bench.subjects.stn.nn.model_file import load_model, read_note
-from stn_bench.subjects.stn.nn.train import values
 from stn_bench.system.errors import ConfigError
 
 SHAPING = ("model.", "data.size", "data.alphabet")
 """The settings that the shapes of a network depend on."""
 
 
-def starting_weights(path: Path, config: Config, seed: int) -> Weights:
+def starting_weights(path: Path, config: Config, seed: int) -> Arrays:
     """Return the variables of a new training's model, with the weights of a model file among them.
 
     A model file holds no states of random generators. They are those of a fresh model of this seed, so that the same
@@ -33,7 +33,7 @@ def starting_weights(path: Path, config: Config, seed: int) -> Weights:
         ModelFileError: if the file cannot be used.
     """
     start, settings = load_model(path, trust=read_note(path).get("model.factory") == config.model.factory)
-    keras.utils.clear_session()  # from here on as `prepare_model` does it
+    keras.utils.clear_session()  # from here on as the training does it
     keras.utils.set_random_seed(seed)
     fresh = build_model(config)
     if [variable.shape for variable in fresh.variables] != [variable.shape for variable in start.variables]:

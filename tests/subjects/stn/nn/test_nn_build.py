@@ -15,14 +15,14 @@ from stn_bench.subjects.stn.nn.blocks import (
     trunk,
 )
 from stn_bench.subjects.stn.nn.build import build_model
-from stn_bench.subjects.stn.nn.layout import Block, scaled_channels
+from stn_bench.subjects.stn.nn.layout import Block, classifier_blocks, scaled_channels
 from stn_bench.subjects.stn.nn.sampler import SAMPLERS
 from stn_bench.subjects.stn.nn.transformer import find_transformer
 from stn_bench.system.errors import ConfigError
 
 SMALL = override(Config(), {"model.width": 1 / 32, "data.size": 20, "data.alphabet": "ABCDE"})
 PLAIN = {"model.transformer.kind": "none"}
-CHOICES = [
+EVERY = [
     *(("model.downsampling", name) for name in DOWNSAMPLINGS),
     *(("model.norm.kind", name) for name in NORMALISATIONS),
     *(("model.norm.position", name) for name in POSITIONS),
@@ -33,9 +33,15 @@ CHOICES = [
     *(("train.precision", name) for name in ("float32", "mixed_float16", "mixed_bfloat16")),
     ("model.norm.affine", False),
     ("model.dropout", 0.0),
-    ("model.transformer.kind", "none"),
     ("model.transformer.shared_blocks", 2),
     ("model.transformer.shrink", 2),
+    ("model.transformer.size", 16),
+    ("model.transformer.channels", (64, 32, 32)),
+    ("model.channels", (96, 128, 160)),
+]
+CHOICES = [  # what is the default anyway is one network, with a transformer and without
+    *((path, value) for path, value in EVERY if SMALL.flat()[path] != value),
+    *(("model.transformer.kind", name) for name in ("affine", "none")),
 ]
 
 
@@ -121,7 +127,8 @@ def test_untrained_transformer_changes_nothing(pictures):
 @pytest.mark.parametrize(("size", "shrunk"), [(60, 5), (20, 2), (33, 3)])
 def test_every_downsampling_shrinks_alike(downsampling, size, shrunk):
     config = override(SMALL, {"model.downsampling": downsampling}).model
-    assert trunk(keras.Input((size, size, 3)), config, "t").shape == (None, shrunk, shrunk, 2)
+    features = trunk(keras.Input((size, size, 3)), config, "t", classifier_blocks(config))
+    assert features.shape == (None, shrunk, shrunk, 2)
 
 
 @pytest.mark.parametrize(("width", "channels"), [(1.0, 20), (0.25, 5), (0.375, 8), (0.001, 1)])
@@ -264,6 +271,28 @@ def test_a_small_localisation_net_sees_half_the_picture(pictures):
     assert find_transformer(model).output.shape[1:3] == (20, 20)
 
 
-def test_shared_blocks_need_the_same_picture():
-    with pytest.raises(ConfigError, match=r"needs both nets to see the same picture"):
-        build({"model.transformer.shared_blocks": 1, "model.transformer.shrink": 2})
+@pytest.mark.parametrize(("name", "value"), [("shrink", 2), ("size", 16), ("channels", (64, 32, 32))])
+def test_shared_blocks_need_nets_that_are_alike(name, value):
+    with pytest.raises(ConfigError, match=rf"needs nets that are alike and see the same picture.*transformer.{name}"):
+        build({"model.transformer.shared_blocks": 1, f"model.transformer.{name}": value})
+
+
+def test_the_classifier_is_shown_pictures_of_the_transformer_s_size(pictures):
+    smaller = build({"model.transformer.size": 16})
+    assert find_transformer(smaller).output.shape[1:3] == (16, 16)
+    assert smaller.get_layer("classifier_1_conv").output.shape[1:3] == (6, 6)
+    seen = output_of(smaller, "transformer", pictures)  # untrained: the whole picture, from corner to corner
+    whole = output_of(smaller, "rescaling", pictures)
+    np.testing.assert_allclose(
+        seen[:, [0, 0, -1, -1], [0, -1, 0, -1]], whole[:, [0, 0, -1, -1], [0, -1, 0, -1]], atol=1e-5
+    )
+
+
+def test_each_net_has_the_channels_of_its_setting():
+    model = build({"model.channels": (96, 128, 160), "model.transformer.channels": (64, 32, 32)})
+    own = [model.get_layer(f"classifier_{number}_conv").filters for number in (1, 2, 3)]
+    localisation = [
+        find_transformer(model).localisation.get_layer(f"localisation_{number}_conv").filters for number in (1, 2, 3)
+    ]
+    assert own == [3, 4, 5]  # at width 1/32
+    assert localisation == [2, 1, 1]

@@ -2,9 +2,16 @@ import keras
 import pytest
 
 from stn_bench.settings import override
+from stn_bench.subjects.keras_training.flops import count_parameters, layer_costs
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
-from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
+from stn_bench.subjects.stn.nn.compiled import transformer_flops
+
+
+def count_flops(model):
+    """Return the operations of all layers, the layers, and the names of those that are not known."""
+    layers, unknown = layer_costs(model, transformer_flops)
+    return sum(layer.flops for layer in layers), layers, unknown
 
 
 def one_layer(layer, shape):
@@ -33,8 +40,8 @@ def one_layer(layer, shape):
     ],
 )
 def test_one_layer_by_hand(layer, flops):
-    count = count_flops(one_layer(layer, (6, 6, 4)))
-    assert (count.total, count.uncounted) == (flops, ())
+    total, _, unknown = count_flops(one_layer(layer, (6, 6, 4)))
+    assert (total, unknown) == (flops, ())
 
 
 def article(**transformer):
@@ -61,10 +68,11 @@ TRUNK_PARAMETERS = (
 
 
 def test_the_article_by_hand():
-    assert count_flops(article(kind="none")).total == RESCALING_FLOPS + CLASSIFIER_FLOPS
-    stn = count_flops(article())
-    assert stn.total == RESCALING_FLOPS + LOCALISATION_FLOPS + SAMPLER_FLOPS + CLASSIFIER_FLOPS
-    assert stn.uncounted == ()
+    assert count_flops(article(kind="none"))[0] == RESCALING_FLOPS + CLASSIFIER_FLOPS
+    total, layers, unknown = count_flops(article())
+    assert total == RESCALING_FLOPS + LOCALISATION_FLOPS + SAMPLER_FLOPS + CLASSIFIER_FLOPS
+    assert unknown == ()
+    assert len({layer.name for layer in layers}) == len(layers)
 
 
 def test_parameters_of_the_article_by_hand():
@@ -83,22 +91,17 @@ def test_parameters_leave_out_the_optimizer():
 
 def test_a_shared_layer_counts_each_time():
     picture, dense = keras.Input((4,)), keras.layers.Dense(4)
-    assert count_flops(keras.Model(picture, dense(dense(picture)))).total == 2 * 4 * (2 * 4 + 1)
+    assert count_flops(keras.Model(picture, dense(dense(picture))))[0] == 2 * 4 * (2 * 4 + 1)
 
 
 def test_a_shared_model_counts_each_time():
     inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)])
     picture = keras.Input((4,))
     outer = keras.Model(picture, keras.layers.Add()([inner(picture), inner(inner(picture))]))
-    assert count_flops(outer).total == 3 * 4 * (2 * 4 + 1) + 4
+    assert count_flops(outer)[0] == 3 * 4 * (2 * 4 + 1) + 4
 
 
-def test_what_is_not_known_is_named():
-    count = count_flops(one_layer(keras.layers.UnitNormalization(name="odd"), (6, 6, 4)))
-    assert (count.total, count.uncounted) == (0, ("odd",))
-
-
-def test_total_is_the_sum_of_the_layers():
-    count = count_flops(article())
-    assert count.total == sum(layer.flops for layer in count.layers)
-    assert len({layer.name for layer in count.layers}) == len(count.layers)
+def test_without_its_own_counter_a_transformer_is_named_as_not_known():
+    known, unknown = layer_costs(article())
+    assert unknown == ("transformer",)
+    assert sum(layer.flops for layer in known) == RESCALING_FLOPS + CLASSIFIER_FLOPS

@@ -7,9 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stn_bench.settings import override
+from stn_bench.subjects.keras_training.kept import cost_of
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.nn.build import build_model
-from stn_bench.subjects.stn.nn.cost import count_flops, count_parameters
+from stn_bench.subjects.stn.nn.compiled import transformer_flops
 from stn_bench.subjects.stn.nn.layout import flops, matching_width, parameters
 from stn_bench.system.errors import ConfigError
 
@@ -25,6 +26,9 @@ CHOICES = st.fixed_dictionaries(
         "model.scores": st.sampled_from(["linear", "relu"]),
         "model.transformer.kind": st.sampled_from(["affine", "none"]),
         "model.transformer.shrink": st.integers(1, 3),
+        "model.transformer.size": st.none() | st.integers(8, 40),
+        "model.transformer.channels": st.none() | st.tuples(*[st.integers(1, 60)] * 3),
+        "model.channels": st.tuples(*[st.integers(1, 200)] * 3),
     }
 )
 
@@ -34,16 +38,16 @@ CHOICES = st.fixed_dictionaries(
 def test_the_closed_form_counts_what_the_built_network_costs(choices: dict[str, object]) -> None:
     config = override(Config(), choices)
     model = build_model(config)
-    counted = count_flops(model)
+    counted = cost_of(model, transformer_flops)
     assert counted.uncounted == ()
-    assert flops(config) == counted.total
-    assert parameters(config) == count_parameters(model)
+    assert flops(config) == counted.flops
+    assert parameters(config) == counted.parameters
 
 
 @pytest.mark.parametrize("shared", [1, 2, 3])
 def test_shared_blocks_cost_what_blocks_of_ones_own_cost(shared: int) -> None:
     config = override(Config(), {"data.size": 20, "model.width": 0.05, "model.transformer.shared_blocks": shared})
-    assert flops(config) == count_flops(build_model(config)).total
+    assert flops(config) == cost_of(build_model(config), transformer_flops).flops
     assert flops(config) == flops(override(config, {"model.transformer.shared_blocks": 0}))
 
 
@@ -52,7 +56,7 @@ def test_shared_blocks_cost_what_blocks_of_ones_own_cost(shared: int) -> None:
 def test_shared_blocks_hold_their_parameters_once(shared: int, kind: str) -> None:
     choices = {"model.width": 0.05, "model.transformer.shared_blocks": shared, "model.norm.kind": kind}
     config = override(Config(), {"data.size": 20, **choices})
-    assert parameters(config) == count_parameters(build_model(config))
+    assert parameters(config) == cost_of(build_model(config), transformer_flops).parameters
 
 
 @given(st.floats(0.2, 1.0))

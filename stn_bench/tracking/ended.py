@@ -1,0 +1,179 @@
+"""Runs that have ended, as MLflow's store tells them by their tags: asked of its tables in SQL, where it has such.
+
+MLflow's own search loads every tag, parameter and metric of a run, a millisecond for each. The tables are MLflow's own
+business, so they are read alone, never written, and only where MLflow itself has opened a store of this form before.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import sqlite3
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stn_bench.tracking.store import FinishedRun
+
+KIND = "kind"
+ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
+NEEDED = frozenset({"run_key", "phase", "outcome", "seed"})
+TOLD = ("settings", "dataset", "outcome", "study", "ablation", "arm", "trial", "schema")
+TAGS = (KIND, ORIGINAL, *sorted({*NEEDED, *TOLD}))
+SEED = re.compile(r"-?[0-9]{1,20}")
+ACTIVE = "active"
+WORKSPACE = "default"  # MLflow's client sees but one of its workspaces
+
+Rows = Sequence[Any]
+Ask = Callable[[str, Mapping[str, Any]], Rows]
+"""(SELECT with `:name` in it, names -> values) -> its rows."""
+
+
+@dataclass(frozen=True)
+class EndedRun:
+    """A run of ours that ended by itself.
+
+    Args:
+        run: the run, by its tags.
+        original: the id that it had where it was trained: the same in every store.
+        started: when it began, in milliseconds since 1970.
+        ended: when it ended.
+        home: address of its artifacts.
+    """
+
+    run: FinishedRun
+    original: str
+    started: int
+    ended: int
+    home: str
+
+    @property
+    def age(self) -> tuple[int, str]:
+        """What runs are sorted by: the later its end, the larger; the same order in every store."""
+        return self.ended, self.original
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which runs are asked for: those of cells, in studies that are not deleted.
+
+    Args:
+        status: MLflow's word for how they ended.
+        study: the study that they belong to, deleted or not; "": any.
+        tags: tags that they have.
+    """
+
+    status: str
+    study: str = ""
+    tags: tuple[tuple[str, str], ...] = ()
+
+
+def ended_run(
+    run_id: str, started: int | None, ended: int | None, home: str, tags: Mapping[str, str]
+) -> list[EndedRun]:
+    """Return a run by what MLflow tells of it; nothing if it is none of ours: a store holds those of others, too."""
+    if tags.get(KIND) != "run" or not tags.keys() >= NEEDED or not SEED.fullmatch(tags["seed"]):
+        return []
+    told = {name: tags.get(name, "") for name in TOLD}
+    run = FinishedRun(run_id, tags["run_key"], phase=tags["phase"], seed=int(tags["seed"]), **told)
+    return [EndedRun(run, tags.get(ORIGINAL, run_id), started or 0, ended or 0, home)]
+
+
+def ended_runs(ask: Ask, wanted: Wanted) -> list[EndedRun] | None:
+    """Return runs that have ended, in no order; None where MLflow itself has to be asked, or to refuse."""
+    experiments = [dict(row) for row in _named(ask("SELECT * FROM experiments", {}))]
+    if any(one.get("workspace", WORKSPACE) != WORKSPACE for one in experiments):
+        return None
+    asked = [one for one in experiments if one["name"] == wanted.study or not wanted.study]
+    homes = {one["experiment_id"] for one in asked if one["lifecycle_stage"] == ACTIVE}
+    if wanted.study and len(homes) < len(asked):
+        return None
+    which, values = "lifecycle_stage = :active AND status = :status", {"active": ACTIVE, "status": wanted.status}
+    for number, (name, value) in enumerate(wanted.tags):
+        which += f' AND run_uuid IN (SELECT run_uuid FROM tags WHERE "key" = :name{number} AND value = :value{number})'
+        values |= {f"name{number}": name, f"value{number}": value}
+    runs = ask(f"SELECT run_uuid, start_time, end_time, artifact_uri, experiment_id FROM runs WHERE {which}", values)
+    names = ", ".join(f"'{name}'" for name in TAGS)
+    rows = ask(
+        f'SELECT run_uuid, "key", value FROM tags '
+        f'WHERE "key" IN ({names}) AND run_uuid IN (SELECT run_uuid FROM runs WHERE {which})',
+        values,
+    )
+    tags: dict[str, dict[str, str]] = {}
+    for run_id, name, value in rows:
+        tags.setdefault(run_id, {})[name] = value
+    return [
+        found
+        for run_id, started, ended, home, experiment in runs
+        if experiment in homes
+        for found in ended_run(run_id, started, ended, home or "", tags.get(run_id, {}))
+    ]
+
+
+def study_state(ask: Ask, study: str) -> list[list[Any]]:
+    """Return how every run of a study stands, arms, reports and deleted ones too: whatever is done to one shows."""
+    rows = ask(
+        "SELECT r.run_uuid, r.status, r.lifecycle_stage, r.end_time, e.lifecycle_stage FROM runs r "
+        "JOIN experiments e ON e.experiment_id = r.experiment_id WHERE e.name = :study ORDER BY r.run_uuid",
+        {"study": study},
+    )
+    return [list(row) for row in rows]
+
+
+def _named(rows: Rows) -> Iterator[Iterable[tuple[str, Any]]]:
+    """Yield the columns of rows by name, whether they are Python's SQLite's or SQLAlchemy's."""
+    for row in rows:
+        names = row.keys() if isinstance(row, sqlite3.Row) else row._fields
+        yield zip(names, tuple(row), strict=True)
+
+
+@contextlib.contextmanager
+def reading(file: Path) -> Iterator[Ask]:
+    """Lend the tables of a SQLite file, as they are at one moment; nothing can be written.
+
+    In a folder where nobody may write SQLite could make no `-shm` file beside it, so that it has to be told that
+    nobody writes; unless what was last written still waits in a `-wal` file, all of it is in the file then.
+
+    Raises:
+        sqlite3.Error: if the file cannot be read.
+    """
+    waiting = file.with_name(f"{file.name}-wal")
+    is_settled = not os.access(file.parent, os.W_OK) and not (waiting.exists() and waiting.stat().st_size)
+    address = f"file:{urllib.parse.quote(str(file))}?mode=ro{'&immutable=1' if is_settled else ''}"
+    with contextlib.closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=20)) as connection:
+        connection.row_factory = sqlite3.Row
+        connection.execute("BEGIN")
+        yield lambda query, values: connection.execute(query, values).fetchall()
+
+
+def revision_of(ask: Ask) -> str:
+    """Return the form of the tables, by MLflow's own name for it."""
+    return ",".join(sorted(str(row[0]) for row in ask("SELECT version_num FROM alembic_version", {})))
+
+
+def local_folder(home: str) -> Path | None:
+    """Return the folder here that an address of artifacts names; None for a server's."""
+    for prefix in ("file://localhost/", "file:///", "file:/", "/"):
+        if home.startswith(prefix):
+            path = home.removeprefix(prefix)
+            return Path("/", path if prefix == "/" else urllib.parse.unquote(path))
+    return None
+
+
+__all__ = [
+    "ACTIVE",
+    "KIND",
+    "ORIGINAL",
+    "Ask",
+    "EndedRun",
+    "Wanted",
+    "ended_run",
+    "ended_runs",
+    "local_folder",
+    "reading",
+    "revision_of",
+    "study_state",
+]

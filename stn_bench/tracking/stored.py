@@ -1,0 +1,168 @@
+"""The reading side of MLflow's store: which runs have ended, their records and their files, whatever the store is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from stn_bench.system.errors import StoreError
+from stn_bench.system.text import without_secrets
+from stn_bench.tracking.ended import ORIGINAL, EndedRun, Wanted, local_folder
+from stn_bench.tracking.kept import KeptRecords
+from stn_bench.tracking.record import RECORD, RunRecord
+from stn_bench.tracking.store import FinishedRun
+
+IMPORTED = "the run was imported, and models stay where they were trained"
+"""Why a run that was trained elsewhere lacks a file."""
+
+Listing = Callable[[Wanted], list[EndedRun]]
+Fetch = Callable[[str, str], Path]
+"""(id of a run here, path) -> local path of an artifact; raises StoreError where there is none."""
+
+Deleted = Callable[[str], str]
+"""The beginning of an id or of a run key -> what to do about such a run if it was deleted in the store, else ""."""
+
+
+class StoredRuns:
+    """The runs of a store that have ended by themselves.
+
+    Args:
+        uri: address of the store.
+        listing: asks the store which runs have ended.
+        fetch: gets an artifact that does not lie in a folder here.
+        deleted: looks for a run that nobody finds among those that were deleted.
+        kept: the file of records beside the store; None to do without.
+    """
+
+    def __init__(
+        self, uri: str, listing: Listing, fetch: Fetch, deleted: Deleted, kept: KeptRecords | None = None
+    ) -> None:
+        self._uri, self._listing, self._fetch, self._deleted, self._kept = uri, listing, fetch, deleted, kept
+        self._known: dict[str, EndedRun] = {}
+        self._here: dict[str, EndedRun] = {}  # imported runs, by the id that they had where they were trained
+        self._read: dict[str, tuple[str, RunRecord]] = {}
+
+    def finished(self) -> list[FinishedRun]:
+        """Return every finished run in the store, the latest first."""
+        return [one.run for one in self._ended(Wanted("FINISHED"))]
+
+    def crashed(self, study: str) -> list[FinishedRun]:
+        """Return the runs of a study that raised an error, the latest first."""
+        return [one.run for one in self._ended(Wanted("FAILED", study))]
+
+    def finished_as(self, run_key: str) -> str | None:
+        """Return the id of the finished run with this run key, the latest if there are more, or None."""
+        found = self._ended(Wanted("FINISHED", tags=(("run_key", run_key),)))
+        return found[0].run.run_id if found else None
+
+    def find_run(self, name: str) -> str:
+        """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.
+
+        Raises:
+            StoreError: if there is none, or more than one; of one that was deleted, it says how to have it back.
+        """
+        runs = self._ended(Wanted("FINISHED"))
+        found = [
+            one.run.run_id
+            for one in runs
+            if any(known.startswith(name) for known in (one.run.run_id, one.original, one.run.run_key))
+        ]
+        if not found and (advice := self._deleted(name)):
+            raise StoreError(f"tracking store {self._uri}: {advice}")
+        if len(found) != 1:
+            raise StoreError(
+                f"tracking store {self._uri}: {len(found)} finished runs begin with `{name}`; expected one"
+            )
+        return found[0]
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """Return the records of finished runs, in the order of their ids in this store.
+
+        The record of an imported run names it by the id that it had where it was trained.
+
+        Raises:
+            StoreError: if one cannot be read.
+        """
+        wanted = list(run_ids)
+        sources = {run_id: self._source(run_id) for run_id in wanted}
+        known = {run_id: self._read[run_id][1] for run_id in wanted if self._is_read(run_id, sources[run_id])}
+        missing = {run_id: source for run_id, source in sources.items() if source and run_id not in known}
+        if self._kept and missing:
+            known |= self._kept.read(missing)
+        fresh = []
+        for run_id in [one for one in sources if one not in known]:
+            known[run_id], content = _record_in(self._artifact(run_id, RECORD))
+            if source := sources[run_id]:
+                fresh.append((run_id, source, content))
+        if self._kept and fresh:
+            self._kept.keep(fresh)
+        self._read |= {run_id: (sources[run_id], record) for run_id, record in known.items()}
+        return [known[run_id] for run_id in wanted]
+
+    def file(self, run_id: str, path: str) -> Path:
+        """Return a local path to an artifact of a run, under its id here or where it was trained.
+
+        Raises:
+            StoreError: if the run has no such artifact.
+        """
+        if run_id not in self._known and run_id not in self._here:
+            for status in ("FAILED", "FINISHED"):
+                self._ended(Wanted(status, tags=((ORIGINAL, run_id),)))
+        return self._artifact(self._here[run_id].run.run_id if run_id in self._here else run_id, path)
+
+    def _ended(self, wanted: Wanted) -> list[EndedRun]:
+        found = sorted(self._listing(wanted), key=lambda one: one.age, reverse=True)
+        self._known |= {one.run.run_id: one for one in found}
+        imported = [one for one in found if one.original != one.run.run_id]
+        self._here |= {one.original: one for one in sorted(imported, key=lambda one: one.started)}
+        return found
+
+    def _is_read(self, run_id: str, source: str) -> bool:
+        return bool(source) and run_id in self._read and self._read[run_id][0] == source
+
+    def _artifact(self, run_id: str, path: str) -> Path:
+        local = self._local(run_id, path)
+        if local and local.is_file():
+            return local
+        if local and local.parent.is_dir():  # a run may keep no such file, and then nobody else has it either
+            known = self._known[run_id]
+            reason = IMPORTED if known.original != run_id else f"no such file, in {known.home}"
+            raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})")
+        return self._fetch(run_id, path)
+
+    def _local(self, run_id: str, path: str) -> Path | None:
+        """Return where an artifact lies if it is in a folder here: MLflow would ask the store thrice."""
+        known = self._known.get(run_id)
+        folder = local_folder(known.home) if known else None
+        return folder / path if folder else None
+
+    def _source(self, run_id: str) -> str:
+        """Return what changes if the record of a run does: its file's time and size; a server's has its address.
+
+        It is "" for a run that is not known to have ended.
+        """
+        known = self._known.get(run_id)
+        if known is None:
+            return ""
+        if local := self._local(run_id, RECORD):
+            try:
+                found = local.stat()
+            except OSError:
+                return ""
+            return f"{found.st_ctime_ns} {found.st_size}"
+        return hashlib.sha256(f"{without_secrets(self._uri)} {known.home}".encode()).hexdigest()
+
+
+def _record_in(path: Path) -> tuple[RunRecord, bytes]:
+    """Return the record in a file, and the bytes that it was read from."""
+    try:
+        content = path.read_bytes()
+        return RunRecord.model_validate_json(content), content
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except ValueError:
+        raise StoreError(f"{path}: not a record that this version of stn-bench can read") from None
+
+
+__all__ = ["IMPORTED", "Fetch", "Listing", "StoredRuns"]

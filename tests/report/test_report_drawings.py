@@ -1,0 +1,89 @@
+"""The legends of a report's figures: every arm is named, and nothing of a name is cut."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from stn_bench.figure import Drawing
+from stn_bench.report.drawings import (
+    Curve,
+    ForestRow,
+    ForestScale,
+    Point,
+    draw_costs,
+    draw_curves,
+    draw_expected_best,
+    draw_forest,
+)
+
+LONG = [f"arm_{number:02d}_{'with_a_name_that_says_all_of_what_it_changes_in_the_net':.53}" for number in range(20)]
+SENTENCES = [f"{'a name of somebody who writes in whole sentences, ' * 4}{number}" for number in range(6)]
+ODD = ["_hidden", "costs $5", "a$b$c^{", "x_1", "x_2"]
+
+
+def names_in(drawn: bytes) -> list[str]:
+    """Return the names in the legend of a figure, each of which lies within it."""
+    assert isinstance(drawn, Drawing)
+    canvas = drawn.canvas
+    assert isinstance(canvas, Figure)
+    legends = [*canvas.legends, *(one for axes in canvas.axes if (one := axes.get_legend()))]
+    (legend,) = legends
+    renderer = FigureCanvasAgg(canvas).get_renderer()
+    canvas.draw(renderer)
+    texts = legend.get_texts()
+    boxes = [text.get_window_extent(renderer) for text in texts]
+    assert all(box.x0 >= 0 and box.y0 >= 0 for box in boxes)
+    assert all(box.x1 <= canvas.bbox.width and box.y1 <= canvas.bbox.height for box in boxes)
+    (axes,) = canvas.axes
+    plot = axes.get_window_extent(renderer)
+    if canvas.legends:
+        assert not any(box.y1 > plot.y0 for box in boxes)
+    assert plot.height > 2 * 72  # inches that are left to the plot itself
+    return [text.get_text().replace("\u200b", "").replace("\n", " ") for text in texts]
+
+
+@pytest.mark.parametrize("names", [LONG, SENTENCES, ODD, LONG[:3], ["base", "none"], [f"a{n}" for n in range(30)]])
+def test_every_arm_of_a_figure_is_named_in_full(names: list[str]) -> None:
+    epochs = np.arange(1, 4)
+    curves = [Curve(name, epochs, epochs / 10, epochs / 11, epochs / 9, 3) for name in names]
+    assert names_in(draw_curves(curves, "accuracy")) == [f"{name} (3 seeds)" for name in names]
+    points = [Point(name, 10.0**place, (0.5, 0.6), 0.55) for place, name in enumerate(names)]
+    assert names_in(draw_costs(points, "FLOPs", "accuracy")) == names
+    assert names_in(draw_expected_best([(name, (0.1, 0.2)) for name in names], "accuracy")) == names
+
+
+BETWEEN = [f"With the learning-rate schedule number {n:02d}, and with warm restarts" for n in range(60)]
+WORDS = [
+    f"With batch normalisation {where} each of the activations, {n}" for where in ("before", "behind") for n in "ab"
+]
+
+
+@pytest.mark.parametrize(
+    "names", [LONG, [f"{'the_same_long_beginning_of_all_' * 2}{n}" for n in range(5)], BETWEEN, [*BETWEEN, *LONG]]
+)
+def test_a_forest_plot_tells_arms_of_long_names_apart(names: list[str]) -> None:
+    rows = [ForestRow(name, "better", 0.1, (0.05, 0.15)) for name in names]
+    drawn = draw_forest([("", rows)], ForestScale("difference", 0.02))
+    assert isinstance(drawn, Drawing)
+    shown = [text.get_text() for text in drawn.canvas.axes[0].get_yticklabels()]
+    assert len(set(shown)) == len(names)
+    assert max(map(len, shown)) <= 32
+
+
+def test_names_that_no_cut_tells_apart_are_whole() -> None:
+    """They differ in two places, which are farther apart than a short name is long."""
+    drawn = draw_forest([("", [ForestRow(name, "better", 0.1) for name in WORDS])], ForestScale("difference", 0.02))
+    assert isinstance(drawn, Drawing)
+    assert {text.get_text() for text in drawn.canvas.axes[0].get_yticklabels()} == set(WORDS)
+
+
+def test_no_two_of_sixty_curves_look_alike() -> None:
+    epochs = np.arange(1, 30)
+    drawn = draw_curves([Curve(f"a{n}", epochs, epochs + n, epochs, epochs, 3) for n in range(60)], "accuracy")
+    assert isinstance(drawn, Drawing)
+    lines = drawn.canvas.axes[0].get_lines()
+    assert len({(one.get_color(), one.get_linestyle(), one.get_marker()) for one in lines}) == 60
+    assert {one.get_marker() for one in lines[:32]} == {""}
