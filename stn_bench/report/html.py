@@ -89,7 +89,8 @@ class _Renderer(RendererHTML):
         if png is None:
             return ""
         token.attrSet("src", f"data:image/png;base64,{base64.b64encode(png).decode()}")
-        return super().image(tokens, index, options, env)
+        token.attrSet("alt", _text(token))  # markdown-it before 4 leaves out what is set as code
+        return self.renderToken(tokens, index, options, env)
 
 
 def _text(inline: Token) -> str:
