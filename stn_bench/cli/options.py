@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -47,6 +47,28 @@ Threads = Annotated[
     typer.Option(
         "--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False
     ),
+]
+EngineName = Annotated[
+    Literal["processes", "ray"],
+    typer.Option("--engine", help="What starts the workers: processes of this machine, or a Ray cluster."),
+]
+Address = Annotated[
+    str,
+    typer.Option(
+        "--address",
+        metavar="HOST:PORT",
+        help="The Ray cluster's head; `auto` is the one that this machine is part of, `local` a new one here.",
+    ),
+]
+Cpus = Annotated[
+    int | None,
+    typer.Option(
+        "--cpus", min=1, help="Cores of each worker in a cluster [default: the study's `resources`, else 1]."
+    ),
+]
+Gpus = Annotated[
+    float | None,
+    typer.Option("--gpus", min=0, help="GPUs of each worker in a cluster, 0.5 for half of one."),
 ]
 SubjectName = Annotated[
     str,

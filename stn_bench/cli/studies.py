@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,7 +12,11 @@ import typer
 from rich.table import Table
 
 from stn_bench.cli.options import (
+    Address,
     AsJson,
+    Cpus,
+    EngineName,
+    Gpus,
     Root,
     Settings,
     StudyName,
@@ -27,8 +32,8 @@ from stn_bench.cli.options import (
 from stn_bench.cli.planning import plan
 from stn_bench.study.calibration import calibrated
 from stn_bench.study.load import check_runnable, load_plan
-from stn_bench.study.spec import OUTSIDE
-from stn_bench.system.errors import Interrupted, StoreError
+from stn_bench.study.spec import OUTSIDE, Share, Study
+from stn_bench.system.errors import ConfigError, Interrupted, StoreError
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources, cores
 from stn_bench.system.text import shorten, without_secrets
@@ -37,6 +42,7 @@ from stn_bench.tracking.results import as_read
 
 if TYPE_CHECKING:
     from stn_bench.analysis.analyse import Analysis
+    from stn_bench.runner.engine import Engine
     from stn_bench.tracking.record import RunRecord
     from stn_bench.tracking.why import Today
 
@@ -59,6 +65,10 @@ def run(
             help="Keep runs that other code or library versions trained; the report says where versions are mixed.",
         ),
     ] = False,
+    engine: EngineName = "processes",
+    address: Address = "auto",
+    cpus: Cpus = None,
+    gpus: Gpus = None,
 ) -> None:
     """Train what is not trained yet, and write the report. Stopped, it goes on where it was."""
     if dry_run:
@@ -70,7 +80,8 @@ def run(
     planned = calibrated(planned, workspace.root)
     from stn_bench.runner.settled import Settled
 
-    shared_out = Resources.of(workers, threads)
+    share = _share(planned.study, engine, cpus, gpus, threads)
+    shared_out = Resources.of(workers, share.cpus if engine == "ray" else threads)
     settled = Settled.of(planned, workspace, confirm=confirm)
     if found := None if accept_stale else settled.look():
         analysis, _ = found
@@ -80,9 +91,12 @@ def run(
     from stn_bench.report.build import keep_report
     from stn_bench.runner.runner import train_study
 
-    with Progress(planned.study.name, planned.subject, console) as progress:
+    with (
+        _engine(engine, address, share, workers, workspace) as started,
+        Progress(planned.study.name, planned.subject, console) as progress,
+    ):
         analysis, tracking = train_study(
-            planned, workspace, shared_out, progress, confirm=confirm, accept_stale=accept_stale
+            planned, workspace, shared_out, progress, confirm=confirm, accept_stale=accept_stale, engine=started
         )
     page, *_ = keep_report(analysis, workspace.report(study), tracking, logs=workspace.logs)
     settled.note(analysis)
@@ -103,6 +117,33 @@ def run(
             markup=False,
         )
         raise typer.Exit(1)
+
+
+def _share(study: Study, engine: str, cpus: int | None, gpus: float | None, threads: int | None) -> Share:
+    """Return what each worker has: what the command says, else what the study says.
+
+    Raises:
+        ConfigError: if it is said of a cluster and there is none, or said twice.
+    """
+    if engine != "ray" and (cpus is not None or gpus is not None):
+        raise ConfigError(
+            "--cpus and --gpus: are shares of a cluster; add --engine ray, or use --workers and --threads"
+        )
+    if engine == "ray" and threads is not None:
+        raise ConfigError("--threads: in a cluster a worker trains with the cores it has; say --cpus")
+    given = {"cpus": cpus, "gpus": gpus}
+    return study.resources.model_copy(update={name: value for name, value in given.items() if value is not None})
+
+
+def _engine(
+    name: str, address: str, share: Share, workers: int | None, workspace: Workspace
+) -> AbstractContextManager[Engine | None]:
+    """Return what starts the workers; None stands for processes of this machine."""
+    if name != "ray":
+        return nullcontext(None)
+    from stn_bench.runner.cluster import Cluster
+
+    return Cluster(address, share, workspace, workers)
 
 
 def _print_result(analysis: Analysis, confirm: bool, page: Path, root: Path | None) -> None:

@@ -29,12 +29,12 @@ class Crashes:
         self._any_finished = reused > 0
         self._crashed: dict[str, JobEnded] = {}
 
-    def take_note(self, event: JobEvent, pid: int | None) -> str:
+    def take_note(self, event: JobEvent, worker: str) -> str:
         """Return why no other job needs to be tried, or "".
 
         Args:
             event: what happened to a job.
-            pid: the worker that tells of it.
+            worker: what the log of the worker is called by that tells of it.
         """
         if not isinstance(event, JobEnded) or event.run_key not in self._jobs:
             return ""
@@ -42,7 +42,7 @@ class Crashes:
         if event.outcome != "crashed":
             return ""
         self._crashed[event.run_key] = event
-        return "" if self._any_finished or not self._is_shared() else self._told(event, pid)
+        return "" if self._any_finished or not self._is_shared() else self._told(event, worker)
 
     def _is_shared(self) -> bool:
         if len({event.origin for event in self._crashed.values()}) > 1:
@@ -52,10 +52,10 @@ class Crashes:
         draws = {(job.spec.seed, job.spec.trial) for job in crashed}, {(j.spec.seed, j.spec.trial) for j in planned}
         return all(len(ours) >= min(FEWEST, len(all_)) for ours, all_ in (arms, draws))
 
-    def _told(self, event: JobEnded, pid: int | None) -> str:
+    def _told(self, event: JobEnded, worker: str) -> str:
         study = self._jobs[event.run_key].spec.study
         tried = f"{len(self._crashed)} of {len(self._jobs)} runs"
         return (
             f"study `{study}`: its runs crash alike ({event.detail}); {tried} tried, nothing is finished. Mend it and "
-            f"run again; the whole traceback is in {self._logs / f'worker-{pid}.log'}{event.own_lines}"
+            f"run again; the whole traceback is in {self._logs / f'worker-{worker}.log'}{event.own_lines}"
         )

@@ -55,8 +55,8 @@ class JobQueue(Protocol):
     def bury(self, names: Iterable[str], run_key: str) -> bool:
         """Give away what dead workers held, and return whether this job is lost: nobody tries it again."""
 
-    def give_up(self, names: Iterable[str], run_key: str, pid: int) -> bool:
-        """End the try that a process of this machine is at, for good; return whether it was at it."""
+    def give_up(self, names: Iterable[str], run_key: str, host: str, pid: int) -> bool:
+        """End the try that a process of a machine is at, for good; return whether it was at it."""
 
 
 __all__ = ["TRIES", "Finished", "JobQueue", "Lease"]

@@ -1,21 +1,17 @@
-"""The pool: the worker processes of a round. One that dies is replaced, one that takes too long is ended."""
+"""The pool: the workers of a round. One that dies is replaced, one that takes too long is ended."""
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 import time
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from typing import Protocol
 
 from stn_bench.runner.crashes import Crashes
-from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
+from stn_bench.runner.engine import Engine, Worker
+from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted
 from stn_bench.system.errors import StnBenchError
-from stn_bench.system.global_state import environment
-from stn_bench.system.machine import children_without_main, training_environment
-from stn_bench.system.signals import Interrupts, children_ignore_interrupts
+from stn_bench.system.signals import Interrupts
 
 MAX_DEATHS = 20  # of workers one after the other, none of which came to a job
 POLL_SECONDS = 0.5
@@ -37,8 +33,8 @@ class Registrar(Protocol):
     def died(self, run_key: str, cause: str) -> bool:
         """Take note that a job's process died; return whether that was the job's last try."""
 
-    def overran(self, run_key: str, pid: int, seconds: float) -> bool:
-        """Take a job from a process that has been at it for too long; return whether it still was."""
+    def overran(self, run_key: str, worker: Worker, seconds: float) -> bool:
+        """Take a job from a worker that has been at it for too long; return whether it still was."""
 
     def dropped(self, run_key: str) -> None:
         """Take note that a job's process was ended in the middle of it, since a person wants to stop at once."""
@@ -46,10 +42,9 @@ class Registrar(Protocol):
 
 @dataclass
 class _Member:
-    """A member of the pool: its process, and the job that it is at since a moment of the monotonic clock."""
+    """A member of the pool: a worker, and the job that it is at since a moment of the monotonic clock."""
 
-    process: BaseProcess
-    connection: Connection
+    worker: Worker
     job: str = ""
     since: float = 0.0
 
@@ -62,9 +57,10 @@ class _Member:
 
 
 class Pool:
-    """The worker processes of a round.
+    """The workers of a round.
 
     Args:
+        engine: what starts them.
         assignment: what they are to do.
         count: how many there are.
         listener: what is told of the progress.
@@ -75,6 +71,7 @@ class Pool:
 
     def __init__(
         self,
+        engine: Engine,
         assignment: Assignment,
         count: int,
         listener: Listener,
@@ -82,14 +79,13 @@ class Pool:
         interrupts: Interrupts,
         crashes: Crashes,
     ) -> None:
-        self._assignment, self._interrupts = assignment, interrupts
+        self._engine, self._assignment, self._interrupts = engine, assignment, interrupts
         self._listener, self._registrar, self._crashes = listener, registrar, crashes
-        self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
         self._count = count
         self._deaths = 0
         self._told = 0
         self._halt = ""
-        self._workers: list[_Member] = []
+        self._members: list[_Member] = []
 
     def run(self) -> None:
         """Return when every worker has done its assignment.
@@ -100,53 +96,43 @@ class Pool:
         """
         try:
             for _ in range(self._count):
-                self._workers.append(self._start())
-            while self._workers:
-                wait([worker.process.sentinel for worker in self._workers] + self._connections(), POLL_SECONDS)
-                for worker in tuple(self._workers):
-                    self._hear(worker)
+                self._start()
+            while self._members:
+                self._engine.wait([member.worker for member in self._members], POLL_SECONDS)
+                for member in tuple(self._members):
+                    self._hear(member)
                 self._end_overdue()
                 self._pass_on_interrupts()
         finally:
-            for worker in self._workers:
-                worker.process.kill()
+            for member in self._members:
+                member.worker.kill(0)
+            self._engine.close()
         if self._halt and not self._interrupts.count:
             raise StnBenchError(self._halt)
 
-    def _connections(self) -> list[Any]:
-        return [worker.connection for worker in self._workers]
+    def _start(self) -> None:
+        self._members.append(_Member(self._engine.start(self._assignment)))
 
-    def _start(self) -> _Member:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=run_worker, args=(self._assignment, theirs), daemon=True)
-        variables = training_environment(self._assignment.threads)  # numpy reads some of them before any code of ours
-        with children_ignore_interrupts(), children_without_main(), environment(variables):
-            process.start()
-        theirs.close()
-        return _Member(process, ours)
+    def _hear(self, member: _Member) -> None:
+        ended = member.worker.exit_code()  # before its news: what it told until then is among them
+        for event in member.worker.news():
+            self._take_note(member, event)
+        if ended is not None:
+            self._bury(member, ended)
 
-    def _hear(self, worker: _Member) -> None:
-        try:
-            while worker.connection.poll():
-                self._take_note(worker, worker.connection.recv())
-        except (EOFError, OSError):
-            worker.process.join(timeout=10)
-        if not worker.process.is_alive():
-            self._bury(worker)
-
-    def _take_note(self, worker: _Member, event: Event) -> None:
+    def _take_note(self, member: _Member, event: Event) -> None:
         if isinstance(event, Halt):
             self._stop(event.reason)
             return
-        worker.take_note(event)
+        member.take_note(event)
         if isinstance(event, JobStarted):
             self._deaths = 0
-        self._tell(worker, event)
+        self._tell(member, event)
 
-    def _tell(self, worker: _Member, event: JobEvent) -> None:
+    def _tell(self, member: _Member, event: JobEvent) -> None:
         """Pass an event on, and stop where it says that no job can be trained."""
         self._listener.event(event)
-        if shared := self._crashes.take_note(event, worker.process.pid):
+        if shared := self._crashes.take_note(event, member.worker.name):
             self._stop(shared)
 
     def _stop(self, reason: str) -> None:
@@ -154,21 +140,21 @@ class Pool:
             self._halt = reason
             self._send_home()
 
-    def _bury(self, worker: _Member) -> None:
-        self._workers.remove(worker)
-        if worker.process.exitcode == 0 or self._interrupts.count or self._halt:
+    def _bury(self, member: _Member, exit_code: int) -> None:
+        self._members.remove(member)
+        if exit_code == 0 or self._interrupts.count or self._halt:
             return
-        if worker.process.exitcode == SPENT and not worker.job:
-            self._workers.append(self._start())
+        if exit_code == SPENT and not member.job:
+            self._start()
             return
-        cause = _cause(worker.process.exitcode)
-        if worker.job:
-            outcome = "crashed" if self._registrar.died(worker.job, cause) else "killed"
-            self._tell(worker, JobEnded(worker.job, outcome, f"its process died: {cause}", cause))
+        cause = member.worker.cause()
+        if member.job:
+            outcome = "crashed" if self._registrar.died(member.job, cause) else "killed"
+            self._tell(member, JobEnded(member.job, outcome, f"its process died: {cause}", cause))
         else:
             self._count_death(cause)
         if not self._halt:
-            self._workers.append(self._start())
+            self._start()
 
     def _count_death(self, cause: str) -> None:
         self._deaths += 1
@@ -179,15 +165,14 @@ class Pool:
             )
 
     def _end_overdue(self) -> None:
-        for worker in tuple(self._workers):
-            limit = self._assignment.jobs[worker.job].limit if worker.job else None
-            if limit is None or time.monotonic() - worker.since < limit:
+        for member in tuple(self._members):
+            limit = self._assignment.jobs[member.job].limit if member.job else None
+            if limit is None or time.monotonic() - member.since < limit:
                 continue
-            run_key, worker.job = worker.job, ""
-            if self._registrar.overran(run_key, worker.process.pid or 0, limit):
-                worker.process.kill()
-                worker.process.join()
-                self._tell(worker, JobEnded(run_key, "crashed", f"took longer than {limit:g} s", "timeout"))
+            run_key, member.job = member.job, ""
+            if self._registrar.overran(run_key, member.worker, limit):
+                member.worker.kill()
+                self._tell(member, JobEnded(run_key, "crashed", f"took longer than {limit:g} s", "timeout"))
 
     def _pass_on_interrupts(self) -> None:
         if self._interrupts.count > self._told == 0:
@@ -200,28 +185,14 @@ class Pool:
             self._drop_all()
 
     def _drop_all(self) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join(timeout=5)
-            if worker.job:
-                self._registrar.dropped(worker.job)
-                worker.job = ""
+        for member in self._members:
+            member.worker.kill(0)
+        for member in self._members:
+            member.worker.kill()
+            if member.job:
+                self._registrar.dropped(member.job)
+                member.job = ""
 
     def _send_home(self) -> None:
-        for worker in self._workers:
-            try:
-                worker.connection.send(STOP)
-            except OSError:
-                continue  # it has just ended by itself
-
-
-def _cause(exitcode: int | None) -> str:
-    """Return how a process died, in words: by a signal of that name, or with an exit code."""
-    if exitcode is None or exitcode >= 0:
-        return f"exit code {exitcode}"
-    try:
-        name = signal.Signals(-exitcode).name
-    except ValueError:
-        name = f"signal {-exitcode}"
-    return f"{name}, out of memory?" if name == "SIGKILL" else name
+        for member in self._members:
+            member.worker.tell(STOP)

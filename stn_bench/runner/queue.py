@@ -254,14 +254,14 @@ class Queue:
             self._release(studies)
             return not self._storage.states_of(studies, run_key) & {*OPEN, TrialState.COMPLETE}
 
-    def give_up(self, names: Iterable[str], run_key: str, pid: int) -> bool:
-        """Fail the try that a process of this machine is at, for good; return whether it was at it.
+    def give_up(self, names: Iterable[str], run_key: str, host: str, pid: int) -> bool:
+        """Fail the try that a process of a machine is at, for good; return whether it was at it.
 
         Its worker cannot finish it any more, and no other gets it.
         """
         with self._lock, self._reachable():
             for trial in self._storage.running(self._storage.studies(names)):
-                if trial.run_key == run_key and trial.owner.startswith(f"{socket.gethostname()} {pid} "):
+                if trial.run_key == run_key and trial.owner.startswith(f"{host} {pid} "):
                     return self._storage.end(trial.trial_id, TrialState.FAIL)
         return False
 

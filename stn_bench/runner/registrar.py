@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from stn_bench.runner.engine import Worker
 from stn_bench.runner.job import Job
 from stn_bench.runner.leases import TRIES
 from stn_bench.runner.worker import Places
@@ -36,9 +37,9 @@ class JobRegistrar:
             self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
         return is_lost
 
-    def overran(self, run_key: str, pid: int, seconds: float) -> bool:
-        """Take a job from a process that has been at it for too long; return whether it still was."""
-        is_ours = self.places.queue.give_up(self.names, run_key, pid)
+    def overran(self, run_key: str, worker: Worker, seconds: float) -> bool:
+        """Take a job from a worker that has been at it for too long; return whether it still was."""
+        is_ours = self.places.queue.give_up(self.names, run_key, worker.host, worker.pid)
         if is_ours and not self.places.tracking.finished_as(run_key):  # it may have been about to tell the queue
             self._crash(run_key, f"it took longer than `{self.timeout}` = {seconds:g} s")
         return is_ours

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
 from stn_bench.runner.crashes import Crashes
+from stn_bench.runner.engine import Engine, Processes
 from stn_bench.runner.job import Job
 from stn_bench.runner.leases import Finished
 from stn_bench.runner.pool import Listener, Pool
@@ -75,6 +76,7 @@ class Runner:
         resources: processes and threads.
         watcher: what is told of the progress.
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
+        engine: what starts the workers; None: processes of this machine.
     """
 
     plan: Plan
@@ -83,6 +85,7 @@ class Runner:
     resources: Resources
     watcher: Watcher
     accept_stale: bool = False
+    engine: Engine | None = None
 
     def run(self, *, confirm: bool = False) -> Analysis:
         """Train what is not trained yet and return what the results say.
@@ -195,11 +198,12 @@ class Runner:
         assignment = Assignment(
             self.workspace, places, threads, found.names, found.known, metric.name, metric.direction
         )
-        count = min(self.resources.workers, len(found.jobs))
+        engine = self.engine or Processes(self.resources.workers)
+        count = engine.count(len(found.jobs))
         registrar = JobRegistrar(self.stores, found.names, found.known, self.plan.subject.timeout)
         crashes = Crashes(found.jobs, found.reused, self.workspace.logs)
         with counting_interrupts() as interrupts:
-            Pool(assignment, count, self.watcher, registrar, interrupts, crashes).run()
+            Pool(engine, assignment, count, self.watcher, registrar, interrupts, crashes).run()
         if interrupts.count:
             goes_on = f"`stn-bench run {self.plan.study.name}` goes on from here"
             raise Interrupted(f"stopped; {goes_on}", interrupts.signum)
@@ -225,6 +229,7 @@ def train_study(
     *,
     confirm: bool = False,
     accept_stale: bool = False,
+    engine: Engine | None = None,
 ) -> tuple[Analysis, Tracking]:
     """Train what is not trained yet of a plan, and return what its results say, with the store that holds them.
 
@@ -235,13 +240,14 @@ def train_study(
         watcher: what is told of the progress.
         confirm: whether the best arm of each question is trained on fresh seeds at the end.
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
+        engine: what starts the workers; None: processes of this machine.
 
     Raises:
         Interrupted: after Ctrl-C, SIGTERM or a hang-up.
         StnBenchError: if data or stores cannot be had.
     """
     stores = open_stores(workspace)
-    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale)
+    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale, engine)
     return runner.run(confirm=confirm), stores.tracking
 
 

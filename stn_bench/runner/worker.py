@@ -8,11 +8,11 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from stn_bench.isolation import watch_imports
+from stn_bench.runner.elsewhere import settle_in
 from stn_bench.runner.leases import Finished, JobQueue, Lease
 from stn_bench.subject import find_subject, is_shipped
 from stn_bench.system.errors import (
@@ -68,6 +68,8 @@ class Assignment:
         jobs: run key -> the job to train.
         metric: the final metric that the queue is told.
         direction: which way the metric is better.
+        is_remote: whether the worker may be on another machine than its parent: it prepares the data there, and
+            checks that code and libraries there give the planned runs.
     """
 
     workspace: Workspace
@@ -77,6 +79,17 @@ class Assignment:
     jobs: Mapping[str, Job]
     metric: str
     direction: Direction
+    is_remote: bool = False
+
+
+class Wire(Protocol):
+    """The worker's end of the connection to its parent."""
+
+    def send(self, event: Event) -> None:
+        """Tell the parent."""
+
+    def recv(self) -> str:
+        """Return the parent's next word, whenever it comes; raise EOFError or OSError if the parent is gone."""
 
 
 @dataclass(frozen=True)
@@ -126,16 +139,23 @@ JobEvent = JobStarted | JobEpoch | JobEnded
 Event = JobEvent | Halt
 
 
-def run_worker(assignment: Assignment, connection: Connection) -> None:
+def log_of(workspace: Workspace, name: str) -> Path:
+    """Return the file of what a worker and its libraries print, by the number of its process."""
+    return workspace.logs / f"worker-{name}.log"
+
+
+def run_worker(assignment: Assignment, connection: Wire) -> None:
     """Lease and train jobs until none is left, or the other end of the connection says stop or is gone."""
     leave_to_parent()
     os.environ.update(training_environment(assignment.threads))
-    _redirect_noise(assignment.workspace.logs / f"worker-{os.getpid()}.log")
+    _redirect_noise(log_of(assignment.workspace, str(os.getpid())))
     watch_imports()
     _find_code(assignment)
     stopping = threading.Event()
     threading.Thread(target=_listen, args=(connection, stopping), daemon=True).start()
     try:
+        if assignment.is_remote:
+            settle_in(assignment)
         worker = _Worker(assignment, connection, stopping)
         worker.work()
     except Exception as error:
@@ -159,7 +179,7 @@ def _redirect_noise(path: Path) -> None:
     sys.stdout, sys.stderr = Discreet(sys.stdout), Discreet(sys.stderr)
 
 
-def _listen(connection: Connection, stopping: threading.Event) -> None:
+def _listen(connection: Wire, stopping: threading.Event) -> None:
     try:
         while connection.recv() == STOP:
             stopping.set()
@@ -181,7 +201,7 @@ def _find_code(assignment: Assignment) -> None:
 
 
 class _Worker:
-    def __init__(self, assignment: Assignment, connection: Connection, stopping: threading.Event) -> None:
+    def __init__(self, assignment: Assignment, connection: Wire, stopping: threading.Event) -> None:
         self._assignment, self._connection, self._stopping = assignment, connection, stopping
         self._has_finished = self._has_crashed = self.is_spent = False
         self._places = assignment.places()  # late: what it loads reads the environment

@@ -227,7 +227,7 @@ class Plan:
     def digest(self) -> str:
         """SHA-256 over all that was planned: a changed plan has another."""
         study = self.study.model_dump(
-            mode="json", exclude={"base", "title", "scope", "remarks", "subject", "published"}
+            mode="json", exclude={"base", "title", "scope", "remarks", "subject", "published", "resources"}
         )
         study |= {"metric": self.metric.name, "direction": self.metric.direction}
         if study["correction"] == "ranked":  # as in plans of the time before it could be chosen

@@ -283,6 +283,15 @@ class Tuning(Group):
         return self
 
 
+class Share(Group):
+    """What each worker of the study needs of a machine or a cluster. No result depends on it."""
+
+    cpus: int = Field(1, ge=1, le=1024)
+    """Cores, which are the threads that it trains with."""
+    gpus: float = Field(0.0, ge=0, le=64, allow_inf_nan=False)
+    """GPUs, of a cluster; a fraction shares one."""
+
+
 class Published(Group):
     """The words of a report that was published while verdicts followed other rules."""
 
@@ -341,6 +350,8 @@ class Study(Written):
     base: dict[str, Any] = Field({})
     """Overrides of the defaults, for every arm."""
     tuning: Tuning = Tuning()
+    resources: Share = Share()
+    """What each worker needs of a machine or a cluster; no result and no digest depends on it."""
     _given: tuple[Ablation, ...] = PrivateAttr(())
 
     def __init__(self, name: str, **fields: Any) -> None:

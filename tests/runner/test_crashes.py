@@ -40,13 +40,13 @@ def crash(key: str, origin: str = PLACE) -> JobEnded:
 
 
 def told(crashes: Crashes, *events: JobEnded) -> list[bool]:
-    return [bool(crashes.take_note(event, 7)) for event in events]
+    return [bool(crashes.take_note(event, "7")) for event in events]
 
 
 def test_two_arms_and_two_seeds_that_crash_at_one_line_stop_the_study() -> None:
     crashes = Crashes(jobs_of(arms=4), 0, Path("logs"))
     assert told(crashes, crash("0 1"), crash("1 1")) == [False, False]
-    line, *own = crashes.take_note(crash("0 2"), 7).splitlines()
+    line, *own = crashes.take_note(crash("0 2"), "7").splitlines()
     assert line == (
         "study `small`: its runs crash alike (ZeroDivisionError: division by zero); 3 of 12 runs tried, nothing is "
         "finished. Mend it and run again; the whole traceback is in logs/worker-7.log"

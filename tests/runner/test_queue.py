@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import os
 import shutil
+import socket
 import sqlite3
 import threading
 import time
@@ -319,7 +320,7 @@ def enqueue_one(store: Queue) -> None:
         pytest.param(enqueue_one, id="enqueue"),
         pytest.param(lambda store: store.work([NAME], finish), id="work"),
         pytest.param(lambda store: store.bury([NAME], "key-1"), id="bury"),
-        pytest.param(lambda store: store.give_up([NAME], "key-1", 1), id="give up"),
+        pytest.param(lambda store: store.give_up([NAME], "key-1", socket.gethostname(), 1), id="give up"),
         pytest.param(lambda store: store.counts(NAME), id="counts"),
         pytest.param(lambda store: store.leased(), id="leased"),
     ],
@@ -393,9 +394,9 @@ def test_a_dead_workers_job_is_lost_only_after_its_last_try(store: Queue) -> Non
 def test_a_job_that_is_given_up_is_not_tried_again(store: Queue) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
     lease(store, owner())
-    assert not store.give_up([NAME], "key-1", pid=999999999)
+    assert not store.give_up([NAME], "key-1", socket.gethostname(), 999999999)
     assert store.counts(NAME) == {"RUNNING": 1}
-    assert store.give_up([NAME], "key-1", psutil.Process().pid)
+    assert store.give_up([NAME], "key-1", socket.gethostname(), psutil.Process().pid)
     assert store.counts(NAME) == {"FAIL": 1}
     assert store.bury([NAME], "key-1")
 
