@@ -82,6 +82,7 @@ DOORS = {
     "alembic": ("tracking/mlflow.py",),
     "sqlalchemy": ("runner/queue.py", "tracking/mlflow.py"),
     "filelock": ("system/lock.py",),
+    "ray": ("runner/cluster.py",),
     "psutil": ("system/machine.py", "tracking/server.py", "runner/queue.py", "runner/cleanup.py"),
     "matplotlib": ("figure.py", "report/drawings.py", f"{STN}drawings.py"),
     "markdown_it": ("report/html.py",),

@@ -74,7 +74,7 @@ class Cluster:
     def __init__(self, address: str, share: Share, workspace: Workspace, workers: int | None = None) -> None:
         self._share, self._workspace, self._workers = share, workspace, workers
         self._numbers = itertools.count(1)
-        self._letters: dict[int, list[_Letter]] = defaultdict(list)
+        self._messages: dict[int, list[_Message]] = defaultdict(list)
         _join(address)
         try:
             self._check_room()
@@ -123,16 +123,16 @@ class Cluster:
         tasks = [one.reference for one in workers if isinstance(one, _Task)]
         try:
             ray.wait(tasks, num_returns=1, timeout=seconds)
-            letters = ray.get(self._mailbox.take.remote(), timeout=ANSWER_SECONDS)
+            messages = ray.get(self._mailbox.take.remote(), timeout=ANSWER_SECONDS)
         except RayError as error:
             reason = str(error).strip().splitlines()[0]
             raise MachineError(f"--engine ray: the cluster is lost ({reason}); run again to go on") from None
-        for letter in letters:
-            self._keep(letter)
+        for message in messages:
+            self._keep(message)
 
-    def letters(self, number: int) -> list[_Letter]:
+    def messages(self, number: int) -> list[_Message]:
         """Return what a worker has sent since it was last asked."""
-        return self._letters.pop(number, [])
+        return self._messages.pop(number, [])
 
     def stop(self, number: int) -> None:
         """Let a worker know, when it asks next, that it is to stop."""
@@ -144,13 +144,13 @@ class Cluster:
             ray.kill(self._mailbox)
             self._mailbox = self._assignment = None
 
-    def _keep(self, letter: _Letter) -> None:
-        self._letters[letter.number].append(letter)
-        if letter.log:
-            path = log_of(self._workspace, letter.name)
+    def _keep(self, message: _Message) -> None:
+        self._messages[message.number].append(message)
+        if message.log:
+            path = log_of(self._workspace, message.name)
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a") as file:
-                file.write(letter.log)
+                file.write(message.log)
 
     def _check_room(self) -> None:
         wanted = {"CPU": float(self._share.cpus), "GPU": float(self._share.gpus)}
@@ -194,7 +194,7 @@ def _no_cluster(address: str, reason: str) -> ConfigError:
 
 
 @dataclass(frozen=True)
-class _Letter:
+class _Message:
     """What a worker sends: who it is, an event or none, and what its log has more than before."""
 
     number: int
@@ -213,15 +213,15 @@ class _Mailbox:
     """What workers and their parent leave for one another; an actor on the parent's node."""
 
     def __init__(self) -> None:
-        self._letters: list[_Letter] = []
+        self._messages: list[_Message] = []
         self._stopped: set[int] = set()
 
-    def put(self, letter: _Letter) -> None:
-        self._letters.append(letter)
+    def put(self, message: _Message) -> None:
+        self._messages.append(message)
 
-    def take(self) -> list[_Letter]:
-        letters, self._letters = self._letters, []
-        return letters
+    def take(self) -> list[_Message]:
+        messages, self._messages = self._messages, []
+        return messages
 
     def stop(self, number: int) -> None:
         self._stopped.add(number)
@@ -244,10 +244,10 @@ class _Task:
         return f"{self.host}-{self.pid}"
 
     def news(self) -> list[Event]:
-        letters = self._cluster.letters(self._number)
-        for letter in letters:
-            self.host, self.pid = letter.host, letter.pid
-        return [letter.event for letter in letters if letter.event]
+        messages = self._cluster.messages(self._number)
+        for message in messages:
+            self.host, self.pid = message.host, message.pid
+        return [message.event for message in messages if message.event]
 
     def tell(self, word: str) -> None:
         if not self.pid:  # it waits for room, and would stop as soon as it began
@@ -299,7 +299,7 @@ class _WorkersEnd:
         self._is_stopped = False
 
     def send(self, event: Event | None) -> None:
-        self._mailbox.put.remote(_Letter(self._number, self._host, os.getpid(), event, self._new_lines()))
+        self._mailbox.put.remote(_Message(self._number, self._host, os.getpid(), event, self._new_lines()))
 
     def recv(self) -> str:
         """Return the next word of the parent, whenever it comes.
