@@ -29,8 +29,7 @@ from stn_bench.system.text import did_you_mean, shorten
 Scale = Literal["fraction", "number", "seconds", "mebibytes", "count"]
 Numbers: TypeAlias = NDArray[Any]
 
-EXAMPLES = "examples.npz"
-"""File of a run with the value of each metric for each test example, where the training told it."""
+EXAMPLES = "examples.npz"  # file of a run: the value of each metric for each test example, where it told
 CLASSES = "#classes"  # the classes of the test examples in that file; no metric can be called so
 
 
@@ -127,6 +126,7 @@ class TrainedModel:
         outputs: the same of each output; a name may be "".
         requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
         options: further arguments of the flavour's `log_model`.
+        keep: writes it to a folder in a form of its own, where there is no MLflow.
     """
 
     flavour: str
@@ -135,6 +135,7 @@ class TrainedModel:
     outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
     requirements: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    keep: Callable[[Path], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -300,9 +301,6 @@ def read_examples(metric: str, file: Callable[[str], Path]) -> Numbers | None:
         return np.asarray(arrays[metric]) if metric in arrays.files else None
 
 
-# The subject --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Subject:
     """Something that can be trained.
@@ -327,6 +325,7 @@ class Subject:
         prepare: makes the data of some settings, each once; None: the training loads its own.
         fingerprint: settings, folder of data -> SHA-256 of the data in hexadecimal, or None while they are not made.
         describe: a run's settings by dotted path -> its data, or None where they do not say.
+        originals: settings, folder of data -> files and folders that `prepare` reads, or cannot make; they travel.
         split: settings, folder of data -> how these are split, or ""; raises DataError if they cannot serve.
         idle: settings -> path of each that nothing reads, given the others -> why, in a clause.
         cost: settings -> what the model costs on paper.
@@ -363,6 +362,7 @@ class Subject:
     prepare: Callable[[Sequence[Any], Lent], None] | None = None
     fingerprint: Callable[[Any, Path], str | None] | None = None
     describe: Callable[[Mapping[str, Any]], DataNote | None] | None = None
+    originals: Callable[[Any, Path], Iterable[Path]] | None = None
     split: Callable[[Any, Path], str] | None = None
     idle: Callable[[Any], Mapping[str, str]] | None = None
     cost: Callable[[Any], Cost | None] | None = None
@@ -408,8 +408,7 @@ class Subject:
         return self.extensions(settings) if self.extensions else ()
 
 
-DEFAULT = "stn"
-"""The subject of a study that names none."""
+DEFAULT = "stn"  # the subject of a study that names none
 
 DEFINITION = re.compile(r'^(subject(: Subject)? = |__all__ = \["subject"\])', re.MULTILINE)  # of a shipped subject
 

@@ -16,12 +16,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stn_bench.runner.elsewhere import Code, at_home_here, code_under
+from stn_bench.runner.elsewhere import Code, at_home_here, code_of
 from stn_bench.runner.stores import open_stores
-from stn_bench.runner.worker import STOP, Assignment, Event, log_of, run_worker
+from stn_bench.runner.worker import STOP, Assignment, Event, Halt, log_of, run_worker
 from stn_bench.study.spec import Share
-from stn_bench.subject import is_shipped
-from stn_bench.system.errors import ConfigError, MachineError
+from stn_bench.system.errors import ConfigError, MachineError, StnBenchError
 from stn_bench.system.signals import children_ignore_interrupts
 from stn_bench.system.workspace import sqlite_file
 
@@ -113,8 +112,7 @@ class Cluster:
     def _sent(self, assignment: Assignment) -> Any:
         """Return Ray's reference to an assignment, and to the user's own code if it needs some, sent once a round."""
         if self._assignment is None:
-            foreign = any(not is_shipped(job.subject) for job in assignment.jobs.values())
-            code = code_under(self._workspace.root) if foreign else {}
+            code = code_of(assignment.jobs.values(), self._workspace.root)
             self._assignment = ray.put((replace(assignment, is_remote=True), code))
         return self._assignment
 
@@ -277,7 +275,11 @@ class _Task:
 
 def _serve(sent: tuple[Assignment, Code], mailbox: Any, number: int) -> int:
     """Work on an assignment, in a process of its own on some node, and return its exit code."""
-    assignment = at_home_here(*sent)
+    try:
+        assignment = at_home_here(*sent)
+    except StnBenchError as error:
+        mailbox.put.remote(_Message(number, socket.gethostname(), os.getpid(), Halt(str(error)), ""))
+        return 0
     assignment = replace(assignment, places=functools.partial(open_stores, assignment.workspace))
     end = _WorkersEnd(mailbox, number, assignment)
     try:

@@ -7,15 +7,20 @@ import hashlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stn_bench.subject import Lent, find_subject
-from stn_bench.system.errors import MachineError, SubjectError
+from stn_bench.runner.data import prepare_data
+from stn_bench.settings import canonical
+from stn_bench.subject import Subject, find_subject, is_shipped
+from stn_bench.system.errors import MachineError
 from stn_bench.system.format import counted
+from stn_bench.system.machine import Resources
+from stn_bench.tracking.code import files_of
 from stn_bench.tracking.identity import differences, identify
+from stn_bench.tracking.results import fingerprint_of
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import Job
@@ -23,37 +28,17 @@ if TYPE_CHECKING:
     from stn_bench.system.workspace import Workspace
 
 Code = Mapping[str, bytes]
-"""File of Python under a root -> its bytes."""
-
-NO_CODE = ("mlruns", "reports", "node_modules", "__pycache__")
-MOST_CODE = 20 * 1024 * 1024
+"""File of the user's own code, as it lies under the root -> its bytes."""
 
 
-def code_under(root: Path) -> Code:
-    """Return the Python files under a root, but for hidden folders, environments, and what programs wrote.
-
-    Raises:
-        SubjectError: if they are too many to be sent along.
-    """
-    found: dict[str, bytes] = {}
-    for folder, inner, files in os.walk(root):
-        here = Path(folder)
-        inner[:] = [one for one in inner if not _is_left_out(here / one)]
-        found |= {
-            (here / file).relative_to(root).as_posix(): (here / file).read_bytes()
-            for file in files
-            if file.endswith(".py")
-        }
-        if sum(map(len, found.values())) > MOST_CODE:
-            raise SubjectError(
-                f"{root}: holds over {MOST_CODE // 1024**2} MiB of Python files, too much to send to other machines; "
-                f"give the study a root with its own code alone, or install that code on each node"
-            )
-    return found
-
-
-def _is_left_out(folder: Path) -> bool:
-    return folder.name.startswith(".") or folder.name in NO_CODE or (folder / "pyvenv.cfg").exists()
+def code_of(jobs: Iterable[Job], root: Path) -> Code:
+    """Return the files under a root that jobs need: the user's own modules, and all that these import there."""
+    named = set[str]()
+    for settings, name in {canonical(job.spec.settings): (job.spec.settings, job.subject) for job in jobs}.values():
+        subject = find_subject(name)
+        named |= set(subject.foreign_code(subject.read(settings))) | (set() if is_shipped(name) else {name})
+    files = files_of(sorted({one.partition(":")[0] for one in named})).values()
+    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_relative_to(root)}
 
 
 def at_home_here(assignment: Assignment, code: Code) -> Assignment:
@@ -97,28 +82,25 @@ def _moved(job: Job, workspace: Workspace) -> Job:
     )
 
 
-def settle_in(assignment: Assignment, tell: Callable[[str, int, int], None] = lambda name, done, count: None) -> None:
-    """Prepare the data of the jobs on this machine, and check that it would train the very runs that were planned.
+def settle_in(assignment: Assignment) -> None:
+    """Make the data of the jobs on this machine, and check that it would train the very runs that were planned.
 
     Raises:
         DataError: if the data cannot be had here.
         MachineError: if code, libraries or data of this machine are others.
     """
     arms = {job.spec.label: job for job in assignment.jobs.values()}
+    subject = find_subject(next(iter(arms.values())).subject)  # the jobs of a study have one
+    settings = [subject.read(job.spec.settings) for job in arms.values()]
+    resources = Resources(workers=assignment.threads, threads=1)
+    prepare_data(subject, settings, assignment.workspace, resources, lambda name, done, count: None)
     for job in arms.values():
-        subject = find_subject(job.subject)
-        if subject.prepare:
-            lent = Lent(assignment.workspace.datasets, assignment.threads, tell)
-            subject.prepare([subject.read(one.spec.settings) for one in arms.values()], lent)
-        break  # the jobs of a study have one subject
-    for job in arms.values():
-        _check(job, assignment.workspace)
+        _check(subject, job, assignment.workspace)
 
 
-def _check(job: Job, workspace: Workspace) -> None:
-    subject, planned = find_subject(job.subject), job.identity
-    settings = subject.read(job.spec.settings)
-    dataset = subject.fingerprint(settings, workspace.datasets) if subject.fingerprint else planned.dataset
+def _check(subject: Subject, job: Job, workspace: Workspace) -> None:
+    planned = job.identity
+    dataset = fingerprint_of(job.spec.settings, subject, workspace.datasets)
     here = identify(subject, job.spec.settings, job.spec.seed, dataset or "", planned.start)
     if here.run_key == planned.run_key:
         return

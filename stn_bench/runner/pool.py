@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.engine import Engine, Worker
+from stn_bench.runner.job import Job
 from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted
 from stn_bench.system.errors import StnBenchError
 from stn_bench.system.signals import Interrupts
@@ -25,6 +27,16 @@ class Listener(Protocol):
 
     def say(self, line: str) -> None:
         """Something happened that a person should know."""
+
+
+class Watcher(Listener, Protocol):
+    """Receives the progress of a whole run, as the terminal's display does."""
+
+    def preparing(self, data: str, done: int, count: int) -> None:
+        """Some examples of the data are made."""
+
+    def phase(self, phase: str, jobs: Mapping[str, Job], reused: int) -> None:
+        """A phase begins with these jobs to train, and this many finished before."""
 
 
 class Registrar(Protocol):
