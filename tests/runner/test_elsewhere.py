@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from tiny import make_toy_root
 
+from stn_bench.runner.data import prepare_data
 from stn_bench.runner.elsewhere import at_home_here, code_of, settle_in
 from stn_bench.runner.job import Job
 from stn_bench.runner.stores import open_stores
 from stn_bench.runner.worker import Assignment
 from stn_bench.study.load import load_plan
 from stn_bench.system.errors import MachineError
+from stn_bench.system.machine import Resources
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.results import Keys
 
@@ -26,6 +28,8 @@ def assignment(tmp_path: Path) -> Assignment:
     """Return what a worker is to do that has never been at this root."""
     workspace = Workspace(make_toy_root(tmp_path / "root"), SERVER)
     plan = load_plan("tiny", workspace)
+    settings = [arm.config for arm in plan.arms]
+    prepare_data(plan.subject, settings, workspace, Resources(1, 1), lambda name, done, count: None)
     keys = Keys(plan.subject, workspace.datasets)
     jobs = {}
     for arm in plan.arms:
