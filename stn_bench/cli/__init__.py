@@ -33,11 +33,13 @@ def main() -> None:
 
 
 def _run() -> None:
+    from stn_bench.cli.secrecy import hide_secrets
     from stn_bench.system.errors import Interrupted, StnBenchError
     from stn_bench.system.signals import raise_interrupts
 
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
     try:
+        hide_secrets()
         raise_interrupts()
         from stn_bench.cli.app import app
         from stn_bench.isolation import watch_imports

@@ -21,6 +21,7 @@ from stn_bench.runner.stores import open_stores
 from stn_bench.runner.worker import STOP, Assignment, Event, Halt, log_of, run_worker
 from stn_bench.study.spec import Share
 from stn_bench.system.errors import ConfigError, MachineError, StnBenchError
+from stn_bench.system.machine import machine_name
 from stn_bench.system.signals import children_ignore_interrupts
 from stn_bench.system.workspace import sqlite_file
 
@@ -164,7 +165,7 @@ class Cluster:
         hosts = {node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]}
         if hosts <= {socket.gethostname()}:
             return
-        stores = {"--tracking-uri": self._workspace.tracking, "STN_BENCH_OPTUNA_URL": self._workspace.queue}
+        stores = {"--tracking-uri": self._workspace.tracking, "--storage": self._workspace.queue}
         if files := [option for option, store in stores.items() if sqlite_file(store)]:
             raise ConfigError(
                 f"--engine ray: the cluster at {address} has nodes on {len(hosts)} machines, which cannot share a "
@@ -278,7 +279,7 @@ def _serve(sent: tuple[Assignment, Code], mailbox: Any, number: int) -> int:
     try:
         assignment = at_home_here(*sent)
     except StnBenchError as error:
-        mailbox.put.remote(_Message(number, socket.gethostname(), os.getpid(), Halt(str(error)), ""))
+        mailbox.put.remote(_Message(number, machine_name(), os.getpid(), Halt(str(error)), ""))
         return 0
     assignment = replace(assignment, places=functools.partial(open_stores, assignment.workspace))
     end = _WorkersEnd(mailbox, number, assignment)
@@ -297,7 +298,7 @@ class _WorkersEnd:
     def __init__(self, mailbox: Any, number: int, assignment: Assignment) -> None:
         self._mailbox, self._number = mailbox, number
         self._log, self._read = log_of(assignment.workspace, str(os.getpid())), 0
-        self._host = socket.gethostname()
+        self._host = machine_name()
         self._is_stopped = False
 
     def send(self, event: Event | None) -> None:

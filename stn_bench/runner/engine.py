@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-import socket
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -12,7 +11,7 @@ from typing import Protocol
 
 from stn_bench.runner.worker import Assignment, Event, run_worker
 from stn_bench.system.global_state import environment
-from stn_bench.system.machine import children_without_main, training_environment
+from stn_bench.system.machine import children_without_main, machine_name, training_environment
 from stn_bench.system.signals import children_ignore_interrupts
 
 
@@ -102,7 +101,7 @@ class _OwnProcess:
 
     def __init__(self, process: BaseProcess, connection: Connection) -> None:
         self.process, self.connection = process, connection
-        self.host, self.pid = socket.gethostname(), process.pid or 0
+        self.host, self.pid = machine_name(), process.pid or 0
         self.name = str(self.pid)
 
     def news(self) -> list[Event]:

@@ -98,6 +98,9 @@ class FolderPlaces:
     tracking: RunFolders
     queue: FolderQueue
 
+    def wait_aloud(self, tell: Callable[[str], None], should_stop: Callable[[], bool]) -> None:
+        """Do nothing: a folder is not away."""
+
 
 def open_folders(folder: Path) -> FolderPlaces:
     """Return the places in a folder, made where they are missing."""

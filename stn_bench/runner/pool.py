@@ -11,7 +11,7 @@ from typing import Protocol
 from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.engine import Engine, Worker
 from stn_bench.runner.job import Job
-from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted
+from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, Told
 from stn_bench.system.errors import StnBenchError
 from stn_bench.system.signals import Interrupts
 
@@ -135,6 +135,9 @@ class Pool:
     def _take_note(self, member: _Member, event: Event) -> None:
         if isinstance(event, Halt):
             self._stop(event.reason)
+            return
+        if isinstance(event, Told):
+            self._listener.say(event.line)
             return
         member.take_note(event)
         if isinstance(event, JobStarted):

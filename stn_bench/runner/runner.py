@@ -19,17 +19,19 @@ from stn_bench.runner.leases import Finished
 from stn_bench.runner.pool import Pool, Watcher
 from stn_bench.runner.queue import SEED, SEEDS, QueuedJob
 from stn_bench.runner.registrar import JobRegistrar
-from stn_bench.runner.stores import Stores, open_stores
+from stn_bench.runner.stores import Stores, open_queue, open_stores
 from stn_bench.runner.wanted import WantedJobs, arm_jobs, planned_specs, told_metric
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm
 from stn_bench.study.spec import Range
-from stn_bench.system.errors import Interrupted, StnBenchError
+from stn_bench.system.errors import Interrupted, StnBenchError, StoreAwayError, StoreError
 from stn_bench.system.machine import Resources
+from stn_bench.system.patience import Patience
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.posted import Posted, as_text, check_same, post, read_posted
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
 from stn_bench.tracking.results import ArmResults, Keys, Results, gather
 from stn_bench.tracking.store import ArmPage
@@ -67,6 +69,7 @@ class Runner:
         watcher: what is told of the progress.
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
         engine: what starts the workers; None: processes of this machine.
+        given: what was posted of the plan, where it was taken from the store.
     """
 
     plan: Plan
@@ -76,6 +79,7 @@ class Runner:
     watcher: Watcher
     accept_stale: bool = False
     engine: Engine | None = None
+    given: Posted | None = None
 
     def run(self, *, confirm: bool = False) -> Analysis:
         """Train what is not trained yet and return what the results say.
@@ -90,14 +94,39 @@ class Runner:
         plan, tracking = self.plan, self.stores.tracking
         settings = [arm.config.resolved() for arm in plan.arms]
         prepare_data(plan.subject, settings, self.workspace, self.resources, self.watcher.preparing)
+        self._post()
         experiment = tracking.open_study(plan.study.name, study_note(plan))
         try:
             self._rounds(experiment, confirm=confirm)
             return self._describe_arms(experiment)
         except BaseException:
             with contextlib.suppress(StnBenchError):  # the store may be what is broken
-                tracking.kill_open(experiment, kind="arm")
+                if not self.stores.queue.leased():  # who goes on elsewhere needs them open
+                    tracking.kill_open(experiment, kind="arm")
             raise
+
+    def _post(self) -> None:
+        """Tell workers elsewhere what they need, and see that they train the same as is trained here.
+
+        Raises:
+            StoreError: if they do not, or the plan was taken from the store and something is another here.
+        """
+        here, study = post(self.plan, Keys(self.plan.subject, self.workspace.datasets)), self.plan.study.name
+        if self.given:
+            check_same(self.given, here)
+        else:
+            queue = self.stores.queue
+            queue.post(study, as_text(here), lambda there: check_same(read_posted(there, study), here))
+
+    def _check_posted(self) -> None:
+        """See that nobody has begun to train the study otherwise since.
+
+        Raises:
+            StoreError: if somebody has: two plans would take back each other's jobs.
+        """
+        study = self.plan.study.name
+        if (there := self.stores.queue.posted(study)) and self.plan.digest != read_posted(there, study).digest:
+            raise StoreError(f"study `{study}`: another plan of it was begun meanwhile, and is trained from now on")
 
     def _rounds(self, experiment: str, *, confirm: bool) -> None:
         self._round("tune", experiment)
@@ -114,8 +143,13 @@ class Runner:
 
     def _round(self, phase: Phase, experiment: str, tried: frozenset[str] = frozenset()) -> frozenset[str]:
         """Train the runs that a phase wants today, but for those that were tried; return their run keys."""
-        with self.stores.queue.planning():
-            found = self._prepare(phase, experiment, tried)
+
+        def plan() -> _Round:
+            with self.stores.queue.planning():
+                self._check_posted()
+                return self._prepare(phase, experiment, tried)
+
+        found = self.stores.queue.patience.insist(plan)
         if found.jobs:
             for line in _later_looks(self.plan, phase, found.jobs.values()):
                 self.watcher.say(line)
@@ -203,6 +237,7 @@ def train_study(
     confirm: bool = False,
     accept_stale: bool = False,
     engine: Engine | None = None,
+    given: Posted | None = None,
 ) -> tuple[Analysis, Tracking]:
     """Train what is not trained yet of a plan, and return what its results say, with the store that holds them.
 
@@ -214,14 +249,35 @@ def train_study(
         confirm: whether the best arm of each question is trained on fresh seeds at the end.
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
         engine: what starts the workers; None: processes of this machine.
+        given: what was posted of the plan, where it was taken from the store.
 
     Raises:
         Interrupted: after Ctrl-C, SIGTERM or a hang-up.
-        StnBenchError: if data or stores cannot be had.
+        StnBenchError: if data or stores cannot be had, or something is another here than where the plan is from.
     """
     stores = open_stores(workspace)
-    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale, engine)
+    stores.wait_aloud(watcher.say)
+    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale, engine, given)
     return runner.run(confirm=confirm), stores.tracking
+
+
+def find_posted(study: str, workspace: Workspace, patience: Patience) -> Posted | None:
+    """Return what `run` posted of a study for workers elsewhere; None if nobody did while there was patience.
+
+    Raises:
+        StoreError: if the queue cannot be opened, or what was posted not be read.
+    """
+    queue = open_queue(workspace)
+
+    def look() -> str:
+        if text := queue.posted(study):
+            return text
+        raise StoreAwayError(f"study `{study}` was not begun yet, in {workspace.queue}")
+
+    try:
+        return read_posted(patience.insist(look), study)
+    except StoreAwayError:
+        return None
 
 
 # Which jobs ----------------------------------------------------------------------------------------------------------

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.study.plan import Plan
-from stn_bench.system.workspace import Workspace
+from stn_bench.system.workspace import Workspace, sqlite_file
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.quick import quick_runs
 from stn_bench.tracking.results import gather
@@ -33,6 +33,11 @@ class Stores:
     tracking: Tracking
     queue: Queue
 
+    def wait_aloud(self, tell: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Let whoever waits for a store that is away say so, and wait no longer than until it is asked to stop."""
+        for store in (self.tracking, self.queue):
+            store.patience.tell, store.patience.should_stop = tell, should_stop
+
 
 def open_stores(workspace: Workspace) -> Stores:
     """Return both stores, made where they are missing.
@@ -40,7 +45,16 @@ def open_stores(workspace: Workspace) -> Stores:
     Raises:
         StoreError: if one cannot be opened.
     """
+    _check_opens("job queue", workspace.queue, "--storage")
     return Stores(open_tracking(workspace), open_queue(workspace))
+
+
+def _check_opens(what: str, address: str, option: str) -> None:
+    """See that a server lets us in, before the library is loaded that uses it; what is wrong is told in seconds."""
+    if sqlite_file(address) is None:
+        from stn_bench.system.postgres import check_opens
+
+        check_opens(what, address, option)
 
 
 def open_tracking(workspace: Workspace) -> Tracking:
@@ -49,6 +63,7 @@ def open_tracking(workspace: Workspace) -> Tracking:
     Raises:
         StoreError: if it cannot be opened.
     """
+    _check_opens("tracking store", workspace.tracking, "--tracking-uri")
     from stn_bench.tracking.mlflow import Tracking
 
     kept = KeptRecords(workspace.records)
@@ -93,6 +108,7 @@ def open_queue(workspace: Workspace) -> Queue:
     Raises:
         StoreError: if it cannot be opened.
     """
+    _check_opens("job queue", workspace.queue, "--storage")
     from stn_bench.runner.queue import Queue
 
     return Queue(workspace.queue, workspace.heartbeat, workspace.lock("search"))

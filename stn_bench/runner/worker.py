@@ -21,18 +21,21 @@ from stn_bench.system.errors import (
     LeaseLostError,
     MachineError,
     StnBenchError,
+    StoreAwayError,
     StoreError,
     SubjectError,
 )
 from stn_bench.system.machine import disk_full, training_environment
 from stn_bench.system.own_code import origin, own_lines, root_cause
+from stn_bench.system.patience import Patience
 from stn_bench.system.signals import leave_to_parent
 from stn_bench.system.sounds import Direction
 from stn_bench.system.text import Discreet, spell_out, without_secrets
-from stn_bench.system.workspace import Workspace
+from stn_bench.system.workspace import Workspace, sqlite_file
 
 if TYPE_CHECKING:
-    from stn_bench.runner.job import EpochEnd, Job
+    from stn_bench.runner.epochs import EpochEnd
+    from stn_bench.runner.job import Job
     from stn_bench.tracking.record import RunRecord
     from stn_bench.tracking.store import KeptRuns
 
@@ -54,6 +57,9 @@ class Places(Protocol):
     @property
     def queue(self) -> JobQueue:
         """Where jobs wait."""
+
+    def wait_aloud(self, tell: Callable[[str], None], should_stop: Callable[[], bool]) -> None:
+        """Let whoever waits for a place that is away say so, and wait no longer than until it is asked to stop."""
 
 
 @dataclass(frozen=True)
@@ -135,8 +141,15 @@ class Halt:
     reason: str
 
 
+@dataclass(frozen=True)
+class Told:
+    """Something happened in a worker that a person should know."""
+
+    line: str
+
+
 JobEvent = JobStarted | JobEpoch | JobEnded
-Event = JobEvent | Halt
+Event = JobEvent | Halt | Told
 
 
 def log_of(workspace: Workspace, name: str) -> Path:
@@ -204,7 +217,21 @@ class _Worker:
     def __init__(self, assignment: Assignment, connection: Wire, stopping: threading.Event) -> None:
         self._assignment, self._connection, self._stopping = assignment, connection, stopping
         self._has_finished = self._has_crashed = self.is_spent = False
-        self._places = assignment.places()  # late: what it loads reads the environment
+        patience = Patience(should_stop=stopping.is_set, tell=self._tell)
+        self._places = patience.insist(self._open)  # late: what it loads reads the environment
+        self._places.wait_aloud(self._tell, stopping.is_set)
+
+    def _open(self) -> Places:
+        workspace = self._assignment.workspace
+        try:
+            return self._assignment.places()
+        except StoreError as error:
+            if sqlite_file(workspace.tracking) and sqlite_file(workspace.queue):
+                raise
+            raise StoreAwayError(str(error)) from error  # its parent has opened it a while ago
+
+    def _tell(self, line: str) -> None:
+        self._connection.send(Told(line))
 
     def work(self) -> None:
         def should_stop() -> bool:
@@ -262,6 +289,8 @@ class _Worker:
         def tell(epoch: EpochEnd) -> None:
             self._connection.send(JobEpoch(lease.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
 
+        if lease.run_key not in self._assignment.jobs:
+            raise StoreError(f"job {lease.run_key[:12]}: was planned by other code than this worker's; run again")
         job = self._assignment.jobs[lease.run_key]
         return train_job(
             job,

@@ -20,6 +20,7 @@ from stn_bench.subject import DataNote, TrainedModel
 from stn_bench.system.errors import MachineError, StoreError
 from stn_bench.system.files import write_whole
 from stn_bench.system.machine import disk_full
+from stn_bench.system.patience import Patience
 from stn_bench.tracking.record import RECORD, RunRecord
 
 ID_LENGTH = 32  # as MLflow's ids have it
@@ -34,6 +35,7 @@ class RunFolders:
 
     def __init__(self, folder: Path) -> None:
         self._runs, self._tries = folder / "runs", folder / "tries"
+        self.patience = Patience(0)  # a folder is not away
         for one in (self._runs, self._tries):
             one.mkdir(parents=True, exist_ok=True)
 
@@ -58,7 +60,7 @@ class RunFolders:
     ) -> None:
         """Do nothing: the record will hold them."""
 
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], now: int | None = None) -> None:
         """Do nothing: the record will hold them."""
 
     def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
@@ -85,7 +87,7 @@ class RunFolders:
         """Drop a run that was stopped before its end."""
         shutil.rmtree(self._tries / run_id, ignore_errors=True)
 
-    def kill_open(self, experiment: str, *, run_key: str) -> None:
+    def kill_open(self, experiment: str, /, *, run_key: str) -> None:
         """Drop what a dead try of a job left."""
         self.kill_run(run_key[:ID_LENGTH])
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stn_bench.subject import DataNote, TrainedModel
+from stn_bench.system.patience import Patience
 from stn_bench.tracking.record import RunRecord
 
 
@@ -110,6 +111,10 @@ class RunStore(Protocol):
 class RunWriter(Protocol):
     """The writing side of a store of runs, as a training sees it."""
 
+    @property
+    def patience(self) -> Patience:
+        """How long it is waited for where it is away."""
+
     def start_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
         """Start a run and return its id; what earlier, dead tries left open is closed."""
 
@@ -124,8 +129,8 @@ class RunWriter(Protocol):
     ) -> None:
         """Write a run's parameters and, where they are known, the data that it reads."""
 
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Write one epoch's metrics."""
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], now: int | None = None) -> None:
+        """Write one epoch's metrics, of the moment `now` in milliseconds since 1970."""
 
     def log_files(self, run_id: str, folder: Path) -> None:
         """Keep a folder's files with a run."""
@@ -139,7 +144,7 @@ class RunWriter(Protocol):
     def kill_run(self, run_id: str) -> None:
         """Close a run that was stopped before its end."""
 
-    def kill_open(self, experiment: str, *, run_key: str) -> None:
+    def kill_open(self, experiment: str, /, *, run_key: str) -> None:
         """Close the open runs of a job."""
 
     def file(self, run_id: str, path: str) -> Path:
