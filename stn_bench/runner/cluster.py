@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from stn_bench.runner.elsewhere import Code, at_home_here, code_of
+from stn_bench.runner.node import Code, at_home_here, code_of
 from stn_bench.runner.stores import open_stores
 from stn_bench.runner.worker import STOP, Assignment, Event, Halt, log_of, run_worker
 from stn_bench.study.spec import Share

@@ -1,112 +1,68 @@
-"""A worker on another machine: where it works there, with which code, and whether that gives the planned runs."""
+"""Workers on other machines: what a study leaves for them in the queue, and what they find there."""
 
 from __future__ import annotations
 
-import getpass
-import hashlib
-import os
-import socket
-import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from stn_bench.runner.data import prepare_data
-from stn_bench.settings import canonical
-from stn_bench.subject import Subject, find_subject, is_shipped
-from stn_bench.system.errors import MachineError
-from stn_bench.system.format import counted
-from stn_bench.system.machine import Resources
-from stn_bench.tracking.code import files_of
-from stn_bench.tracking.identity import differences, identify
-from stn_bench.tracking.results import fingerprint_of
-
-if TYPE_CHECKING:
-    from stn_bench.runner.job import Job
-    from stn_bench.runner.worker import Assignment
-    from stn_bench.system.workspace import Workspace
-
-Code = Mapping[str, bytes]
-"""File of the user's own code, as it lies under the root -> its bytes."""
+from stn_bench.runner.queue import Queue
+from stn_bench.runner.stores import open_queue
+from stn_bench.study.plan import Plan
+from stn_bench.system.errors import StoreAwayError, StoreError
+from stn_bench.system.patience import Patience
+from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.posted import Posted, as_text, check_same, post, read_posted
+from stn_bench.tracking.results import Keys
 
 
-def code_of(jobs: Iterable[Job], root: Path) -> Code:
-    """Return the files under a root that jobs need: the user's own modules, and all that these import there."""
-    named = set[str]()
-    for settings, name in {canonical(job.spec.settings): (job.spec.settings, job.subject) for job in jobs}.values():
-        subject = find_subject(name)
-        named |= set(subject.foreign_code(subject.read(settings))) | (set() if is_shipped(name) else {name})
-    files = files_of(sorted({one.partition(":")[0] for one in named})).values()
-    return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_relative_to(root)}
-
-
-def at_home_here(assignment: Assignment, code: Code) -> Assignment:
-    """Return an assignment as this machine can work on it: in its root, or in a folder of its own if that is not here.
+def find_posted(study: str, workspace: Workspace, patience: Patience) -> Posted | None:
+    """Return what `run` posted of a study for workers elsewhere; None if nobody did while there was patience.
 
     Raises:
-        MachineError: if MLflow's artifacts would lie under a root that is not here.
+        StoreError: if the queue cannot be opened, or what was posted not be read.
     """
-    workspace = assignment.workspace
-    if workspace.root.is_dir():
-        return assignment
-    if not workspace.tracking.startswith("http"):
-        raise MachineError(
-            f"{socket.gethostname()}: has no folder {workspace.root}, where MLflow keeps artifacts; share it, or give "
-            f"--tracking-uri the address of an MLflow server"
-        )
-    moved = replace(workspace, root=_own_root(workspace.root, code))
-    jobs = {key: _moved(job, moved) for key, job in assignment.jobs.items()}
-    return replace(assignment, workspace=moved, jobs=jobs)
+    queue = open_queue(workspace)
+
+    def look() -> str:
+        if text := queue.posted(study):
+            return text
+        raise StoreAwayError(f"study `{study}` was not begun yet, in {workspace.queue}")
+
+    try:
+        return read_posted(patience.insist(look), study)
+    except StoreAwayError:
+        return None
 
 
-def _own_root(root: Path, code: Code) -> Path:
-    """Return a folder of this user on this machine for a root that lies elsewhere, with that root's code in it."""
-    name = hashlib.sha256(str(root).encode()).hexdigest()[:12]
-    folder = Path(tempfile.gettempdir()) / f"stn-bench-{getpass.getuser()}" / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise MachineError(f"{folder}: is another user's; set TMPDIR on this node to a folder of your own")
-    for file, content in code.items():
-        path = folder / file
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
-    return folder
+def agree_with_others(plan: Plan, queue: Queue, workspace: Workspace, given: Posted | None) -> None:
+    """Leave workers elsewhere what they need, and see that they train the same as is trained here.
 
-
-def _moved(job: Job, workspace: Workspace) -> Job:
-    return replace(
-        job, checkpoints=workspace.checkpoints / job.identity.run_key, data=workspace.datasets, threads=job.threads
-    )
-
-
-def settle_in(assignment: Assignment) -> None:
-    """Make the data of the jobs on this machine, and check that it would train the very runs that were planned.
+    Args:
+        plan: the plan, whose data are made.
+        queue: the job queue.
+        workspace: where the data are.
+        given: what was posted of the plan, where it was taken from the queue.
 
     Raises:
-        DataError: if the data cannot be had here.
-        MachineError: if code, libraries or data of this machine are others.
+        StoreError: if others train it otherwise, or something is another here than where the plan is from.
     """
-    arms = {job.spec.label: job for job in assignment.jobs.values()}
-    subject = find_subject(next(iter(arms.values())).subject)  # the jobs of a study have one
-    settings = [subject.read(job.spec.settings) for job in arms.values()]
-    resources = Resources(workers=assignment.threads, threads=1)
-    prepare_data(subject, settings, assignment.workspace, resources, lambda name, done, count: None)
-    for job in arms.values():
-        _check(subject, job, assignment.workspace)
-
-
-def _check(subject: Subject, job: Job, workspace: Workspace) -> None:
-    planned = job.identity
-    dataset = fingerprint_of(job.spec.settings, subject, workspace.datasets)
-    here = identify(subject, job.spec.settings, job.spec.seed, dataset or "", planned.start)
-    if here.run_key == planned.run_key:
+    if not queue.is_shared:
         return
-    first, *others = differences(planned, here)
-    more = f" and {counted(len(others), 'other part')}" if others else ""
-    raise MachineError(
-        f"{socket.gethostname()}: would train another run than {job.name}: {first}{more}; give this machine the code "
-        f"and library versions of the one that planned"
-    )
+    here, study = post(plan, Keys(plan.subject, workspace.datasets)), plan.study.name
+    if given:
+        check_same(given, here)
+        return
+
+    def agree(there: str) -> None:
+        check_same(read_posted(there, study), here)
+
+    queue.patience.insist(lambda: queue.post(study, as_text(here), agree))
+
+
+def check_still_posted(plan: Plan, queue: Queue) -> None:
+    """See that nobody has begun to train the study otherwise since: two plans would take back each other's jobs.
+
+    Raises:
+        StoreError: if somebody has.
+    """
+    study = plan.study.name
+    there = queue.posted(study) if queue.is_shared else ""
+    if there and plan.digest != read_posted(there, study).digest:
+        raise StoreError(f"study `{study}`: another plan of it was begun meanwhile, and is trained from now on")

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from stn_bench.isolation import watch_imports
-from stn_bench.runner.elsewhere import settle_in
 from stn_bench.runner.leases import Finished, JobQueue, Lease
+from stn_bench.runner.node import settle_in
 from stn_bench.subject import find_subject, is_shipped
 from stn_bench.system.errors import (
     DataError,

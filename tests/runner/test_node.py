@@ -10,8 +10,8 @@ import pytest
 from tiny import make_toy_root
 
 from stn_bench.runner.data import prepare_data
-from stn_bench.runner.elsewhere import at_home_here, code_of, settle_in
 from stn_bench.runner.job import Job
+from stn_bench.runner.node import at_home_here, code_of, settle_in
 from stn_bench.runner.stores import open_stores
 from stn_bench.runner.worker import Assignment
 from stn_bench.study.load import load_plan
