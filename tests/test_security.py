@@ -734,7 +734,7 @@ def test_what_unpacks_to_too_much_is_refused(inside: bool, monkeypatch: pytest.M
 # Packed studies --------------------------------------------------------------------------------------------------
 
 PACKED = "A packed study is checked as strictly before anything of it is written"
-TRAP = (
+PACKED_TRAP = (
     b"from pathlib import Path\n\nPath(__file__).with_name('sprung').touch()\n\n\ndef train(*, seed):\n    return {}\n"
 )
 
@@ -743,7 +743,7 @@ def packed_with(versions: dict[str, str], files: dict[str, bytes]) -> bytes:
     """Return a packed study of a root's own code, with one job."""
     spec = RunSpec("small", "base", "base", "verdict", 1, None, {}, {}, {})
     job = PackedJob(spec=spec, identity=Identity({}, 1, "", {}, {}), metric="")
-    return zip_study(PackedStudy("small", "trap:train", (job,), versions, {"trap.py": TRAP, **files}))
+    return zip_study(PackedStudy("small", "trap:train", (job,), versions, {"trap.py": PACKED_TRAP, **files}))
 
 
 @pytest.mark.parametrize("place", ["../x.py", "/x.py", "a/../../x.py", "mlruns/mlflow.db", "C:x.py", "x\x1b[2J.py"])

@@ -32,7 +32,7 @@ PACKED = (
     b"\xff\xd8\xff",
     b"GIF8",
     b"\x1f\x8b",
-)  # how content begins that is packed already
+)  # how what is packed begins
 STRANGE = frozenset('\\:*?"<>|')  # what a system takes for something else than a part of a name
 KINDS = {
     "stn-bench runs": "one of runs, which `stn-bench import` reads",
