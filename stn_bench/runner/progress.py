@@ -13,7 +13,6 @@ from stn_bench.runner.worker import JobEnded, JobEpoch, JobEvent, JobStarted
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import Job
-    from stn_bench.study.plan import Phase
     from stn_bench.subject import Subject
 
 REPEAT_SECONDS = 30.0  # lines tell of the epochs of a job no more often than this
@@ -60,7 +59,7 @@ class ProgressLines:
     def __init__(self, study: str, subject: Subject, say: Callable[[str], None]) -> None:
         self._study, self._subject, self.say = study, subject, say
         self._jobs: dict[str, TrackedJob] = {}
-        self._phase: Phase | None = None
+        self._phase = ""
         self._started = self._told = time.monotonic()
         self._trained = 0  # epochs since this phase began, and jobs whose epochs nobody knows
         self._preparing = ""
@@ -87,7 +86,7 @@ class ProgressLines:
         if done == count:
             self.say(f"made {count} {noun} ({data})")
 
-    def phase(self, phase: Phase, jobs: Mapping[str, Job], reused: int) -> None:
+    def phase(self, phase: str, jobs: Mapping[str, Job], reused: int) -> None:
         """Begin a phase."""
         self._phase = phase
         self._jobs = {key: TrackedJob(job) for key, job in jobs.items()}
