@@ -246,12 +246,16 @@ def judge(
     Example:
         >>> stn_bench.judge(frame, arm="method", metric="acc", base="resnet").verdicts
     """
+    from dataclasses import replace
+
     from stn_bench.report.judging import Request, stated
     from stn_bench.report.judging import judge as judge_table
     from stn_bench.tracking.columns import Columns
+    from stn_bench.tracking.spelling import PYTHON
     from stn_bench.tracking.table import from_frame, read_file
 
     table = read_file(Path(frame)) if isinstance(frame, Path | str) else from_frame(frame)
+    table = replace(table, spelling=PYTHON)
     metrics = tuple(filter(None, (metric,))) if isinstance(metric, str) else tuple(map(str, metric))
     columns = Columns(arm, seed, metrics, base, question, dataset, wide)
     asked = Request(stated(direction), stated(margin), tuple(looks), resolution, max_failed, family)

@@ -20,6 +20,7 @@ import pandas as pd
 from stn_bench.stats.values import LARGEST, is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.text import hidden_character, shorten
+from stn_bench.tracking.spelling import COMMAND, Spelling
 
 ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 """Texts, in small letters, that stand where there is no number."""
@@ -43,6 +44,7 @@ class Sheet:
         row: what a row is called.
         commas: whether a comma may stand for a decimal point.
         notes: what was found so far.
+        spelling: how whoever asks writes an option.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Sheet:
     row: str = "row "
     commas: bool = False
     notes: tuple[str, ...] = ()
+    spelling: Spelling = COMMAND
 
     @property
     def names(self) -> list[str]:
