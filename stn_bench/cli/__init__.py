@@ -37,6 +37,7 @@ def _run() -> None:
     from stn_bench.system.signals import raise_interrupts
 
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's log, where a user's module or data import it
     try:
         raise_interrupts()
         from stn_bench.cli.app import app

@@ -97,11 +97,20 @@ def print_table(table: Table, indent: int = 0) -> None:
         column.overflow, column.no_wrap = "fold", not is_outer
     width = console.width - indent
     if not console.is_terminal:
-        width = max(width, Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum)
+        width = max(width, _natural_width(table))
     with console.capture() as captured:
         console.print(table, width=width, soft_wrap=False, crop=False)
     for line in captured.get().splitlines():
         console.out(f"{' ' * indent}{line.rstrip()}", highlight=False)
+
+
+def is_too_wide(table: Table) -> bool:
+    """Return whether a table does not fit the terminal; a file holds any."""
+    return console.is_terminal and _natural_width(table) > console.width
+
+
+def _natural_width(table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
 
 
 def print_answer(lines: Iterable[str]) -> None:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Cli
+from commands import Cli, call, widen
 from tiny import make_toy_root
+
+from stn_bench.cli.options import console
 
 RESULTS = """method,seed,acc
 baseline,1,0.912
@@ -366,3 +368,27 @@ def test_a_resolution_that_the_values_deny_is_doubted(cli: Cli, results: Path, s
     code, _, err = cli("judge", results, "--resolution", step)
     assert code == 0
     assert ("But values differ by less than a quarter of one such step" in err) == is_doubtful
+
+
+@pytest.mark.parametrize(("columns", "is_broken"), [(120, False), (80, False), (70, True)])
+def test_the_table_fits_the_terminal_and_breaks_no_interval(
+    columns: int, is_broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("mobilenet v2", 0), ("mine", 1), ("other", 2)]
+    noise = (0.011, -0.004, 0.007, -0.013, 0.002)
+    lines = [
+        f"{name},{s},{0.8 + noise[s] + place * noise[(s + 2 * place) % 5]}" for name, place in rows for s in range(5)
+    ]
+    table = tmp_path / "results.csv"
+    table.write_text("method,seed,acc\n" + "\n".join(lines), encoding="utf-8")
+    widen(monkeypatch, columns)
+    monkeypatch.setattr(console, "_force_terminal", True)
+    assert call("judge", table, "--base", "mobilenet v2") == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    printed = shown.partition("\n\n")[2].rpartition("\n\n")[2].splitlines()
+    assert max(map(len, printed)) <= columns
+    intervals = re.findall(r"\[[+−]\d+\.\d+, [+−]\d+\.\d+\]", "\n".join(printed))
+    assert len(intervals) == 2, printed
+    assert any(line.strip().startswith("± ") for line in printed) == is_broken
+    assert ("roughly" in "".join(printed)) == (columns == 120)
+    assert re.search(r"undecided[^\n]*more seeds?", shown)
