@@ -274,7 +274,9 @@ def gather(plan: Plan, store: RunStore, datasets: Path, keys: Keys | None = None
     trials = _read([arm.tuning_specs() for arm in plan.arms], store, find)
     lost = _read([_without(arm, found) for arm, found in zip(plan.arms, trials, strict=True)], store, find_crashed)
     for metric in plan.tuning[:1]:
-        _check_returned(metric.name, plan, [arm.tuning_specs() for arm in plan.arms], trials, keys)
+        _check_returned(
+            metric.name, plan, [arm.tuning_specs() for arm in plan.arms], trials, keys, "[tuning] `metric`"
+        )
     chosen = [_chosen(arm, found, plan.tuning) for arm, found in zip(plan.arms, trials, strict=True)]
     known = list(zip(plan.arms, chosen, strict=True))
     phases = (
@@ -289,23 +291,38 @@ def gather(plan: Plan, store: RunStore, datasets: Path, keys: Keys | None = None
 
 
 def _check_returned(
-    metric: str, plan: Plan, specs: Iterable[Iterable[RunSpec]], found: Iterable[Sequence[RunRecord]], keys: Keys
+    metric: str,
+    plan: Plan,
+    specs: Iterable[Iterable[RunSpec]],
+    found: Iterable[Sequence[RunRecord]],
+    keys: Keys,
+    where: str = "`metric`",
 ) -> None:
     """See that runs which another study trained have a metric that this one asks for.
 
     Raises:
-        CatalogueError: if none of them has it.
+        CatalogueError: if one that is no mere stand-in lacks it.
     """
-    finished = [record for some in found for record in some if record.outcome == "finished"]
-    if not finished or any(metric in record.metrics for record in finished):
+    returned: dict[str, set[str]] = {}  # label of an arm whose runs lack it -> what they have
+    is_there = False
+    for arm, planned, records in zip(plan.arms, specs, found, strict=True):
+        finished = [record for record in records if record.outcome == "finished"]
+        lacking = [record for record in finished if metric not in record.metrics]
+        is_there |= len(lacking) < len(finished)
+        own = {key for spec in planned for key in keys(spec)} if lacking else set()
+        names = {name for record in lacking if record.run_key in own for name in record.metrics}
+        if named := {name for name in names if not name.startswith("cost.")}:
+            returned[arm.label] = named
+    if not returned:
         return
-    own = {key for some in specs for spec in some for key in keys(spec)}
-    returned = {name for record in finished if record.run_key in own for name in record.metrics}
-    if named := sorted(name for name in returned if not name.startswith("cost.")):
-        raise CatalogueError(
-            f"study `{plan.study.name}`: `metric`: none of its finished runs returned `{shorten(metric)}`."
-            f"{did_you_mean(metric, named)} They returned: {shorten(', '.join(named))}"
-        )
+    whose = (
+        f"finished runs of {', '.join(returned)} did not return" if is_there else "none of its finished runs returned"
+    )
+    known = sorted(set().union(*returned.values()))
+    raise CatalogueError(
+        f"study `{plan.study.name}`: {where}: {shorten(whose)} `{shorten(metric)}`.{did_you_mean(metric, known)} "
+        f"They returned: {shorten(', '.join(known))}"
+    )
 
 
 def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys: Keys) -> Finder:
