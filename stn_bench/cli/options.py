@@ -95,11 +95,11 @@ def print_table(table: Table, indent: int = 0) -> None:
     for column in table.columns:
         is_outer = column in (table.columns[0], table.columns[-1])
         column.overflow, column.no_wrap = "fold", not is_outer
-    width = console.width - indent
-    if not console.is_terminal:
-        width = max(width, _natural_width(table))
+    table.width = (
+        None if console.is_terminal else _natural_width(table)
+    )  # rich prints no wider than its own width else
     with console.capture() as captured:
-        console.print(table, width=width, soft_wrap=False, crop=False)
+        console.print(table, width=console.width - indent, soft_wrap=False, crop=False)
     for line in captured.get().splitlines():
         console.out(f"{' ' * indent}{line.rstrip()}", highlight=False)
 

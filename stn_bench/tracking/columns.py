@@ -94,7 +94,10 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
         return replace(found, wide=True, metrics=label)
     for name in asked.metrics:
         _check_column(table, name, "metric")
-    numbers = [name for name in free if name not in (arm, *texts)]
+    others = [name for name in free if name != arm]
+    numbers = [name for name in others if name not in texts]
+    if not numbers and len(others) == 1:
+        numbers = others  # whoever reads it says which row is none
     if not asked.metrics and len(numbers) != 1:
         raise _not_plain(table, "metric", numbers)
     return replace(found, metrics=asked.metrics or tuple(numbers))

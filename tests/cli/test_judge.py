@@ -392,3 +392,24 @@ def test_the_table_fits_the_terminal_and_breaks_no_interval(
     assert any(line.strip().startswith("± ") for line in printed) == is_broken
     assert ("roughly" in "".join(printed)) == (columns == 120)
     assert re.search(r"undecided[^\n]*more seeds?", shown)
+
+
+def test_in_a_file_the_table_is_as_wide_as_it_needs_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text(RESULTS, encoding="utf-8")
+    widen(monkeypatch, 60)
+    assert call("judge", table) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.split(r" {2,}", last) == [
+        "ResNet-50 (ours)", "5/5", "91.18 ± 0.41", "+0.02 [−0.12, +0.16]", "0.704", "equivalent",
+    ]  # fmt: skip
+
+
+def test_a_column_of_nothing_but_decimal_commas_is_told_by_its_row(cli: Cli, tmp_path: Path) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text('method,seed,acc\nbase,1,"0,5"\nmine,1,"0,7"\n', encoding="utf-8")
+    code, _, err = cli("judge", table)
+    assert code == 2
+    assert "results.csv, row 2: `acc`: expected a number, got `0,5` (and 1 more); a comma is a decimal point" in err
