@@ -326,24 +326,35 @@ def _check_returned(
 
 
 def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys: Keys) -> Finder:
-    """Return what finds a planned run among these, of which the latest comes first."""
+    """Return what finds a planned run among these, of which the latest comes first.
+
+    A run of another subject stands in for none, though it be of the same settings: what it measured is another thing.
+    """
     oldest_first = list(runs)[::-1]
     if not oldest_first:
         return lambda spec: None
     by_key = {run.run_key: run.run_id for run in oldest_first}
-    by_settings = {(run.settings, run.phase, run.seed): run for run in oldest_first}
+    by_settings: dict[tuple[str, str, int], list[FinishedRun]] = {}
+    for run in reversed(oldest_first):
+        by_settings.setdefault((run.settings, run.phase, run.seed), []).append(run)
     by_name = {(run.study, run.ablation, run.arm, run.phase, run.seed, run.trial): run for run in oldest_first}
     schema = schema_digest(subject.settings)
+
+    def is_of_subject(run: FinishedRun) -> bool:
+        return store.records([run.run_id])[0].subject == subject.name
 
     def find(spec: RunSpec) -> str | None:
         found = next((by_key[key] for key in keys(spec) if key in by_key), None)
         if found:
             return found
-        run = by_settings.get((keys.settings(spec), spec.phase, spec.seed))
+        alike = by_settings.get((keys.settings(spec), spec.phase, spec.seed), [])
+        run = next((one for one in alike if is_of_subject(one)), None)
         if run is None:
             trial = "" if spec.trial is None else str(spec.trial)
             run = by_name.get((spec.study, spec.ablation, spec.arm, spec.phase, spec.seed, trial))
-            if run is None or run.schema == schema or not _agrees(store.records([run.run_id])[0], spec, subject):
+            if run is None or run.schema == schema or not is_of_subject(run):
+                return None
+            if not _agrees(store.records([run.run_id])[0], spec, subject):
                 return None
         identity = keys.identity(spec)
         return run.run_id if identity is None or run.dataset == identity.dataset else None

@@ -33,7 +33,7 @@ def toy(**rest: Any) -> Plan:
 def analysed(planned: Plan) -> Analysis:
     runs = [
         record(spec, f"{one.name}-{spec.seed}", test_score=value, test_loss=1 - value).model_copy(
-            update={"history": {"validation.score": (value / 2, value)}, "subject": "toy"}
+            update={"history": {"validation.score": (value / 2, value)}, "subject": planned.subject.name}
         )
         for one in planned.arms
         for spec, value in zip(one.verdict_specs({}), VALUES[one.name], strict=True)
