@@ -44,7 +44,7 @@ from stn_bench.system.errors import PlanError
 from stn_bench.system.format import Unit, counted, duration, in_short, listed
 from stn_bench.system.machine import Resources, describe_machine, load
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.results import Keys, Results, as_read, check_data, gather
+from stn_bench.tracking.results import Keys, Results, as_read, check_code, check_data, gather
 
 BUSY = 0.5  # processes a core that a probe would have to share it with
 SOURCE = "known from"
@@ -75,6 +75,7 @@ def plan(
     keys = Keys(planned.subject, workspace.datasets)
     analysis = analyse(_finished(planned, workspace, keys))
     if analysis.missing_runs:
+        check_code(planned)
         check_data(planned, workspace.datasets)
     if freezing or because:
         fixed = _freeze(planned, workspace, freezing, because)

@@ -130,6 +130,20 @@ def check_data(plan: Plan, data: Path) -> None:
                 raise CatalogueError(f"studies/{plan.study.name}.toml: {arm.label}: {error}") from None
 
 
+def check_code(plan: Plan) -> None:
+    """Check that the code which settings name is there, before the data are made with which run keys are found.
+
+    Raises:
+        CatalogueError: if it is not; the arm is named.
+    """
+    for arm in plan.arms:
+        try:
+            if plan.subject.foreign_code(arm.config):
+                identify(plan.subject, arm.settings, 0, "")
+        except ConfigError as error:
+            raise CatalogueError(f"studies/{plan.study.name}.toml: {arm.label}: {error}") from None
+
+
 def as_read(plan: Plan, data: Path, *, freezing: bool = False) -> Plan:
     """Return a plan with what its runs read of the user's now: the code that they reach, and the data of its bases.
 

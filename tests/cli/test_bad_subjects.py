@@ -181,13 +181,16 @@ def test_check_finds_data_that_are_not_there(cli: Cli, tmp_path: Path) -> None:
         ("bad_factory:bild", "`bad_factory` has no `bild`. Did you mean `build`?"),
     ],
 )
-def test_check_finds_a_factory_that_is_not_there(cli: Cli, tmp_path: Path, factory: str, reason: str) -> None:
+def test_a_factory_that_is_not_there_is_found_before_anything_is_made(
+    cli: Cli, tmp_path: Path, factory: str, reason: str
+) -> None:
     arm = f'title = "Own"\nquestion = "Own?"\n[arms.own]\nset = {{ "model.factory" = "{factory}" }}\n'
     root = make_root(tmp_path, ablation=arm)
     write(root / "bad_factory.py", "def build(config): ...\n")
-    code, out, err = cli("check", "--root", root)
-    assert (code, out) == (2, "")
-    assert err == f"stn-bench: studies/small.toml: depth/own: `model.factory`: {reason}\n"
+    for command in (("check",), ("plan", "small"), ("run", "small")):
+        code, out, err = cli(*command, "--root", root)
+        assert (code, out) == (2, ""), "before pictures are made"
+        assert err == f"stn-bench: studies/small.toml: depth/own: `model.factory`: {reason}\n"
 
 
 # Code of others in a plan --------------------------------------------------------------------------------------------
