@@ -175,7 +175,7 @@ class ProgressLines:
         for one in self._jobs.values():
             if one.outcome == "training":
                 self._keep_pace(one, known)
-        if not known:
+        if not known or not any(one.left for one in self._jobs.values()):
             return ""
         typical = statistics.median(pace for paces in known.values() for pace in paces)
         medians = {label: statistics.median(paces) for label, paces in known.items()}

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from commands import Cli
+from commands import Cli, widen
 from makers import make_root, record, write
 
 from stn_bench.cli.options import console, messages
@@ -53,6 +53,14 @@ def test_it_is_planned(cli: Cli, tmp_path: Path) -> None:
     assert (told["metric"], told["direction"], told["runs"]) == ("test.error", "minimize", 6)
     assert [one["settings"] for one in told["arms"]] == [{"rate": 0.5, "depth": 2}, {"rate": 0.25, "depth": 2}]
     assert all(run["run_key"] for one in told["arms"] for run in one["runs"])  # it has no data to be made first
+
+
+def test_no_line_of_a_narrow_plan_ends_with_blanks(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = own_root(tmp_path, "mine_narrow")
+    widen(monkeypatch, 50)
+    code, out, _ = cli("plan", "small", "--root", root)
+    assert code == 0
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
 
 
 def test_its_plan_is_shown_and_says_whose_code_it_runs(cli: Cli, tmp_path: Path) -> None:

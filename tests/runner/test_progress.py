@@ -98,6 +98,14 @@ def test_the_last_job_is_shared_by_no_workers(monkeypatch: pytest.MonkeyPatch, s
     assert left == "1 min 40 s"
 
 
+def test_behind_the_last_epoch_nothing_is_left_to_tell(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = Told(monkeypatch, {"base 1": "base"}, epochs=3)
+    told.at(0, JobStarted("base 1"))
+    told.at(60, JobEpoch("base 1", 1, {}, 60.0))
+    assert told.at(160, JobEpoch("base 1", 2, {}, 160.0)) == "1 min 40 s"
+    assert told.at(260, JobEpoch("base 1", 3, {}, 260.0)) == ""
+
+
 def test_a_job_that_tells_of_no_epoch_is_told_with_its_time(
     monkeypatch: pytest.MonkeyPatch, six: dict[str, str]
 ) -> None:
