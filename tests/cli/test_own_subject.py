@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -202,3 +205,16 @@ def test_a_misspelt_name_of_a_shipped_subject_suggests_the_nearest(cli: Cli, tmp
 def test_a_subject_that_is_no_name_is_refused(cli: Cli, tmp_path: Path, value: str) -> None:
     root = make_root(tmp_path, study=STUDY.replace('"{name}"', value), ablation=ABLATION)
     assert "`subject`: " in refuse(cli("plan", "small", "--root", root))
+
+
+def test_tensorflow_is_told_to_be_silent_before_a_user_s_module_can_import_it(tmp_path: Path) -> None:
+    root = own_root(tmp_path, "mine_loud", f"import os\nprint(os.environ['TF_CPP_MIN_LOG_LEVEL'])\n{MINE}")
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "stn_bench", "plan", "small", "--root", root],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "3\n")
