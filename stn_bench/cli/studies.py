@@ -28,7 +28,7 @@ from stn_bench.cli.planning import plan
 from stn_bench.study.calibration import calibrated
 from stn_bench.study.load import check_runnable, load_plan
 from stn_bench.study.spec import OUTSIDE
-from stn_bench.system.errors import Interrupted, StoreError
+from stn_bench.system.errors import Interrupted, StoreError, SubjectError
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources, cores
 from stn_bench.system.text import shorten, without_secrets
@@ -75,6 +75,7 @@ def run(
     if found := None if accept_stale else settled.look():
         analysis, _ = found
         _print_result(analysis, confirm, workspace.page(study), root)
+        _check_any_number(analysis)
         return
     from stn_bench.cli.progress import Progress
     from stn_bench.report.build import keep_report
@@ -87,6 +88,7 @@ def run(
     page, *_ = keep_report(analysis, workspace.report(study), tracking, logs=workspace.logs)
     settled.note(analysis)
     _print_result(analysis, confirm, page, root)
+    _check_any_number(analysis)
     if missing := analysis.unfinished(confirm):
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
@@ -103,6 +105,20 @@ def run(
             markup=False,
         )
         raise typer.Exit(1)
+
+
+def _check_any_number(analysis: Analysis) -> None:
+    """See that a run has a number: one that diverged says something of its arm, all together of what they return.
+
+    Raises:
+        SubjectError: if all runs diverged.
+    """
+    records, plan = analysis.results.records, analysis.plan
+    if records and all(record.outcome == "diverged" for record in records):
+        raise SubjectError(
+            f"study `{plan.study.name}`: all {len(records)} runs diverged ({records[0].reason}), which leaves nothing to "
+            f"compare; see what training returns as `{plan.metric.name}`, and the base's settings. The runs are kept"
+        )
 
 
 def _print_result(analysis: Analysis, confirm: bool, page: Path, root: Path | None) -> None:

@@ -272,3 +272,28 @@ def test_arms_that_are_one_are_not_equivalent_without_a_word(cli: Cli, tmp_path:
     assert "! base has one value on all 3 seeds, 0.5000; perhaps training does not use the seed" in out
     page = (root / "reports/small/report.md").read_text()
     assert "Caveats of `deep`: equals the base on each of 3 seeds" in page
+
+
+NAN = (
+    "def train(*, seed, depth=4):\n    return {'test.error': depth * float('nan') if depth < LIMIT else 0.1 * seed}\n"
+)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_study_whose_runs_all_return_no_number_ends_in_one_line(cli: Cli, tmp_path: Path, again: bool) -> None:
+    root = own_root(tmp_path, f"bad_nan_{again}".lower(), NAN.replace("LIMIT", "99"))
+    if again:
+        cli("run", "small", "--root", root)
+    code, _, err = cli("run", "small", "--root", root)
+    assert code == 2
+    (line,) = (line for line in err.splitlines() if line.startswith("stn-bench: "))
+    assert "all 6 runs diverged (test.error is not finite)" in line
+    assert "Traceback" not in err
+    assert json.loads(cli("status", "small", "--json", "--root", root)[1])["finished"] == 6  # kept
+
+
+def test_an_arm_whose_runs_return_no_number_is_invalid_and_no_error(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_nan_arm", NAN.replace("depth < LIMIT", "depth == 8"))
+    code, out, _ = cli("run", "small", "--root", root)
+    assert code == 0
+    assert "invalid" in out
