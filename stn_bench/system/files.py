@@ -39,6 +39,16 @@ def read_text(path: Path) -> str:
         raise ValueError(f"cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
+def table_text(content: bytes) -> str:
+    """Return the text of a table as spreadsheets save it: in UTF-8, or in UTF-16 behind its mark; lines end in a `\\n`.
+
+    Raises:
+        UnicodeDecodeError: if it is neither.
+    """
+    text = content.decode("utf-16" if content.startswith(WIDE) else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, its folder too; one that has this content already is left alone.
 
