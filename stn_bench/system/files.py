@@ -40,7 +40,7 @@ def read_text(path: Path) -> str:
 
 
 def table_text(content: bytes) -> str:
-    """Return the text of a table as spreadsheets save it: in UTF-8, or in UTF-16 behind its mark; lines end in a `\\n`.
+    """Return the text of a table as spreadsheets save it: UTF-8, or UTF-16 behind its mark; any ends of lines.
 
     Raises:
         UnicodeDecodeError: if it is neither.
