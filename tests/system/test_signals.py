@@ -125,6 +125,16 @@ def test_a_command_ends_with_the_code_of_its_signal(
     assert capsys.readouterr().err == "stn-bench: stopped; what was finished is kept\n"
 
 
+def test_ctrl_c_before_signals_are_listened_to_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def early() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stn_bench.system.signals.raise_interrupts", early)
+    assert (call(), capsys.readouterr().err) == (130, "stn-bench: stopped\n")
+
+
 def test_an_echo_disturbs_no_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
     cleaned: list[bool] = []
 
