@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import stn_bench
 
 PACKAGE = Path(stn_bench.__file__).parent
@@ -115,3 +117,28 @@ def imports(tree: ast.AST, *, is_met: bool) -> Iterator[ast.Import | ast.ImportF
             yield from [] if is_met else [node]
         meets = isinstance(node, ast.Try) and any("ImportError" in ast.dump(one) for one in node.handlers)
         yield from imports(node, is_met=is_met or meets)
+
+
+HOMELESS = """
+import os, pwd, sys
+
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = unknown
+for name in ("HOME", "USER", "LOGNAME"):
+    os.environ.pop(name, None)
+from stn_bench.cli import main
+sys.argv = ["stn-bench", "doctor"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pwd (2026-11-27)")
+def test_a_user_of_whom_the_machine_knows_nothing_needs_no_home(tmp_path: Path) -> None:
+    """A container may run as any number; MLflow and Keras ask for a home as they are imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOMELESS], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "tracking store" in done.stdout
+    assert "Traceback" not in done.stderr

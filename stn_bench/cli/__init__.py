@@ -38,8 +38,10 @@ def main() -> None:
 
 def _run() -> None:
     from stn_bench.system.errors import Interrupted
+    from stn_bench.system.files import ensure_home
     from stn_bench.system.signals import raise_interrupts
 
+    ensure_home()
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
     try:
         raise_interrupts()

@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and text as others save it."""
 
 from __future__ import annotations
 
 import codecs
 import os
+import tempfile
 from pathlib import Path
 
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -21,6 +22,14 @@ CLUTTER = {
 def is_clutter(name: str) -> bool:
     """Return whether a file or a folder is one that file managers add by themselves."""
     return name.casefold() in CLUTTER or name.startswith("._")
+
+
+def ensure_home() -> None:
+    """Give a user of whom the machine knows no home, as in some containers, one: libraries look there on import."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
 
 
 def read_text(path: Path) -> str:

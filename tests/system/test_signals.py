@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -193,6 +194,24 @@ def test_a_worker_hears_its_parent_alone_and_what_it_starts_can_be_ended() -> No
     assert connection.recv() == -signal.SIGTERM
     process.join()
     assert process.exitcode == 0
+
+
+HUNG_UP = """
+import multiprocessing.resource_tracker as tracking, os, signal, time
+from stn_bench.system.signals import children_ignore_interrupts
+with children_ignore_interrupts():
+    tracker = tracking._resource_tracker
+os.kill(tracker._pid, signal.SIGHUP)
+time.sleep(0.3)
+assert os.waitpid(tracker._pid, os.WNOHANG) == (0, 0), "it ended"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no hang-ups (2026-11-27)")
+def test_python_s_own_helper_outlives_a_hang_up() -> None:
+    """It would be started anew, and end in tracebacks about semaphores that it had never heard of."""
+    done = subprocess.run([sys.executable, "-c", HUNG_UP], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_child_that_follows_its_parent_ends_by_a_signal_that_came_before_it_listened() -> None:
