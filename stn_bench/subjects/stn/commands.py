@@ -26,6 +26,7 @@ from stn_bench.isolation import isolated
 from stn_bench.settings import override
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.files import MODEL
+from stn_bench.subjects.stn.repacked import plainly_packed
 from stn_bench.system.errors import ConfigError, DataError, MachineError, ModelFileError
 from stn_bench.system.text import shorten
 from stn_bench.system.workspace import Workspace
@@ -280,6 +281,14 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
         tracking = open_tracking(workspace)
         run = tracking.find_run(model)
         path, where = tracking.file(run, MODEL), f"run {run}"
+    with plainly_packed(path) as plain:
+        try:
+            return _load_plain(plain, where, workspace, trust=trust)
+        except ModelFileError as error:
+            raise ModelFileError(str(error).replace(str(plain), str(path))) from None
+
+
+def _load_plain(path: Path, where: str, workspace: Workspace, *, trust: bool) -> tuple[Any, Config]:
     from stn_bench.subjects.stn.nn.model_file import load_model, read_note
 
     factory = read_note(path).get("model.factory")
