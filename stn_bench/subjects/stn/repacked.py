@@ -50,7 +50,8 @@ def _folder_around(path: Path) -> str:
             if file.read(len(ZIPPED)) != ZIPPED:
                 return ""
         with zipfile.ZipFile(path) as packed:
-            packed.testzip()
+            if packed.testzip():
+                raise zipfile.BadZipFile
             folders = {name.partition("/")[0] for name in _own(packed)}
             is_around = len(folders) == 1 and all("/" in name for name in _own(packed))
             return f"{folders.pop()}/" if is_around else ""

@@ -75,6 +75,14 @@ def test_a_model_file_that_was_cut_short_is_called_damaged(
         open_model(tmp_path / "cut.keras")
 
 
+def test_a_model_file_with_a_hole_is_called_damaged(saved: tuple[keras.Model, Path], tmp_path: Path) -> None:
+    content = bytearray(saved[1].read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 200] = bytes(200)
+    (tmp_path / "hole.keras").write_bytes(content)
+    with pytest.raises(ModelFileError, match=r"hole\.keras: is damaged"):
+        open_model(tmp_path / "hole.keras")
+
+
 def test_what_is_no_zip_file_is_left_to_its_reader(tmp_path: Path) -> None:
     for name, content in (("page.keras", b"<html>404</html>"), ("empty.keras", b"")):
         (tmp_path / name).write_bytes(content)
