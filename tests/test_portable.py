@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -142,3 +143,18 @@ def test_a_user_of_whom_the_machine_knows_nothing_needs_no_home(tmp_path: Path) 
     )
     assert "tracking store" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_notebooks_way_to_draw_disturbs_no_command_that_it_starts(tmp_path: Path) -> None:
+    """`!stn-bench report` inherits `MPLBACKEND`; where that names what is not installed, matplotlib does not load."""
+    command = "import sys; from stn_bench.cli import main; sys.argv = ['stn-bench', '--version']; "
+    done = subprocess.run(
+        [sys.executable, "-c", command + "import atexit; atexit.register(lambda: __import__('matplotlib')); main()"],
+        env={**os.environ, "MPLBACKEND": "not installed"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -43,6 +43,8 @@ def _run() -> None:
 
     ensure_home()
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
+    if "MPLBACKEND" in os.environ:  # a notebook's, which need not be installed here; a command draws files alone
+        os.environ["MPLBACKEND"] = "agg"
     try:
         raise_interrupts()
         from stn_bench.cli.app import app
