@@ -13,9 +13,13 @@ from commands import call
 from numpy.typing import NDArray
 from PIL import Image
 
+from stn_bench.settings import override
+from stn_bench.subjects.stn.commands import _ground_of
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.pictures import read_picture
 from stn_bench.subjects.stn.data.spec import Picture
 from stn_bench.system.errors import DataError
+from stn_bench.system.workspace import Workspace
 
 GROUNDS = ((255, 255, 255), (0, 0, 0), (10, 200, 30))
 INK = (slice(4, 9), slice(2, 5))
@@ -178,3 +182,17 @@ def test_import_stores_the_letter_and_its_ground(ground: str, tmp_path: Path) ->
     stored = np.load(tmp_path / "mlruns/datasets/mine/images.npy")[0]
     behind = {"": (255, 255, 255), "black": (0, 0, 0), "#0ac81e": (10, 200, 30)}[ground]
     np.testing.assert_array_equal(stored, laid(np.asarray(image), behind))
+
+
+@pytest.mark.parametrize("ground", ["", "black", "#0ac81e"])
+def test_a_model_reads_pictures_on_the_ground_that_its_own_lay_on(ground: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(hard()).save(tmp_path / "in" / "0001_A.png")
+    given = ("--set", "data.size=20", "--set", "data.alphabet=AB", "--root", tmp_path)
+    assert (
+        call("data", "import", tmp_path / "in", "--name", "mine", *given, *(("--ground", ground) * bool(ground))) == 0
+    )
+    behind = {"": (255, 255, 255), "black": (0, 0, 0), "#0ac81e": (10, 200, 30)}[ground]
+    assert _ground_of(override(Config(), {"data.source": "mine"}), Workspace.at(tmp_path)) == behind
+    assert _ground_of(override(Config(), {"data.source": "gone"}), Workspace.at(tmp_path)) == (255, 255, 255)
+    assert _ground_of(Config(), Workspace.at(tmp_path)) == (255, 255, 255)
