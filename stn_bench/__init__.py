@@ -267,10 +267,12 @@ def _load(
 ) -> tuple[Plan, Workspace]:
     """Return the plan of a study and where it is run, as the files are now."""
     from stn_bench.study.load import load_plan
+    from stn_bench.system.files import ensure_home
     from stn_bench.system.own_code import check_not_importing, forget_changed, remember
     from stn_bench.system.workspace import Workspace
     from stn_bench.tracking.code import forget
 
+    ensure_home()
     check_not_importing()
     forget_changed()
     forget()

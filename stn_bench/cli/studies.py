@@ -31,6 +31,7 @@ from stn_bench.study.spec import OUTSIDE
 from stn_bench.system.errors import Interrupted, StoreError, SubjectError
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources, cores
+from stn_bench.system.signals import arrived
 from stn_bench.system.text import shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.results import as_read
@@ -264,8 +265,9 @@ def ui(
     except Interrupted as stop:
         server.terminate()
         server.wait()
-        if stop.signum != signal.SIGINT:  # Ctrl-C is how the UI is left
+        if stop.signum != signal.SIGINT:
             raise
+        arrived(stop)  # Ctrl-C is how the UI is left
         return
     raise StoreError(f"the MLflow UI ended by itself, with exit code {code}; what it printed above says why")
 
