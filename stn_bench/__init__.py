@@ -248,12 +248,16 @@ def judge(
     Example:
         >>> stn_bench.judge(frame, arm="method", metric="acc", base="resnet").verdicts
     """
+    from dataclasses import replace
+
     from stn_bench.report.judging import Request, stated
     from stn_bench.report.judging import judge as judge_table
     from stn_bench.tracking.columns import Columns
+    from stn_bench.tracking.spelling import PYTHON
     from stn_bench.tracking.table import from_frame, read_file
 
     table = read_file(Path(frame)) if isinstance(frame, Path | str) else from_frame(frame)
+    table = replace(table, spelling=PYTHON)
     metrics = tuple(filter(None, (metric,))) if isinstance(metric, str) else tuple(map(str, metric))
     columns = Columns(arm, seed, metrics, base, question, dataset, wide)
     asked = Request(stated(direction), stated(margin), tuple(looks), resolution, max_failed, family)
@@ -269,10 +273,12 @@ def _load(
 ) -> tuple[Plan, Workspace]:
     """Return the plan of a study and where it is run, as the files are now."""
     from stn_bench.study.load import load_plan
+    from stn_bench.system.files import ensure_home
     from stn_bench.system.own_code import check_not_importing, forget_changed, remember
     from stn_bench.system.workspace import Workspace
     from stn_bench.tracking.code import forget
 
+    ensure_home()
     check_not_importing()
     forget_changed()
     forget()

@@ -165,7 +165,7 @@ def test_several_metrics_are_judged_one_by_one(tmp_path: Path) -> None:
     assert found.verdicts.verdict.tolist() == [None, "better", "equivalent"] * 2
     named = stn_bench.judge(both, metric=["acc", "loss"], direction={"loss": "minimize"}, margin={"loss": 0.01})
     assert named.verdicts.drop(columns="study").equals(found.verdicts.drop(columns="study"))
-    with pytest.raises(DataError, match="say it of each: --direction acc=maximize --direction loss=minimize"):
+    with pytest.raises(DataError, match=r'say it of each: direction=\{"acc": "maximize", "loss"'):
         stn_bench.judge(both, metric=["acc", "loss"], direction="minimize")
     assert [one.name for one in found.write(tmp_path)] == ["acc", "loss"]
     assert (tmp_path / "loss/report.md").is_file()
@@ -184,3 +184,38 @@ def test_a_frame_that_cannot_be_read_is_told_by_its_row() -> None:
         stn_bench.judge(frame().astype({"acc": object}).replace({"acc": {0.926: "high"}}))
     with pytest.raises(DataError, match="is empty"):
         stn_bench.judge(frame().iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ({"metric": "acuracy"}, "the DataFrame: `metric`: no column `acuracy`. Did you mean `accuracy`?"),
+        (
+            {},
+            'the DataFrame: which column is the metric is not plain; say it with metric="COLUMN"; one of accuracy, ',
+        ),
+        (
+            {"metric": "accuracy"},
+            'the DataFrame: which arm is the base is not plain; say it with base="NAME"; one of mixup, mine?',
+        ),
+        ({"metric": "loss", "base": "mixup"}, 'is less of `loss` better? Say it: direction="minimize", or maximize'),
+        (
+            {"metric": ["accuracy", "loss"], "base": "mixup"},
+            'is less of `loss` better? Say it: direction={"loss": "minimize"}, or maximize',
+        ),
+        (
+            {"metric": ["accuracy", "loss"], "base": "mixup", "direction": "maximize"},
+            "`direction`: maximize is said of 2 metrics, and `loss` sounds as if less were better; say it of each: "
+            'direction={"accuracy": "maximize", "loss": "minimize"}',
+        ),
+        ({"metric": "accuracy", "base": "mixup", "margin": -1.0}, "`margin`: expected 0 or more"),
+        ({"metric": "accuracy", "base": "mixup", "max_failed": -1}, "`max_failed`: expected 0 or more, got -1"),
+        ({"metric": "accuracy", "base": "mixup", "looks": [9]}, "the DataFrame: `looks`: "),
+    ],
+)
+def test_an_error_of_a_call_names_the_arguments_of_the_call(asked: dict[str, Any], told: str) -> None:
+    table = frame({"mixup": VALUES["mixup"], "mine": VALUES["baseline"]}, "accuracy").assign(loss=0.5)
+    with pytest.raises(DataError) as error:
+        stn_bench.judge(table, **asked)
+    assert str(error.value).startswith(told)
+    assert "--" not in str(error.value)

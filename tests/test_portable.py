@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 import stn_bench
 
@@ -115,3 +118,43 @@ def imports(tree: ast.AST, *, is_met: bool) -> Iterator[ast.Import | ast.ImportF
             yield from [] if is_met else [node]
         meets = isinstance(node, ast.Try) and any("ImportError" in ast.dump(one) for one in node.handlers)
         yield from imports(node, is_met=is_met or meets)
+
+
+HOMELESS = """
+import os, pwd, sys
+
+def unknown(uid):
+    raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+pwd.getpwuid = unknown
+for name in ("HOME", "USER", "LOGNAME"):
+    os.environ.pop(name, None)
+from stn_bench.cli import main
+sys.argv = ["stn-bench", "doctor"]
+main()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no pwd (2026-11-27)")
+def test_a_user_of_whom_the_machine_knows_nothing_needs_no_home(tmp_path: Path) -> None:
+    """A container may run as any number; MLflow and Keras ask for a home as they are imported."""
+    done = subprocess.run(
+        [sys.executable, "-c", HOMELESS], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert "tracking store" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_notebooks_way_to_draw_disturbs_no_command_that_it_starts(tmp_path: Path) -> None:
+    """`!stn-bench report` inherits `MPLBACKEND`; where that names what is not installed, matplotlib does not load."""
+    command = "import sys; from stn_bench.cli import main; sys.argv = ['stn-bench', '--version']; "
+    done = subprocess.run(
+        [sys.executable, "-c", command + "import atexit; atexit.register(lambda: __import__('matplotlib')); main()"],
+        env={**os.environ, "MPLBACKEND": "not installed"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -281,7 +281,7 @@ def test_a_study_needs_a_name_that_a_file_may_have(tmp_path: Path, name: str) ->
         ({"workers": 0}, ConfigError, "`workers`: expected 1 or more, got 0"),
         ({"settings": {"degre": 2}}, ConfigError, "settings: no setting `degre`. Did you mean `degree`?"),
         ({"settings": {"degree": 2.5}}, ConfigError, "settings: `degree`: input should be a valid integer, got 2.5"),
-        ({"confirm": True}, CatalogueError, "Study `small`: `run --confirm` needs fresh seeds"),
+        ({"confirm": True}, CatalogueError, "Study `small`: confirmation needs fresh seeds"),
     ],
 )
 def test_run_refuses_what_it_cannot_do_and_leaves_nothing(

@@ -654,8 +654,8 @@ def test_a_run_makes_nobody_import_its_subject(tmp_path: Path, command: Command)
     assert (code, "1 runs of study small merged" in out) == (0, True), error
     code, _, error = command("why", "a" * 64, "--root", root)
     assert (code, "which no study here names" in error) == (2, True)
-    for line in (["status", "small"], ["report", "small"], ["gc"], ["list"]):
-        assert command(*line, "--root", root)[0] == 0
+    for line, expected in ((["status", "small"], 0), (["report", "small"], 2), (["gc"], 0), (["list"], 0)):
+        assert command(*line, "--root", root)[0] == expected, line  # it is no run of this study's subject
     assert not trace.exists()
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.by_class import by_class
+from stn_bench.analysis.by_metric import by_metric
 from stn_bench.analysis.caveats import caveats, suspicions
 from stn_bench.analysis.claims import claims_of
 from stn_bench.analysis.confirmation import confirmation_of
@@ -168,6 +169,7 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
         confirmation=confirmation_of(question, analysis),
         timed=timed_seeds(question, results),
         classes=() if is_found else by_class(rows, analysis.plan.metric.name, read),
+        others=() if is_found else by_metric(rows, analysis.plan),
     )
 
 

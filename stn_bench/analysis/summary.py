@@ -213,6 +213,15 @@ class ClassSummary(Frozen):
     values: dict[str, float]
 
 
+class MetricSummary(Frozen):
+    """A metric that runs returned beside the primary one: arm -> its mean over the seeds, and their deviation."""
+
+    name: str
+    scale: Scale
+    means: dict[str, float | None]
+    sds: dict[str, float | None]
+
+
 class AblationSummary(Frozen):
     """One question: its arms, the base first.
 
@@ -225,6 +234,7 @@ class AblationSummary(Frozen):
         remark: what the study's author found out about its runs.
         timed: the seeds whose runs tell the costs: those that all arms have.
         classes: the metric by class, where the runs tell of their test examples' classes; else left out.
+        others: what the runs of somebody's own subject returned beside the primary metric; else left out.
     """
 
     name: str
@@ -242,6 +252,7 @@ class AblationSummary(Frozen):
     confirmation: ConfirmationSummary | None = None
     timed: tuple[int, ...] = ()
     classes: tuple[ClassSummary, ...] = Field((), exclude_if=lambda classes: not classes)
+    others: tuple[MetricSummary, ...] = Field((), exclude_if=lambda others: not others)
 
     @property
     def base(self) -> ArmSummary:
@@ -421,6 +432,7 @@ __all__ = [
     "ConfirmationSummary",
     "EffectSummary",
     "Fairness",
+    "MetricSummary",
     "PreregistrationSummary",
     "Provenance",
     "Rejudged",

@@ -23,21 +23,30 @@ def main() -> None:
 
     An error that a person can mend is one or two lines and exit code 2. Ctrl-C is 130, SIGTERM 143, a hang-up 129.
     """
-    gc.set_threshold(*SELDOM)
-    from stn_bench.cli.output import unbroken_output
-    from stn_bench.system.text import spell_out
+    try:
+        gc.set_threshold(*SELDOM)
+        from stn_bench.cli.output import unbroken_output
+        from stn_bench.system.text import spell_out
 
-    spell_out(sys.stdout, sys.stderr)
-    with unbroken_output():
-        _run()
+        spell_out(sys.stdout, sys.stderr)
+        with unbroken_output():
+            _run()
+    except KeyboardInterrupt:  # before `raise_interrupts`
+        print("stn-bench: stopped", file=sys.stderr)
+        sys.exit(130)
 
 
 def _run() -> None:
     from stn_bench.cli.secrecy import hide_secrets
-    from stn_bench.system.errors import Interrupted, StnBenchError
+    from stn_bench.system.errors import Interrupted
+    from stn_bench.system.files import ensure_home
     from stn_bench.system.signals import raise_interrupts
 
+    ensure_home()
     os.environ.setdefault("PYTHONSAFEPATH", "1")  # no process of ours imports what lies in the current folder
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's log, where a user's module or data import it
+    if "MPLBACKEND" in os.environ:  # a notebook's, which need not be installed here; a command draws files alone
+        os.environ["MPLBACKEND"] = "agg"
     try:
         hide_secrets()
         raise_interrupts()
@@ -46,20 +55,25 @@ def _run() -> None:
 
         watch_imports()
         app()
-    except Interrupted as stop:
+    except (Interrupted, Exception) as error:
+        _answer(error)
+
+
+def _answer(error: BaseException) -> NoReturn:
+    from stn_bench.system.errors import StnBenchError
+    from stn_bench.system.machine import disk_full, library_missing
+    from stn_bench.system.signals import arrived
+
+    if stop := arrived(error):
         with contextlib.suppress(OSError):  # the terminal may be gone
             print(f"stn-bench: {stop}", file=sys.stderr)
         sys.exit(stop.exit_code)
-    except StnBenchError as error:
+    if isinstance(error, StnBenchError):
         _fail(error)
-    except Exception as error:
-        from stn_bench.system.machine import disk_full, library_missing
-
-        lacking = disk_full(error) or library_missing(error)  # whatever was written, or loaded
-        if lacking is None:
-            sys.excepthook = _tell_fault  # here and not above: typer sets its own
-            raise
+    if lacking := disk_full(error) or library_missing(error):  # whatever was written, or loaded
         _fail(lacking)
+    sys.excepthook = _tell_fault  # here and not above: typer sets its own
+    raise error
 
 
 def _fail(error: StnBenchError) -> NoReturn:

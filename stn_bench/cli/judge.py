@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -10,13 +11,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table as Grid
 
-from stn_bench.cli.options import AsJson, console, messages, print_answer, print_json
+from stn_bench.cli.options import AsJson, console, is_too_wide, messages, print_answer, print_json, print_table
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.text import shorten, without_secrets
 
 if TYPE_CHECKING:
     from stn_bench.analysis.summary import Summary
     from stn_bench.report.judging import JudgedTable
+    from stn_bench.report.tables import Table
     from stn_bench.tracking.table import Sheet
 
 
@@ -172,12 +174,33 @@ def _print(summary: Summary) -> None:
 
     for ablation in summary.ablations:
         print_answer(told(ablation, summary.unit))
-        table = arm_table(ablation, summary.unit, len(summary.looks))
-        grid = Grid(*map(escape, table.header), box=None, pad_edge=False, header_style="dim")
-        for row in table.rows:
-            grid.add_row(*(escape(cell.replace("`", "")) for cell in row))
         console.print()
-        console.print(grid)
+        print_table(_grid(arm_table(ablation, summary.unit, len(summary.looks))))
+
+
+def _grid(table: Table) -> Grid:
+    """Return a table for the terminal; in a narrow one a verdict is its word, and lines break between values alone.
+
+    What else belongs to a verdict stands in the sentences above it.
+    """
+    rows = [[cell.replace("`", "") for cell in row] for row in table.rows]
+    grid = _grid_of(table.header, rows)
+    if is_too_wide(grid):
+        head = [re.sub(r"(?<=base)(,?) ", r"\1\n", name) for name in table.header]
+        rows = [[*row[:-1], re.split(r", | \(", row[-1])[0]] for row in rows]
+        grid = _grid_of(head, rows)
+    if is_too_wide(grid):
+        head = [name.replace("difference ", "difference\n").replace("adjusted ", "adjusted\n") for name in head]
+        rows = [[arm, *(re.sub(r" (?=[±\[])", "\n", cell) for cell in cells)] for arm, *cells in rows]
+        grid = _grid_of(head, rows)
+    return grid
+
+
+def _grid_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
+    grid = Grid(*map(escape, head), box=None, pad_edge=False, header_style="dim")
+    for row in rows:
+        grid.add_row(*map(escape, row))
+    return grid
 
 
 __all__ = ["judge"]

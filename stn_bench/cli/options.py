@@ -123,13 +123,22 @@ def print_table(table: Table, indent: int = 0) -> None:
     for column in table.columns:
         is_outer = column in (table.columns[0], table.columns[-1])
         column.overflow, column.no_wrap = "fold", not is_outer
-    width = console.width - indent
-    if not console.is_terminal:
-        width = max(width, Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum)
+    table.width = (
+        None if console.is_terminal else _natural_width(table)
+    )  # rich prints no wider than its own width else
     with console.capture() as captured:
-        console.print(table, width=width, soft_wrap=False, crop=False)
+        console.print(table, width=console.width - indent, soft_wrap=False, crop=False)
     for line in captured.get().splitlines():
         console.out(f"{' ' * indent}{line.rstrip()}", highlight=False)
+
+
+def is_too_wide(table: Table) -> bool:
+    """Return whether a table does not fit the terminal; a file holds any."""
+    return console.is_terminal and _natural_width(table) > console.width
+
+
+def _natural_width(table: Table) -> int:
+    return Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
 
 
 def print_answer(lines: Iterable[str]) -> None:

@@ -45,7 +45,7 @@ from stn_bench.system.errors import PlanError
 from stn_bench.system.format import Unit, counted, duration, in_short, listed
 from stn_bench.system.machine import Resources, describe_machine, load
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.results import Keys, Results, as_read, check_data, gather
+from stn_bench.tracking.results import Keys, Results, as_read, check_code, check_data, gather
 
 BUSY = 0.5  # processes a core that a probe would have to share it with
 SOURCE = "known from"
@@ -77,6 +77,7 @@ def plan(
     keys = Keys(planned.subject, workspace.datasets)
     analysis = analyse(_finished(planned, workspace, keys))
     if analysis.missing_runs:
+        check_code(planned)
         check_data(planned, workspace.datasets)
     if freezing or because:
         fixed = _freeze(planned, workspace, freezing, because)
@@ -146,12 +147,12 @@ def _print_preview(found: Preview) -> None:
     planned, shown = found.plan, set[str]()
     study, metric = planned.study, planned.metric
     console.print(f"[bold]{escape(study.title)}[/]")
-    console.print(f"metric {metric.name} ({metric.direction}), margin {study.margin:g}, plan {planned.digest[:12]}")
+    _print(f"metric {metric.name} ({metric.direction}), margin {study.margin:g}, plan {planned.digest[:12]}")
     for doubt in found.doubts:
-        console.print(f"! {doubt}", markup=False)
-    console.print(_freeze_line(found), markup=False)
+        _print(f"! {doubt}")
+    _print(_freeze_line(found))
     if not is_shipped(study.subject):
-        console.print(f"! runs code of the root's own, `{study.subject}`: the subject", markup=False)
+        _print(f"! runs code of the root's own, `{study.subject}`: the subject")
         for line in _when_it_runs(found):
             _print(line, 2)
     for question, power in zip(planned.questions, found.powers, strict=True):
@@ -185,8 +186,11 @@ def _when_it_runs(found: Preview) -> Iterator[str]:
     yield f"{training}{prepared}{'; `plan --probe` trains for a short while' if subject.probe else ''}"
 
 
-def _print(text: str, indent: int) -> None:
-    console.print(Padding(escape(text), (0, 0, 0, indent), expand=False))
+def _print(text: str, indent: int = 0) -> None:
+    with console.capture() as captured:
+        console.print(Padding(escape(text), (0, 0, 0, indent), expand=False))
+    for line in captured.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
 
 
 def _freeze_line(found: Preview) -> str:
@@ -278,20 +282,18 @@ def _print_total(found: Preview) -> None:
     planned, estimate = found.plan, found.estimate
     console.print()
     if any(power.sd == ASSUMED_SD for power in found.powers):
-        console.print("assumed, for lack of runs of the base: the sd over seeds, and no correlation of arm and base")
+        _print("assumed, for lack of runs of the base: the sd over seeds, and no correlation of arm and base")
     shared = sum(len(question.arms) for question in planned.questions) - len(planned.arms)
     if shared:
-        console.print(f"{counted(shared, 'arm')} shared between questions and trained once")
+        _print(f"{counted(shared, 'arm')} shared between questions and trained once")
     if estimate.unknown:
         told = f"the time of a run is not known for {counted(len(estimate.unknown), 'arm')}"
-        console.print(f"{told}; --probe measures it" if planned.subject.probe else told)
+        _print(f"{told}; --probe measures it" if planned.subject.probe else told)
     if planned.study.confirm:
-        console.print(
-            f"`run --confirm` adds {counted(len(planned.study.confirm), 'seed')} of each best arm and its base"
-        )
-    console.print(_total(estimate) + (f" with {_shared_out(found.resources)}" if estimate.jobs else ""))
+        _print(f"`run --confirm` adds {counted(len(planned.study.confirm), 'seed')} of each best arm and its base")
+    _print(_total(estimate) + (f" with {_shared_out(found.resources)}" if estimate.jobs else ""))
     if estimate.jobs and not estimate.is_probed and not estimate.unknown:
-        console.print("this assumes that the machine is as fast as in its finished runs; --probe measures it")
+        _print("this assumes that the machine is as fast as in its finished runs; --probe measures it")
 
 
 def _total(estimate: CostEstimate) -> str:

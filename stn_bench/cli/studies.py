@@ -34,9 +34,10 @@ from stn_bench.cli.planning import plan
 from stn_bench.study.calibration import calibrated
 from stn_bench.study.load import check_runnable, load_plan
 from stn_bench.study.spec import OUTSIDE, Share, Study
-from stn_bench.system.errors import ConfigError, Interrupted, StoreError
+from stn_bench.system.errors import ConfigError, Interrupted, StoreError, SubjectError
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources, cores
+from stn_bench.system.signals import arrived
 from stn_bench.system.text import shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.results import as_read
@@ -88,6 +89,7 @@ def run(
     if found := None if accept_stale else settled.look():
         analysis, _ = found
         _print_result(analysis, confirm, workspace.page(study), root)
+        _check_any_number(analysis)
         return
     from stn_bench.cli.progress import Progress
     from stn_bench.report.build import keep_report
@@ -103,6 +105,7 @@ def run(
     page, *_ = keep_report(analysis, workspace.report(study), tracking, logs=workspace.logs)
     settled.note(analysis)
     _print_result(analysis, confirm, page, root)
+    _check_any_number(analysis)
     if missing := analysis.unfinished(confirm):
         console.print(
             f"{missing} runs did not finish; the report and {workspace.logs} say why. "
@@ -146,6 +149,20 @@ def _engine(
     from stn_bench.runner.cluster import Cluster
 
     return Cluster(address, share, workspace, workers)
+
+
+def _check_any_number(analysis: Analysis) -> None:
+    """See that a run has a number: one that diverged says something of its arm, all together of what they return.
+
+    Raises:
+        SubjectError: if all runs diverged.
+    """
+    records, plan = analysis.results.records, analysis.plan
+    if records and all(record.outcome == "diverged" for record in records):
+        raise SubjectError(
+            f"study `{plan.study.name}`: all {len(records)} runs diverged ({records[0].reason}): nothing is left to "
+            f"compare; see what training returns as `{plan.metric.name}`, and the base's settings. The runs are kept"
+        )
 
 
 def _print_result(analysis: Analysis, confirm: bool, page: Path, root: Path | None) -> None:
@@ -293,8 +310,9 @@ def ui(
     except Interrupted as stop:
         server.terminate()
         server.wait()
-        if stop.signum != signal.SIGINT:  # Ctrl-C is how the UI is left
+        if stop.signum != signal.SIGINT:
             raise
+        arrived(stop)  # Ctrl-C is how the UI is left
         return
     raise StoreError(f"the MLflow UI ended by itself, with exit code {code}; what it printed above says why")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -20,6 +19,7 @@ from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.columns import Columns, metric_of
 from stn_bench.tracking.found import FoundRun, Source, Terms, results_of
 from stn_bench.tracking.reading import read_runs
+from stn_bench.tracking.spelling import Spelling
 from stn_bench.tracking.table import Sheet
 
 FRACTION_MARGIN = 0.005
@@ -75,13 +75,17 @@ def judge(table: Sheet, asked: Columns, request: Request) -> JudgedTable:
     """
     runs, source, columns = read_runs(table, asked)
     names = [name.removeprefix("metrics.") for name in columns.metrics]
-    _check_directions(request.direction, names)
-    directions = _each(request.direction, names, "direction", "")
-    margins = _each(request.margin, names, "margin", None)
-    _check(request)
+    spelling = table.spelling
+    _check_directions(request.direction, names, spelling)
+    directions = _each(request.direction, names, "direction", "", spelling)
+    margins = _each(request.margin, names, "margin", None, spelling)
+    _check(request, spelling)
     analyses = []
     for name, direction, margin in zip(names, directions, margins, strict=True):
-        metric = metric_of(name, runs, direction, request.resolution, is_one_of_several=len(names) > 1)
+        is_one_of_several = len(names) > 1
+        metric = metric_of(
+            name, runs, direction, request.resolution, is_one_of_several=is_one_of_several, spelling=spelling
+        )
         analyses.append(_analysed(runs, source, metric, margin, request))
     return JudgedTable(analyses=tuple(analyses), columns=columns)
 
@@ -95,7 +99,9 @@ def stated(given: Any) -> Stated[Any]:
     return tuple(given)
 
 
-def _each(given: Stated[Value], names: Sequence[str], option: str, unset: Value | None) -> list[Any]:
+def _each(
+    given: Stated[Value], names: Sequence[str], option: str, unset: Value | None, spelling: Spelling
+) -> list[Any]:
     """Return what was given for each metric: nothing, one for all, one each, or some by their names.
 
     Raises:
@@ -104,15 +110,19 @@ def _each(given: Stated[Value], names: Sequence[str], option: str, unset: Value 
     if isinstance(given, Mapping):
         for name in given:
             if name not in names:
-                raise DataError(f"--{option}: no metric `{shorten(name)}` is judged.{did_you_mean(name, names)}")
+                raise DataError(
+                    f"{spelling.name(option)}: no metric `{shorten(name)}` is judged.{did_you_mean(name, names)}"
+                )
         return [given.get(name, unset) for name in names]
     if len(given) not in (0, 1, len(names)):
-        told = f"expected one, one for each of {len(names)} metrics, or `{_option(option, names[0], '…')}`"
-        raise DataError(f"--{option}: {told}; got {len(given)}")
+        told = (
+            f"expected one, one for each of {len(names)} metrics, or `{spelling.of_metrics(option, {names[0]: '…'})}`"
+        )
+        raise DataError(f"{spelling.name(option)}: {told}; got {len(given)}")
     return list(given) * (len(names) if len(given) == 1 else 1) or [unset] * len(names)
 
 
-def _check_directions(given: Stated[str], names: Sequence[str]) -> None:
+def _check_directions(given: Stated[str], names: Sequence[str], spelling: Spelling) -> None:
     """See that one direction for several metrics is none that the name of one speaks against.
 
     Raises:
@@ -122,28 +132,27 @@ def _check_directions(given: Stated[str], names: Sequence[str]) -> None:
         return
     (one,) = given
     if against := [name for name in names if sounds(name) not in (None, one)]:
-        better = " ".join(_option("direction", name, sounds(name) or one) for name in names)
+        better = spelling.of_metrics("direction", {name: sounds(name) or one for name in names})
+        said = f"{spelling.name('direction')}: {shorten(one)} is said of {len(names)} metrics"
         raise DataError(
-            f"--direction: {shorten(one)} is said of {len(names)} metrics, and `{shorten(against[0])}` sounds as if "
+            f"{said}, and `{shorten(against[0])}` sounds as if "
             f"{'more' if sounds(against[0]) == 'maximize' else 'less'} were better; say it of each: {better}"
         )
 
 
-def _option(option: str, name: str, value: object) -> str:
-    return f"--{option} {shlex.quote(f'{shorten(name)}={value}')}"
-
-
-def _check(request: Request) -> None:
+def _check(request: Request, spelling: Spelling) -> None:
     margins = request.margin.values() if isinstance(request.margin, Mapping) else request.margin
     if bad := next((one for one in margins if not (math.isfinite(one) and one >= 0)), None):
-        raise DataError(f"--margin: expected 0 or more, in units of the metric, got {bad:g}")
+        raise DataError(f"{spelling.name('margin')}: expected 0 or more, in units of the metric, got {bad:g}")
     step = request.resolution
     if step is not None and not (math.isfinite(step) and step > 0):
-        raise DataError(f"--resolution: expected a step above 0, such as 1 / test examples, got {step:g}")
+        raise DataError(
+            f"{spelling.name('resolution')}: expected a step above 0, such as 1 / test examples, got {step:g}"
+        )
     if request.max_failed < 0:
-        raise DataError(f"--max-failed: expected 0 or more, got {request.max_failed}")
+        raise DataError(f"{spelling.name('max_failed')}: expected 0 or more, got {request.max_failed}")
     if request.family not in ("question", "study"):
-        raise DataError(f"--family: expected question or study, got `{request.family}`")
+        raise DataError(f"{spelling.name('family')}: expected question or study, got `{request.family}`")
 
 
 def _analysed(
@@ -153,7 +162,7 @@ def _analysed(
     unset = FRACTION_MARGIN if metric.scale == "fraction" else 0.0
     chosen = unset if margin is None else float(margin)
     if reason := absurd_margin(metric, chosen):
-        raise DataError(f"--margin: {reason}")
+        raise DataError(f"{source.spelling.name('margin')}: {reason}")
     notes = list(source.notes)
     step, unit = request.resolution, metric.unit
     if step is not None:
@@ -162,7 +171,7 @@ def _analysed(
             notes.append(f"the margin of {unit.value(chosen)}{unit.points} is less than one such step")
         if _is_finer(runs, metric.name, step):
             notes.append("but values differ by less than a quarter of one such step: see whether it is meant")
-    told = Source(source.name, source.digest, source.arm, source.base, tuple(notes))
+    told = Source(source.name, source.digest, source.arm, source.base, tuple(notes), source.spelling)
     results = results_of(runs, told, Terms(metric, chosen, request.looks, request.max_failed, request.family))
     return analyse(replace(results, plan=calibrated_anew(results.plan)))
 

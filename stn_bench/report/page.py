@@ -9,6 +9,7 @@ import jinja2
 
 from stn_bench.analysis.summary import AblationSummary, Summary
 from stn_bench.figure import Figure
+from stn_bench.report import side_tables
 from stn_bench.report import tables as columns
 from stn_bench.report.figures import path_of
 from stn_bench.report.sentences import answer, confirmed, seeds_in_words
@@ -51,8 +52,10 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example, summary.direction)),
         effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
         cost_table=lambda ablation: _costs(ablation, example),
-        class_table=lambda ablation: markdown(columns.class_table(ablation, unit, example)),
-        class_note=lambda ablation: columns.class_note(ablation, unit),
+        class_table=lambda ablation: markdown(side_tables.class_table(ablation, unit, example)),
+        class_note=lambda ablation: side_tables.class_note(ablation, unit),
+        metric_table=lambda ablation: markdown(side_tables.metric_table(ablation)),
+        metric_note=side_tables.metric_note,
         timed_note=columns.timed_note,
         fairness=_fairness,
         confirmed=lambda found: confirmed(found, unit),

@@ -27,14 +27,11 @@ from stn_bench.system.format import (
     seconds_in_short,
     settings_in_words,
 )
-from stn_bench.system.text import in_code
 
 NOTHING = "–"
 WHAT = "what it changes"
 MOST_RUNS = 2_000
 """Runs that a page lists; `runs.csv` has them all."""
-MOST_CLASSES = 40
-"""Classes that a page lists; `report.json` has them all."""
 Row = tuple[str, ...]
 
 
@@ -209,29 +206,6 @@ def effect_table(ablation: AblationSummary, unit: Unit) -> Table:
         for effect in ablation.effects
     ]
     return Table(header, tuple(rows))
-
-
-def class_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:
-    """Return the metric by class, a column an arm; of many classes the first.
-
-    Args:
-        ablation: the question.
-        unit: how its metric is written.
-        example: the noun for what the subject is tested on.
-    """
-    header = ("class", f"{example}s", *(arm.marked_name for arm in ablation.arms))
-    rows = [
-        (in_code(one.name), f"{one.examples:,}", *(unit.value(one.values.get(arm.name)) for arm in ablation.arms))
-        for one in ablation.classes[:MOST_CLASSES]
-    ]
-    return Table(header, tuple(rows))
-
-
-def class_note(ablation: AblationSummary, unit: Unit) -> str:
-    """Return what the table by class shows."""
-    left = len(ablation.classes) - MOST_CLASSES
-    more = f"; `report.json` has {left:,} more" if left > 0 else ""
-    return f"{unit.in_values} of each class: means over the seeds, and no verdict is about them{more}"
 
 
 def fairness_table(ablation: AblationSummary) -> Table | None:

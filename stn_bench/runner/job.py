@@ -30,7 +30,7 @@ from stn_bench.system.errors import (
     StoreError,
     SubjectError,
 )
-from stn_bench.system.machine import PeakMemory, describe_machine, disk_full, machine_name, now
+from stn_bench.system.machine import PeakMemory, cpu_seconds, describe_machine, disk_full, machine_name, now
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_note, run_tags
 
@@ -301,14 +301,14 @@ def _take_over(folder: Path, own: Path) -> None:
 
 def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
     """Train, and return the outcome with time and memory where the training does not tell them itself."""
-    began, cpu_began, memory = time.perf_counter(), time.process_time(), PeakMemory()
+    began, cpu_began, memory = time.perf_counter(), cpu_seconds(), PeakMemory()
     try:
         returned = subject.train(settings, seed, run)
     except SystemExit as error:  # as `argparse` raises it: it would end the worker, and each that follows
         raise RuntimeError(f"training called sys.exit({error.code!r})") from error
     measured = {
         "cost.seconds": time.perf_counter() - began,
-        "cost.cpu_seconds": time.process_time() - cpu_began,
+        "cost.cpu_seconds": cpu_seconds() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
     return read_outcome(subject, returned, measured, logged)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -16,18 +17,35 @@ if TYPE_CHECKING:
     from stn_bench.subject import Subject
 
 REPEAT_SECONDS = 30.0  # lines tell of the epochs of a job no more often than this
+LONG_SECONDS = 60.0  # beside this, it hardly counts that a worker loads libraries in its first job
 SETTLED = ("finished", "diverged", "crashed")
 
 
 @dataclass
 class TrackedJob:
-    """A job as far as it has come."""
+    """A job as far as it has come.
+
+    Args:
+        job: the job.
+        epoch: the last epoch that it has finished.
+        value: the value of the curve there.
+        outcome: how it ended, or that it is training.
+        started: when it began, on the clock of this process.
+        ended: when it came to its end.
+        first: the first epoch that it finished in this try, and when.
+        last: when it finished its last one.
+        is_warm: whether it began after another job had ended, so that its process had loaded its libraries.
+    """
 
     job: Job
     epoch: int = 0
     value: str = ""
-    seconds: float = 0.0
     outcome: str = ""
+    started: float = 0.0
+    ended: float = 0.0
+    first: tuple[int, float] | None = None
+    last: float = 0.0
+    is_warm: bool = False
 
     @property
     def place(self) -> str:
@@ -40,11 +58,27 @@ class TrackedJob:
         return self.outcome in SETTLED
 
     @property
+    def seconds(self) -> float:
+        """Seconds from its start to its end."""
+        return self.ended - self.started
+
+    @property
     def left(self) -> int:
         """Epochs that are left; a job whose epochs nobody knows counts as one."""
         if self.is_settled:
             return 0
         return self.job.epochs - self.epoch if self.job.epochs else 1
+
+    @property
+    def pace(self) -> float | None:
+        """Seconds that one of its epochs takes, or all of it where nobody knows those; None while nothing tells."""
+        epochs = self.job.epochs or 1
+        if self.outcome == "finished" and (self.is_warm or self.seconds >= LONG_SECONDS):
+            before = self.first[0] - 1 if self.first and self.job.epochs else 0  # those of an earlier try
+            return self.seconds / max(epochs - before, 1)
+        if not (self.first and self.job.epochs) or self.last - self.first[1] < LONG_SECONDS:
+            return None
+        return (self.last - self.first[1]) / (self.epoch - self.first[0])
 
 
 class ProgressLines:
@@ -60,8 +94,9 @@ class ProgressLines:
         self._study, self._subject, self.say = study, subject, say
         self._jobs: dict[str, TrackedJob] = {}
         self._phase = ""
-        self._started = self._told = time.monotonic()
-        self._trained = 0  # epochs since this phase began, and jobs whose epochs nobody knows
+        self._told = time.monotonic()
+        self._paces: dict[str, list[float]] = {}  # label of an arm -> those of its jobs that have ended
+        self._at_once = 1  # jobs that trained at once
         self._preparing = ""
         self._crashed = set[str]()
         self._curve = subject.curve
@@ -88,9 +123,8 @@ class ProgressLines:
 
     def phase(self, phase: str, jobs: Mapping[str, Job], reused: int) -> None:
         """Begin a phase."""
-        self._phase = phase
+        self._phase, self._at_once = phase, 1
         self._jobs = {key: TrackedJob(job) for key, job in jobs.items()}
-        self._started, self._trained = time.monotonic(), 0
         finished = f", {reused} finished before" if reused else ""
         self.say(f"{self._study}, {phase}: {len(jobs)} runs to train{finished}")
 
@@ -99,23 +133,28 @@ class ProgressLines:
         tracked = self._jobs.get(event.run_key)
         if tracked is None:
             return
+        now = time.monotonic()
         if isinstance(event, JobStarted):
-            tracked.epoch, tracked.outcome = 0, "training"
+            is_warm = any(one.is_settled for one in self._jobs.values())
+            tracked = TrackedJob(tracked.job, outcome="training", started=now, is_warm=is_warm)
+            self._jobs[event.run_key] = tracked
+            self._at_once = max(self._at_once, sum(one.outcome == "training" for one in self._jobs.values()))
         elif isinstance(event, JobEpoch):
-            self._trained += bool(tracked.job.epochs)
-            tracked.epoch, tracked.seconds, tracked.value = event.epoch, event.seconds, self._value(event.metrics)
+            tracked.epoch, tracked.value, tracked.last = event.epoch, self._value(event.metrics), now
+            tracked.first = tracked.first or (event.epoch, now)
             self._tell_epoch(tracked)
         elif isinstance(event, JobEnded):
-            tracked.outcome = event.outcome
+            tracked.outcome, tracked.ended = event.outcome, now
             if event.outcome == "crashed":
                 self._crashed.add(event.run_key)
-            self._trained += not tracked.job.epochs
+            self._keep_pace(tracked, self._paces)
             self._tell_end(tracked, event)
 
     def _tell_epoch(self, tracked: TrackedJob) -> None:
         if time.monotonic() - self._told >= REPEAT_SECONDS:
             self._told = time.monotonic()
-            self.say(f"{tracked.job.name}: epoch {tracked.place}, {tracked.value}; {self._time_left()}")
+            told = ", ".join(filter(None, (f"epoch {tracked.place}", tracked.value)))
+            self.say(f"{tracked.job.name}: {told}{self._time_left()}")
 
     def _tell_end(self, tracked: TrackedJob, event: JobEnded) -> None:
         told = ", ".join(filter(None, (tracked.value, f"{tracked.seconds:.0f} s")))
@@ -132,18 +171,29 @@ class ProgressLines:
         return f"{self._curve.name} {metrics[self._curve.name]:.3f}"
 
     def _time_left(self) -> str:
-        """Return the time left at the pace of this phase so far: epochs trained by all workers a second."""
-        if not self._trained:
-            return "time left: not known yet"
-        pace = (time.monotonic() - self._started) / self._trained
-        return f"time left: about {_in_words(pace * sum(tracked.left for tracked in self._jobs.values()))}"
+        """Return the time left, from what jobs took so far: each at the pace of its arm; "" while none tells."""
+        known = {label: list(paces) for label, paces in self._paces.items()}
+        for one in self._jobs.values():
+            if one.outcome == "training":
+                self._keep_pace(one, known)
+        if not known or not any(one.left for one in self._jobs.values()):
+            return ""
+        typical = statistics.median(pace for paces in known.values() for pace in paces)
+        medians = {label: statistics.median(paces) for label, paces in known.items()}
+        left = [one.left * medians.get(one.job.spec.label, typical) for one in self._jobs.values() if one.left]
+        return f"; time left: about {_in_words(max([sum(left) / self._at_once, *left]))}"
+
+    @staticmethod
+    def _keep_pace(tracked: TrackedJob, paces: dict[str, list[float]]) -> None:
+        if (pace := tracked.pace) is not None:
+            paces.setdefault(tracked.job.spec.label, []).append(pace)
 
     def _head(self) -> str:
         """Return how far the phase is, in a line."""
         if self._preparing or not self._jobs:
             return self._preparing or "opening the stores"
         settled = f"{self._settled()}/{len(self._jobs)} runs"
-        return f"{self._study}, {self._phase}: {settled}; {self._time_left()}"
+        return f"{self._study}, {self._phase}: {settled}{self._time_left()}"
 
 
 class ProgressLine(ProgressLines):

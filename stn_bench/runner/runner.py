@@ -32,7 +32,7 @@ from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
-from stn_bench.tracking.results import ArmResults, Keys, Results, gather
+from stn_bench.tracking.results import ArmResults, Keys, Results, check_code, gather
 from stn_bench.tracking.store import ArmPage
 
 if TYPE_CHECKING:
@@ -232,6 +232,7 @@ def train_study(
         Interrupted: after Ctrl-C, SIGTERM or a hang-up.
         StnBenchError: if data or stores cannot be had, or something is another here than where the plan is from.
     """
+    check_code(plan)
     stores = open_stores(workspace)
     stores.wait_aloud(watcher.say)
     runner = Runner(plan, stores, workspace, resources, watcher, accept_stale, engine, given)

@@ -81,8 +81,8 @@ def check_runnable(plan: Plan, study: str | Study, *, confirm: bool = False) -> 
     if confirm and not plan.study.confirm:
         where = file_of(plan.study) if isinstance(study, str) else called(study)
         raise CatalogueError(
-            f"{where}: `run --confirm` needs fresh seeds; add `confirm = [..]` with some "
-            f"that are neither in `seeds` nor `tuning.seed`"
+            f"{where}: confirmation needs fresh seeds; add `confirm = [..]` with some that "
+            f"are neither in `seeds` nor `tuning.seed`"
         )
 
 

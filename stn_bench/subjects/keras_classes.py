@@ -1,7 +1,8 @@
 """The targets in the parts of a Keras model's data: whether validation and test show what training shows.
 
-The user split the data, so that a class which training lacks is told. Where training shows none of a part's classes,
-as in data that lay sorted, nothing can be learned, and that is refused. In no run key: it changes no result.
+The user split the data: a class which training lacks is refused, unless the subject says why it is meant, and told
+then. Where training shows none of a part's classes, as in data that lay sorted, nothing can be learned, whatever is
+meant. In no run key: it changes no result.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from stn_bench.system.errors import DataError, StnBenchError
 MOST = 5
 """Classes that are named before the rest is counted."""
 
+MEND = "shuffle and stratify before the split, or let `unseen_classes` of KerasModel say why it is meant"
+
 Seen = tuple[dict[str, int], tuple[str, ...], float | None, str]
 """Examples of each part, what is told of them, how often the most frequent class is right, why they cannot serve."""
 
 
-def learnable(data: Callable[..., Any], loss: Any, metrics: Sequence[Any]) -> Callable[..., Any]:
-    """Return `data` such that it raises DataError where training shows none of a part's classes.
+def learnable(data: Callable[..., Any], loss: Any, metrics: Sequence[Any], meant: str = "") -> Callable[..., Any]:
+    """Return `data` such that it raises DataError where training lacks a class; where that is meant, all of a part.
 
     Data that know their parts without being read, as a `PictureFolder`, see to that themselves.
     """
@@ -37,7 +40,8 @@ def learnable(data: Callable[..., Any], loss: Any, metrics: Sequence[Any]) -> Ca
     @functools.wraps(data)
     def read(*given: Any, **named: Any) -> Any:
         returned = data(*given, **named)
-        if fault := unlearnable(read_parts(returned), loss, metrics):
+        parts = read_parts(returned)
+        if fault := unlearnable(parts, loss, metrics) or ("" if meant else unseen(parts, loss, metrics)):
             raise DataError(fault)
         return returned
 
@@ -45,10 +49,16 @@ def learnable(data: Callable[..., Any], loss: Any, metrics: Sequence[Any]) -> Ca
 
 
 class Look:
-    """A look at the data of a recipe, once for each of some settings: how many examples, and which classes lack."""
+    """A look at the data of a recipe, once for each of some settings: how many examples, and which classes lack.
 
-    def __init__(self, recipe: Recipe) -> None:
+    Args:
+        recipe: the model and its data.
+        meant: why training may lack classes, or "".
+    """
+
+    def __init__(self, recipe: Recipe, meant: str = "") -> None:
         self._recipe = recipe
+        self._meant = meant
         self._seen: dict[str, Seen] = {}
 
     def count(self, settings: Any, part: str) -> int:
@@ -82,9 +92,14 @@ class Look:
             parts = recipe.read(settings, 0)
             counts = {name: one.count() for name, one in parts.items() if name != "train"}
             asked = parts, recipe.loss, (recipe.metrics, recipe.weighted_metrics)
-            told = (*lacking_classes(*asked), *beyond_training(*asked))
+            lacking = (f"{one}{self._why}" for one in lacking_classes(*asked))
+            told = (*lacking, *of_one_class(*asked), *beyond_training(*asked))
             self._seen[key] = counts, told, largest_share(targets_of(parts["test"])), unlearnable(*asked)
         return self._seen[key]
+
+    @property
+    def _why(self) -> str:
+        return f": {self._meant}" if self._meant else f"; `run` refuses that: {MEND}"
 
 
 def lacking_classes(parts: Mapping[str, Part], loss: Any, metrics: Sequence[Any]) -> Iterator[str]:
@@ -100,6 +115,11 @@ def lacking_classes(parts: Mapping[str, Part], loss: Any, metrics: Sequence[Any]
             if missing := sorted(classes - known):
                 shown = ", ".join(map(str, missing[:MOST])) + ", …" * (len(missing) > MOST)
                 yield f"no training example{_of(output)} shows {shown}, which the {part} examples show"
+
+
+def of_one_class(parts: Mapping[str, Part], loss: Any, metrics: Sequence[Any]) -> Iterator[str]:
+    """Yield each output of which all examples show one class."""
+    for output, known, found in _classes(parts, loss, metrics):
         if len(known.union(*found.values())) == 1:
             yield f"all examples{_of(output)} show class {next(iter(known))}: there is nothing to tell apart"
 
@@ -114,6 +134,12 @@ def unlearnable(parts: Mapping[str, Part], loss: Any, metrics: Sequence[Any]) ->
                     f"{min(classes)}; if they lie sorted, shuffle them before they are split"
                 )
     return ""
+
+
+def unseen(parts: Mapping[str, Part], loss: Any, metrics: Sequence[Any]) -> str:
+    """Return which class of a part training lacks, with what to do, or ""."""
+    lacking = next(lacking_classes(parts, loss, metrics), "")
+    return f"`data`: {lacking}; {MEND}" if lacking else ""
 
 
 def beyond_training(parts: Mapping[str, Part], loss: Any, metrics: Sequence[Any]) -> Iterator[str]:
@@ -186,4 +212,14 @@ def classes_of(targets: Any) -> set[Any] | None:
     return None
 
 
-__all__ = ["Look", "beyond_training", "classes_of", "lacking_classes", "learnable", "targets_of", "unlearnable"]
+__all__ = [
+    "Look",
+    "beyond_training",
+    "classes_of",
+    "lacking_classes",
+    "learnable",
+    "of_one_class",
+    "targets_of",
+    "unlearnable",
+    "unseen",
+]

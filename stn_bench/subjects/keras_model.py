@@ -69,6 +69,7 @@ def KerasModel(
     epochs: str = EPOCHS,
     batch_size: str = BATCH_SIZE,
     small: Mapping[str, Any] | None = None,
+    unseen_classes: str = "",
     **more: Any,
 ) -> Subject:
     """Return a Keras model as a subject.
@@ -95,6 +96,7 @@ def KerasModel(
         epochs: the setting that counts epochs.
         batch_size: the setting that holds the examples of a step; a `Dataset` makes its own.
         small: settings of a training of seconds; unset, 2 epochs.
+        unseen_classes: why validation or test may show classes that training does not; unset, that is refused.
         more: further fields of `Subject`, such as `prepare`, `example`, `caveats`.
 
     Raises:
@@ -126,10 +128,10 @@ def KerasModel(
         callbacks=callbacks,
     )
     more = _taken_along(settings, data) | more
-    look = Look(recipe)
+    look = Look(recipe, unseen_classes)
     final = final_metrics(declared, best, look.count, more.get("example", "example"))
     final = tuple(replace(one, chance=look.chance) if _is_accuracy(one) else one for one in final)
-    recipe = replace(recipe, final=final, data=learnable(data, loss, (metrics, weighted_metrics)))
+    recipe = replace(recipe, final=final, data=learnable(data, loss, (metrics, weighted_metrics), unseen_classes))
     has_epochs = epochs in defaults(settings)
 
     def train(values: Any, seed: int, run: Run) -> Outcome:

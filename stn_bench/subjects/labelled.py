@@ -11,6 +11,7 @@ Hidden files and folders are passed over.
 from __future__ import annotations
 
 import csv
+import io
 import os
 import posixpath
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stn_bench.system.errors import DataError
-from stn_bench.system.files import is_clutter
+from stn_bench.system.files import is_clutter, table_text
 from stn_bench.system.format import counted
 from stn_bench.system.text import shorten
 
@@ -215,8 +216,8 @@ def _list_table(table: Path, endings: tuple[str, ...]) -> Iterator[Labelled]:
 def _read_table(table: Path) -> list[tuple[int, str, str, str]]:
     """Return row, file, label and part of each picture; the head is row 1."""
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            lines = list(csv.reader(file, delimiter=_delimiter(file.readline(), file)))
+        text = table_text(table.read_bytes())
+        lines = list(csv.reader(io.StringIO(text), delimiter=_delimiter(text)))
     except UnicodeDecodeError:
         raise DataError(f"{table}: is no text in UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
@@ -229,9 +230,8 @@ def _read_table(table: Path) -> list[tuple[int, str, str, str]]:
     return [_read_row(table, row, line, places) for row, line in numbered]
 
 
-def _delimiter(head: str, file: object) -> str:
-    file.seek(0)  # type: ignore[attr-defined]
-    return max(",;\t", key=head.count)
+def _delimiter(text: str) -> str:
+    return max(",;\t", key=text.partition("\n")[0].count)
 
 
 def _place(table: Path, head: list[str], column: str) -> int | None:

@@ -18,6 +18,8 @@ Deep = Callable[[], NDArray[np.uint16]]
 
 ALPHA = ("RGBA", "LA", "PA", "RGBa", "La")
 DEEP_GREY = ("I;16", "I;16B", "I;16L", "I")
+STRETCHED = {"L;2": 85, "L;4": 17}
+"""How a PNG packs its grey -> by what Pillow multiplies pixels, and not the transparent value."""
 
 
 def laid_on(image: Image.Image, ground: Colour, deep: Deep) -> Image.Image | None:
@@ -37,11 +39,15 @@ def laid_on(image: Image.Image, ground: Colour, deep: Deep) -> Image.Image | Non
 def _with_alpha(image: Image.Image, deep: Deep) -> Image.Image | None:
     """Return a picture in RGBA; None for one whose file tells of no transparency."""
     if image.mode in ALPHA:
-        return image.convert("RGBA")
+        return image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    if _is_uncovered(image):
+        return _on_screen(image)
     key = image.info.get("transparency")
     if key is None or image.mode not in ("1", "L", "P", "RGB", *DEEP_GREY):
         return None
-    if image.mode in DEEP_GREY or (image.mode == "RGB" and _has_16_bits(image)):
+    if (times := STRETCHED.get(_packing(image))) and image.mode == "L":
+        image.info["transparency"] = key * times
+    if image.mode in DEEP_GREY or (image.mode == "RGB" and _packing(image).endswith(";16B")):
         pixels = deep()
         is_key = pixels == np.asarray(key) if pixels.ndim == 2 else (pixels == np.asarray(key)).all(axis=-1)
         high = (pixels >> 8).astype(np.uint8)
@@ -51,6 +57,19 @@ def _with_alpha(image: Image.Image, deep: Deep) -> Image.Image | None:
     return image.convert("RGBA")
 
 
-def _has_16_bits(image: Image.Image) -> bool:
-    """Return whether a PNG has 16 bits a channel: Pillow keeps the upper eight, and the transparent colour whole."""
-    return any(str(tile[3]).endswith(";16B") for tile in getattr(image, "tile", []))
+def _packing(image: Image.Image) -> str:
+    """Return how a file packs pixels: of 16 bits Pillow keeps the upper eight, and the transparent colour whole."""
+    return str(next((tile[3] for tile in getattr(image, "tile", [])), ""))
+
+
+def _is_uncovered(image: Image.Image) -> bool:
+    """Return whether the first frame of a GIF is smaller than its screen."""
+    return image.format == "GIF" and any(tile[1] != (0, 0, *image.size) for tile in getattr(image, "tile", []))
+
+
+def _on_screen(image: Image.Image) -> Image.Image:
+    """Return a frame on the screen that it does not cover, which viewers leave transparent."""
+    window = image.tile[0][1]  # type: ignore[attr-defined]
+    screen = Image.new("RGBA", image.size)
+    screen.paste(image.convert("RGBA").crop(window), window[:2])
+    return screen

@@ -23,6 +23,9 @@ HEARD = re.compile(
 SILENT = re.compile(r"_(LOG|VERBOSE|DEBUG|DUMP|CACHE|CONFIG|TELEMETRY)|TF_CPP_|TORCH_HOME|_PATH$|_DIR$")
 """Those among them that change no number."""
 
+SET_ON_IMPORT = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+"""Variables that scikit-learn and threadpoolctl set in the processes that import them; they change no number."""
+
 INSTRUCTIONS = (
     "sse4_1 sse4_2 avx avx2 fma f16c avx_vnni avx512f avx512dq avx512bw avx512vl avx512_vnni avx512_bf16 avx512_fp16 "
     "amx_tile amx_bf16 amx_int8 asimd asimddp asimdhp bf16 i8mm sve sve2"
@@ -51,7 +54,7 @@ def read_conditions(threads: int) -> dict[str, str]:
 
 def is_heard(name: str) -> bool:
     """Return whether a variable of the environment may change a number."""
-    return bool(HEARD.match(name)) and not SILENT.search(name)
+    return bool(HEARD.match(name)) and not SILENT.search(name) and name not in SET_ON_IMPORT
 
 
 def changed_conditions(machine: Mapping[str, Any], threads: int) -> list[str]:
@@ -72,7 +75,7 @@ def differing_conditions(machine: Mapping[str, Any], other: Mapping[str, Any]) -
     for part in ("conditions", "libraries"):
         one, two = machine.get(part), other.get(part)
         if isinstance(one, Mapping) and isinstance(two, Mapping):
-            lines += [_line(name, one.get(name), two.get(name)) for name in sorted({*one, *two})]
+            lines += [_line(name, one.get(name), two.get(name)) for name in sorted({*one, *two} - SET_ON_IMPORT)]
     return [line for line in lines if line]
 
 

@@ -1,9 +1,10 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and text as others save it."""
 
 from __future__ import annotations
 
 import codecs
 import os
+import tempfile
 from pathlib import Path
 
 WIDE = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -23,6 +24,14 @@ def is_clutter(name: str) -> bool:
     return name.casefold() in CLUTTER or name.startswith("._")
 
 
+def ensure_home() -> None:
+    """Give a user of whom the machine knows no home, as in some containers, one: libraries look there on import."""
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = tempfile.gettempdir()
+
+
 def read_text(path: Path) -> str:
     """Return the text of a file in UTF-8, without the byte-order mark that some editors put before it.
 
@@ -37,6 +46,16 @@ def read_text(path: Path) -> str:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def table_text(content: bytes) -> str:
+    """Return the text of a table as spreadsheets save it: UTF-8, or UTF-16 behind its mark; any ends of lines.
+
+    Raises:
+        UnicodeDecodeError: if it is neither.
+    """
+    text = content.decode("utf-16" if content.startswith(WIDE) else "utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_whole(path: Path, content: bytes) -> None:

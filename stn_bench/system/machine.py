@@ -14,6 +14,7 @@ import platform
 import re
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,12 @@ def _peak_of_life() -> float:
         return float(getattr(told, "peak_wset", told.rss))
     scale = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def cpu_seconds() -> float:
+    """Return the processor seconds of this process so far, those of programs it has waited for included."""
+    times = os.times()
+    return time.process_time() + times.children_user + times.children_system
 
 
 def cores() -> int:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ whole group at the same moment."""
 RAISE_AGAIN_SECONDS = 0.05
 
 Handler = Callable[[int, FrameType | None], None]
+_raised: weakref.ref[Interrupted] | None = None  # what is on its way to who answers it
 _last = -math.inf  # moment of the monotonic clock at which a signal was heard that was no echo
 
 
@@ -75,9 +77,12 @@ def counting_interrupts(*, most: float = math.inf) -> Iterator[Interrupts]:
 
 
 def raise_interrupts() -> None:
-    """Let what asks this process to stop raise `Interrupted`, wherever it is; again where Python drops that."""
+    """Let what asks this process to stop raise `Interrupted`, wherever it is; again where that is dropped on its way.
+
+    Whoever catches it for good says so (`arrived`).
+    """
     _listen(_interrupt)
-    sys.unraisablehook = _keep_interrupt
+    sys.unraisablehook = _hide_interrupt
 
 
 def _listen(handler: Handler) -> dict[int, Any]:
@@ -119,17 +124,26 @@ def _leave_terminal() -> None:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
-    if _is_new(signum):
-        raise Interrupted("stopped; what was finished is kept", signum)
+    global _raised
+    if not _is_new(signum):
+        return
+    stop = Interrupted("stopped; what was finished is kept", signum)
+    _raised = weakref.ref(stop, lambda dropped: _raise_soon(signum))
+    try:
+        raise stop
+    finally:
+        del stop  # its traceback holds this frame: the name would keep it
 
 
-def _keep_interrupt(dropped: sys.UnraisableHookArgs) -> None:
-    """Interrupt again where Python had to drop the exception, as in a weak reference's callback: imports have such."""
-    if isinstance(dropped.exc_value, Interrupted):
-        main_thread = threading.get_ident()
-        threading.Timer(RAISE_AGAIN_SECONDS, _raise_again, (main_thread, dropped.exc_value.signum)).start()
-    else:
+def _hide_interrupt(dropped: sys.UnraisableHookArgs) -> None:
+    """Say nothing where Python has to drop the exception, as in a weak reference's callback: imports have such."""
+    if not isinstance(dropped.exc_value, Interrupted):
         sys.__unraisablehook__(dropped)
+
+
+def _raise_soon(signum: int) -> None:
+    """Interrupt again, since Python or a library that catches everything dropped the exception."""
+    threading.Timer(RAISE_AGAIN_SECONDS, _raise_again, (threading.main_thread().ident, signum)).start()
 
 
 def _raise_again(thread: int, signum: int) -> None:
@@ -139,6 +153,24 @@ def _raise_again(thread: int, signum: int) -> None:
         signal.pthread_kill(thread, signum)
     else:
         signal.raise_signal(signum)
+
+
+def arrived(error: BaseException) -> Interrupted | None:
+    """Return the signal that an exception comes of, or None; it has come to where it is answered, and is not repeated.
+
+    A library may make an error of its own of it: `ImportError: initialization failed`.
+    """
+    global _raised
+    seen: list[BaseException] = []
+    waiting = [error]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, Interrupted):
+            _raised = None
+            return one
+        seen.append(one)
+        waiting += [more for more in (one.__cause__, one.__context__) if more is not None and more not in seen]
+    return None
 
 
 # Children ------------------------------------------------------------------------------------------------------------
@@ -156,9 +188,10 @@ def children_ignore_interrupts() -> Iterator[None]:
         return
     from multiprocessing import resource_tracker
 
-    resource_tracker.ensure_running()  # started by the first child otherwise, it would unblock them on its way
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
     try:
+        resource_tracker.ensure_running()  # hang-ups stay blocked there; on its way it unblocks the other signals
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -12,6 +12,7 @@ from stn_bench.system.errors import DataError
 from stn_bench.system.sounds import Direction, is_no_fraction, sounds
 from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.found import FoundRun
+from stn_bench.tracking.spelling import COMMAND, Spelling
 
 if TYPE_CHECKING:
     from stn_bench.tracking.table import Sheet
@@ -93,7 +94,10 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
         return replace(found, wide=True, metrics=label)
     for name in asked.metrics:
         _check_column(table, name, "metric")
-    numbers = [name for name in free if name not in (arm, *texts)]
+    others = [name for name in free if name != arm]
+    numbers = [name for name in others if name not in texts]
+    if not numbers and len(others) == 1:
+        numbers = others  # whoever reads it says which row is none
     if not asked.metrics and len(numbers) != 1:
         raise _not_plain(table, "metric", numbers)
     return replace(found, metrics=asked.metrics or tuple(numbers))
@@ -102,12 +106,13 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
 def _check_column(table: Sheet, name: str, option: str) -> None:
     if name not in table.names:
         told = did_you_mean(name, table.names) or f" Columns: {_some(table.names)}"
-        raise DataError(f"{table.name}: --{option}: no column `{shorten(name)}`.{told}")
+        raise DataError(f"{table.name}: {table.spelling.name(option)}: no column `{shorten(name)}`.{told}")
 
 
 def _not_plain(table: Sheet, what: str, among: Sequence[str]) -> DataError:
     few = f"; one of {_some(among)}?" if among else f"; its columns: {_some(table.names)}"
-    return DataError(f"{table.name}: which column is the {what} is not plain; say it with --{what} COLUMN{few}")
+    say = table.spelling.value(what, "COLUMN")
+    return DataError(f"{table.name}: which column is the {what} is not plain; say it with {say}{few}")
 
 
 def _no_seed(table: Sheet, free: Sequence[str]) -> DataError:
@@ -116,7 +121,7 @@ def _no_seed(table: Sheet, free: Sequence[str]) -> DataError:
         return _not_plain(table, "seed", several)
     return DataError(
         f"{table.name}: no column tells which runs of two arms are a pair, such as seed, fold or run; name it with "
-        f"--seed COLUMN, or add one. Columns: {_some(free)}"
+        f"{table.spelling.value('seed', 'COLUMN')}, or add one. Columns: {_some(free)}"
     )
 
 
@@ -154,8 +159,9 @@ def find_base(table: Sheet, arms: Sequence[str]) -> str:
     found = [arm for arm, one in plain.items() if one in BASES]
     if len(found) == 1:
         return found[0]
+    say = table.spelling.value("base", "NAME")
     raise DataError(
-        f"{table.name}: which arm is the base is not plain; say it with --base NAME; one of {_some(found or arms)}?"
+        f"{table.name}: which arm is the base is not plain; say it with {say}; one of {_some(found or arms)}?"
     )
 
 
@@ -166,6 +172,7 @@ def metric_of(
     resolution: float | None = None,
     *,
     is_one_of_several: bool = False,
+    spelling: Spelling = COMMAND,
 ) -> Metric:
     """Return what is known of a metric: its name, its values, and what was said of it.
 
@@ -173,10 +180,12 @@ def metric_of(
         DataError: if nobody said which way it is better, and its name sounds as though less were.
     """
     if direction not in ("", "maximize", "minimize"):
-        raise DataError(f"--direction: expected maximize or minimize, got `{shorten(direction)}`")
+        raise DataError(f"{spelling.name('direction')}: expected maximize or minimize, got `{shorten(direction)}`")
     if not direction and sounds(name) == "minimize":
-        say = f"{shorten(name)}=minimize" if is_one_of_several else "minimize"
-        raise DataError(f"is less of `{shorten(name)}` better? Say it: --direction {say}, or maximize")
+        say = spelling.value("direction", "minimize")
+        if is_one_of_several:
+            say = spelling.of_metrics("direction", {name: "minimize"})
+        raise DataError(f"is less of `{shorten(name)}` better? Say it: {say}, or maximize")
     values = [run.metrics[name] for run in runs if name in run.metrics]
     is_fraction = bool(values) and min(values) >= 0 and max(values) <= 1 and not is_no_fraction(name)
     way: Direction = "minimize" if direction == "minimize" else "maximize"

@@ -23,6 +23,7 @@ from stn_bench.system.text import did_you_mean, is_name, shorten
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord
 from stn_bench.tracking.results import ArmResults, Results
+from stn_bench.tracking.spelling import COMMAND, Spelling
 
 MOST_NAMED = 4  # things that a note names; the others are counted
 ALL_DATASETS = "All data sets"
@@ -63,6 +64,7 @@ class Source:
         arm: the column that names the arm.
         base: the arm that the others are compared with, as it is called there.
         notes: what was found while it was read, in sentences without their full stop.
+        spelling: how whoever asks writes an option.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Source:
     arm: str = "arm"
     base: str = BASE
     notes: tuple[str, ...] = ()
+    spelling: Spelling = COMMAND
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,11 @@ class _Group:
     @property
     def seeds(self) -> list[int]:
         return sorted({seed for runs in self.runs.values() for seed in runs})
+
+    def without(self, seeds: set[int]) -> _Group:
+        """Return the runs on the other seeds."""
+        kept = {arm: {seed: runs[seed] for seed in runs if seed not in seeds} for arm, runs in self.runs.items()}
+        return replace(self, runs=kept)
 
 
 def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundResults:
@@ -287,18 +295,10 @@ def _for_looks(groups: list[_Group], terms: Terms, source: Source) -> tuple[list
     if not skipped:
         return groups, []
     if len(skipped) == len(every):
-        raise DataError(f"{source.name}: --looks: every seed is one that some arm lacks")
-    kept = [
-        replace(
-            group,
-            runs={
-                arm: {seed: run for seed, run in runs.items() if seed not in skipped}
-                for arm, runs in group.runs.items()
-            },
-        )
-        for group in groups
+        raise DataError(f"{source.name}: {source.spelling.name('looks')}: every seed is one that some arm lacks")
+    return [group.without(skipped) for group in groups], [
+        f"{_seeds(sorted(skipped))} not there for every arm: left out, since looks need all arms"
     ]
-    return kept, [f"{_seeds(sorted(skipped))} not there for every arm: left out, since looks need all arms"]
 
 
 # What is to be said --------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def _study(source: Source, title: str, slugs: Sequence[str], groups: Sequence[_G
             tuning=Tuning(seed=spare),
         )
     except ConfigError as error:
-        raise DataError(f"{source.name}: --looks: {complaint(Study, error)}") from None
+        raise DataError(f"{source.name}: {source.spelling.name('looks')}: {complaint(Study, error)}") from None
     return study.model_copy(update={"seeds": seeds, "margin": terms.margin})
 
 

@@ -51,7 +51,7 @@ def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Col
     if table.frame.empty:
         raise DataError(f"{table.name}: no run is left; {'; '.join(table.notes)}")
     rows = _wide(table, columns) if columns.wide else _long(table, columns)
-    base = table.clean(columns.base, "--base") or find_base(table, list(dict.fromkeys(rows.arms)))
+    base = table.clean(columns.base, table.spelling.name("base")) or find_base(table, list(dict.fromkeys(rows.arms)))
     columns = replace(columns, base=base)
 
     def told(column: str, what: str = "") -> Sequence[str]:
@@ -64,7 +64,8 @@ def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Col
     _check_once(table, keys, rows, columns)
     numbers, note = _numbered(seeds)
     arm = "arm" if columns.wide else columns.arm
-    source = Source(table.name, table.digest, arm, columns.base, (*table.notes, *note, *_unpaired(keys, columns)))
+    notes = (*table.notes, *note, *_unpaired(keys, columns))
+    source = Source(table.name, table.digest, arm, columns.base, notes, table.spelling)
     return list(_found(table, columns, rows, keys, numbers)), source, columns
 
 
@@ -155,7 +156,8 @@ def _check_once(table: Sheet, keys: Sequence[tuple[str, ...]], rows: _Rows, colu
     both = f"{table.at(int(rows.places[seen[key]]))} and {table.at(int(rows.places[place]))}"
     raise DataError(
         f"{table.name}: `{key[2]}` has {columns.seed} {key[3]} in {keys.count(key)} rows ({both}), expected one; "
-        f"where a column tells such rows apart, name it with --dataset or --question"
+        f"where a column tells such rows apart, name it with {table.spelling.name('dataset')} or "
+        f"{table.spelling.name('question')}"
     )
 
 

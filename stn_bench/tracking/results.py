@@ -130,6 +130,20 @@ def check_data(plan: Plan, data: Path) -> None:
                 raise CatalogueError(f"studies/{plan.study.name}.toml: {arm.label}: {error}") from None
 
 
+def check_code(plan: Plan) -> None:
+    """Check that the code which settings name is there, before the data are made with which run keys are found.
+
+    Raises:
+        CatalogueError: if it is not; the arm is named.
+    """
+    for arm in plan.arms:
+        try:
+            if plan.subject.foreign_code(arm.config):
+                identify(plan.subject, arm.settings, 0, "")
+        except ConfigError as error:
+            raise CatalogueError(f"studies/{plan.study.name}.toml: {arm.label}: {error}") from None
+
+
 def as_read(plan: Plan, data: Path, *, freezing: bool = False) -> Plan:
     """Return a plan with what its runs read of the user's now: the code that they reach, and the data of its bases.
 
@@ -274,7 +288,9 @@ def gather(plan: Plan, store: RunStore, datasets: Path, keys: Keys | None = None
     trials = _read([arm.tuning_specs() for arm in plan.arms], store, find)
     lost = _read([_without(arm, found) for arm, found in zip(plan.arms, trials, strict=True)], store, find_crashed)
     for metric in plan.tuning[:1]:
-        _check_returned(metric.name, plan, [arm.tuning_specs() for arm in plan.arms], trials, keys)
+        _check_returned(
+            metric.name, plan, [arm.tuning_specs() for arm in plan.arms], trials, keys, "[tuning] `metric`"
+        )
     chosen = [_chosen(arm, found, plan.tuning) for arm, found in zip(plan.arms, trials, strict=True)]
     known = list(zip(plan.arms, chosen, strict=True))
     phases = (
@@ -289,44 +305,70 @@ def gather(plan: Plan, store: RunStore, datasets: Path, keys: Keys | None = None
 
 
 def _check_returned(
-    metric: str, plan: Plan, specs: Iterable[Iterable[RunSpec]], found: Iterable[Sequence[RunRecord]], keys: Keys
+    metric: str,
+    plan: Plan,
+    specs: Iterable[Iterable[RunSpec]],
+    found: Iterable[Sequence[RunRecord]],
+    keys: Keys,
+    where: str = "`metric`",
 ) -> None:
     """See that runs which another study trained have a metric that this one asks for.
 
     Raises:
-        CatalogueError: if none of them has it.
+        CatalogueError: if one that is no mere stand-in lacks it.
     """
-    finished = [record for some in found for record in some if record.outcome == "finished"]
-    if not finished or any(metric in record.metrics for record in finished):
+    returned: dict[str, set[str]] = {}  # label of an arm whose runs lack it -> what they have
+    is_there = False
+    for arm, planned, records in zip(plan.arms, specs, found, strict=True):
+        finished = [record for record in records if record.outcome == "finished"]
+        lacking = [record for record in finished if metric not in record.metrics]
+        is_there |= len(lacking) < len(finished)
+        own = {key for spec in planned for key in keys(spec)} if lacking else set()
+        names = {name for record in lacking if record.run_key in own for name in record.metrics}
+        if named := {name for name in names if not name.startswith("cost.")}:
+            returned[arm.label] = named
+    if not returned:
         return
-    own = {key for some in specs for spec in some for key in keys(spec)}
-    returned = {name for record in finished if record.run_key in own for name in record.metrics}
-    if named := sorted(name for name in returned if not name.startswith("cost.")):
-        raise CatalogueError(
-            f"study `{plan.study.name}`: `metric`: none of its finished runs returned `{shorten(metric)}`."
-            f"{did_you_mean(metric, named)} They returned: {shorten(', '.join(named))}"
-        )
+    whose = (
+        f"finished runs of {', '.join(returned)} did not return" if is_there else "none of its finished runs returned"
+    )
+    known = sorted(set().union(*returned.values()))
+    raise CatalogueError(
+        f"study `{plan.study.name}`: {where}: {shorten(whose)} `{shorten(metric)}`.{did_you_mean(metric, known)} "
+        f"They returned: {shorten(', '.join(known))}"
+    )
 
 
 def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys: Keys) -> Finder:
-    """Return what finds a planned run among these, of which the latest comes first."""
+    """Return what finds a planned run among these, of which the latest comes first.
+
+    A run of another subject stands in for none, though it be of the same settings: what it measured is another thing.
+    """
     oldest_first = list(runs)[::-1]
     if not oldest_first:
         return lambda spec: None
     by_key = {run.run_key: run.run_id for run in oldest_first}
-    by_settings = {(run.settings, run.phase, run.seed): run for run in oldest_first}
+    by_settings: dict[tuple[str, str, int], list[FinishedRun]] = {}
+    for run in reversed(oldest_first):
+        by_settings.setdefault((run.settings, run.phase, run.seed), []).append(run)
     by_name = {(run.study, run.ablation, run.arm, run.phase, run.seed, run.trial): run for run in oldest_first}
     schema = schema_digest(subject.settings)
+
+    def is_of_subject(run: FinishedRun) -> bool:
+        return store.records([run.run_id])[0].subject == subject.name
 
     def find(spec: RunSpec) -> str | None:
         found = next((by_key[key] for key in keys(spec) if key in by_key), None)
         if found:
             return found
-        run = by_settings.get((keys.settings(spec), spec.phase, spec.seed))
+        alike = by_settings.get((keys.settings(spec), spec.phase, spec.seed), [])
+        run = next((one for one in alike if is_of_subject(one)), None)
         if run is None:
             trial = "" if spec.trial is None else str(spec.trial)
             run = by_name.get((spec.study, spec.ablation, spec.arm, spec.phase, spec.seed, trial))
-            if run is None or run.schema == schema or not _agrees(store.records([run.run_id])[0], spec, subject):
+            if run is None or run.schema == schema or not is_of_subject(run):
+                return None
+            if not _agrees(store.records([run.run_id])[0], spec, subject):
                 return None
         identity = keys.identity(spec)
         return run.run_id if identity is None or run.dataset == identity.dataset else None

@@ -19,7 +19,9 @@ import pandas as pd
 
 from stn_bench.stats.values import LARGEST, is_number
 from stn_bench.system.errors import DataError
+from stn_bench.system.files import table_text
 from stn_bench.system.text import hidden_character, shorten
+from stn_bench.tracking.spelling import COMMAND, Spelling
 
 ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 """Texts, in small letters, that stand where there is no number."""
@@ -43,6 +45,7 @@ class Sheet:
         row: what a row is called.
         commas: whether a comma may stand for a decimal point.
         notes: what was found so far.
+        spelling: how whoever asks writes an option.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Sheet:
     row: str = "row "
     commas: bool = False
     notes: tuple[str, ...] = ()
+    spelling: Spelling = COMMAND
 
     @property
     def names(self) -> list[str]:
@@ -170,7 +174,7 @@ def read_file(path: Path) -> Sheet:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     try:
-        text = content.decode("utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
+        text = table_text(content)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: expected a table as text in UTF-8, got another byte at {error.start:,}") from None
     if not text.strip():

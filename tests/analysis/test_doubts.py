@@ -106,7 +106,7 @@ def test_a_table_is_refused_and_flagged_too() -> None:
     from stn_bench.system.errors import DataError
 
     rows = [{"arm": arm, "seed": seed, "accuracy": 0.9 + seed / 100} for arm in ("base", "new") for seed in (1, 2, 3)]
-    with pytest.raises(DataError, match=r"--margin: expected less than 0.5 for `accuracy`"):
+    with pytest.raises(DataError, match=r"`margin`: expected less than 0.5 for `accuracy`"):
         stn_bench.judge(pd.DataFrame(rows), margin=1.0)
     assert "the margin of 30.00 points is wide" in " ".join(stn_bench.judge(pd.DataFrame(rows), margin=0.3).notes)
     percent = pd.DataFrame([{**row, "accuracy": 100 * row["accuracy"]} for row in rows])  # type: ignore[operator]

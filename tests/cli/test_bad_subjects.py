@@ -181,13 +181,16 @@ def test_check_finds_data_that_are_not_there(cli: Cli, tmp_path: Path) -> None:
         ("bad_factory:bild", "`bad_factory` has no `bild`. Did you mean `build`?"),
     ],
 )
-def test_check_finds_a_factory_that_is_not_there(cli: Cli, tmp_path: Path, factory: str, reason: str) -> None:
+def test_a_factory_that_is_not_there_is_found_before_anything_is_made(
+    cli: Cli, tmp_path: Path, factory: str, reason: str
+) -> None:
     arm = f'title = "Own"\nquestion = "Own?"\n[arms.own]\nset = {{ "model.factory" = "{factory}" }}\n'
     root = make_root(tmp_path, ablation=arm)
     write(root / "bad_factory.py", "def build(config): ...\n")
-    code, out, err = cli("check", "--root", root)
-    assert (code, out) == (2, "")
-    assert err == f"stn-bench: studies/small.toml: depth/own: `model.factory`: {reason}\n"
+    for command in (("check",), ("plan", "small"), ("run", "small")):
+        code, out, err = cli(*command, "--root", root)
+        assert (code, out) == (2, ""), "before pictures are made"
+        assert err == f"stn-bench: studies/small.toml: depth/own: `model.factory`: {reason}\n"
 
 
 # Code of others in a plan --------------------------------------------------------------------------------------------
@@ -269,3 +272,28 @@ def test_arms_that_are_one_are_not_equivalent_without_a_word(cli: Cli, tmp_path:
     assert "! base has one value on all 3 seeds, 0.5000; perhaps training does not use the seed" in out
     page = (root / "reports/small/report.md").read_text()
     assert "Caveats of `deep`: equals the base on each of 3 seeds" in page
+
+
+NAN = (
+    "def train(*, seed, depth=4):\n    return {'test.error': depth * float('nan') if depth < LIMIT else 0.1 * seed}\n"
+)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_study_whose_runs_all_return_no_number_ends_in_one_line(cli: Cli, tmp_path: Path, again: bool) -> None:
+    root = own_root(tmp_path, f"bad_nan_{again}".lower(), NAN.replace("LIMIT", "99"))
+    if again:
+        cli("run", "small", "--root", root)
+    code, _, err = cli("run", "small", "--root", root)
+    assert code == 2
+    (line,) = (line for line in err.splitlines() if line.startswith("stn-bench: "))
+    assert "all 6 runs diverged (test.error is not finite)" in line
+    assert "Traceback" not in err
+    assert json.loads(cli("status", "small", "--json", "--root", root)[1])["finished"] == 6  # kept
+
+
+def test_an_arm_whose_runs_return_no_number_is_invalid_and_no_error(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_nan_arm", NAN.replace("depth < LIMIT", "depth == 8"))
+    code, out, _ = cli("run", "small", "--root", root)
+    assert code == 0
+    assert "invalid" in out

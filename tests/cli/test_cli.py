@@ -396,8 +396,12 @@ def test_ctrl_c_while_pictures_are_drawn_leaves_nothing_half_made(tmp_path: Path
         "import weakref\ndrop = lambda reference: signal.raise_signal(signal.SIGINT)\n"
         "kept = set()\nreference = weakref.ref(kept, drop)\ndel kept",
         "try:\n    signal.raise_signal(signal.SIGINT)\nexcept Exception:\n    pass",
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept:\n    pass",
+        "try:\n    signal.raise_signal(signal.SIGINT)\nexcept BaseException as stop:\n    raise ImportError from stop",
+        "try:\n    try:\n        signal.raise_signal(signal.SIGINT)\n    except:\n        raise ImportError\n"
+        "except ImportError:\n    pass",
     ],
-    ids=["finalizer", "weak reference", "except Exception"],
+    ids=["finalizer", "weak reference", "except Exception", "except", "as an error of its own", "optional import"],
 )
 def test_ctrl_c_is_not_lost_where_python_or_a_library_drops_exceptions(swallowing: str, tmp_path: Path) -> None:
     (tmp_path / "stops.py").write_text(f"import signal, time\n{swallowing}\ntime.sleep(30)\n", encoding="utf-8")

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import Cli
+from commands import Cli, call, widen
 from tiny import make_toy_root
+
+from stn_bench.cli.options import console
 
 RESULTS = """method,seed,acc
 baseline,1,0.912
@@ -366,3 +368,48 @@ def test_a_resolution_that_the_values_deny_is_doubted(cli: Cli, results: Path, s
     code, _, err = cli("judge", results, "--resolution", step)
     assert code == 0
     assert ("But values differ by less than a quarter of one such step" in err) == is_doubtful
+
+
+@pytest.mark.parametrize(("columns", "is_broken"), [(120, False), (80, False), (70, True)])
+def test_the_table_fits_the_terminal_and_breaks_no_interval(
+    columns: int, is_broken: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [("mobilenet v2", 0), ("mine", 1), ("other", 2)]
+    noise = (0.011, -0.004, 0.007, -0.013, 0.002)
+    lines = [
+        f"{name},{s},{0.8 + noise[s] + place * noise[(s + 2 * place) % 5]}" for name, place in rows for s in range(5)
+    ]
+    table = tmp_path / "results.csv"
+    table.write_text("method,seed,acc\n" + "\n".join(lines), encoding="utf-8")
+    widen(monkeypatch, columns)
+    monkeypatch.setattr(console, "_force_terminal", True)
+    assert call("judge", table, "--base", "mobilenet v2") == 0
+    shown = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    printed = shown.partition("\n\n")[2].rpartition("\n\n")[2].splitlines()
+    assert max(map(len, printed)) <= columns
+    intervals = re.findall(r"\[[+−]\d+\.\d+, [+−]\d+\.\d+\]", "\n".join(printed))
+    assert len(intervals) == 2, printed
+    assert any(line.strip().startswith("± ") for line in printed) == is_broken
+    assert ("roughly" in "".join(printed)) == (columns == 120)
+    assert re.search(r"undecided[^\n]*more seeds?", shown)
+
+
+def test_in_a_file_the_table_is_as_wide_as_it_needs_to_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text(RESULTS, encoding="utf-8")
+    widen(monkeypatch, 60)
+    assert call("judge", table) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.split(r" {2,}", last) == [
+        "ResNet-50 (ours)", "5/5", "91.18 ± 0.41", "+0.02 [−0.12, +0.16]", "0.704", "equivalent",
+    ]  # fmt: skip
+
+
+def test_a_column_of_nothing_but_decimal_commas_is_told_by_its_row(cli: Cli, tmp_path: Path) -> None:
+    table = tmp_path / "results.csv"
+    table.write_text('method,seed,acc\nbase,1,"0,5"\nmine,1,"0,7"\n', encoding="utf-8")
+    code, _, err = cli("judge", table)
+    assert code == 2
+    assert "results.csv, row 2: `acc`: expected a number, got `0,5` (and 1 more); a comma is a decimal point" in err

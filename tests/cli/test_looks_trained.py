@@ -169,5 +169,5 @@ def test_nothing_is_left_to_train_where_the_runs_are_imported(root: Path, tmp_pa
 def test_confirming_needs_fresh_seeds(tmp_path: Path) -> None:
     refused = stn_bench("run", "tiny", "--confirm", root=make_question(tmp_path, STUDY))
     assert (refused.returncode, refused.stdout) == (2, "")
-    assert "studies/tiny.toml: `run --confirm` needs fresh seeds; add `confirm = [..]`" in refused.stderr
+    assert "studies/tiny.toml: confirmation needs fresh seeds; add `confirm = [..]`" in refused.stderr
     assert not (tmp_path / "mlruns").exists()

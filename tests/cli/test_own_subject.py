@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from commands import Cli
+from commands import Cli, widen
 from makers import make_root, record, write
 
 from stn_bench.cli.options import console, messages
@@ -53,6 +56,14 @@ def test_it_is_planned(cli: Cli, tmp_path: Path) -> None:
     assert (told["metric"], told["direction"], told["runs"]) == ("test.error", "minimize", 6)
     assert [one["settings"] for one in told["arms"]] == [{"rate": 0.5, "depth": 2}, {"rate": 0.25, "depth": 2}]
     assert all(run["run_key"] for one in told["arms"] for run in one["runs"])  # it has no data to be made first
+
+
+def test_no_line_of_a_narrow_plan_ends_with_blanks(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = own_root(tmp_path, "mine_narrow")
+    widen(monkeypatch, 50)
+    code, out, _ = cli("plan", "small", "--root", root)
+    assert code == 0
+    assert [line for line in out.splitlines() if line != line.rstrip()] == []
 
 
 def test_its_plan_is_shown_and_says_whose_code_it_runs(cli: Cli, tmp_path: Path) -> None:
@@ -194,3 +205,16 @@ def test_a_misspelt_name_of_a_shipped_subject_suggests_the_nearest(cli: Cli, tmp
 def test_a_subject_that_is_no_name_is_refused(cli: Cli, tmp_path: Path, value: str) -> None:
     root = make_root(tmp_path, study=STUDY.replace('"{name}"', value), ablation=ABLATION)
     assert "`subject`: " in refuse(cli("plan", "small", "--root", root))
+
+
+def test_tensorflow_is_told_to_be_silent_before_a_user_s_module_can_import_it(tmp_path: Path) -> None:
+    root = own_root(tmp_path, "mine_loud", f"import os\nprint(os.environ['TF_CPP_MIN_LOG_LEVEL'])\n{MINE}")
+    environment = {name: value for name, value in os.environ.items() if name != "TF_CPP_MIN_LOG_LEVEL"}
+    done = subprocess.run(
+        [sys.executable, "-m", "stn_bench", "plan", "small", "--root", root],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "3\n")

@@ -33,7 +33,7 @@ def toy(**rest: Any) -> Plan:
 def analysed(planned: Plan) -> Analysis:
     runs = [
         record(spec, f"{one.name}-{spec.seed}", test_score=value, test_loss=1 - value).model_copy(
-            update={"history": {"validation.score": (value / 2, value)}, "subject": "toy"}
+            update={"history": {"validation.score": (value / 2, value)}, "subject": planned.subject.name}
         )
         for one in planned.arms
         for spec, value in zip(one.verdict_specs({}), VALUES[one.name], strict=True)
@@ -66,6 +66,21 @@ def test_a_user_s_page_links_to_no_guide_that_its_root_has_not(files: dict[str, 
     page = build_report(analysed(planned), lambda *_: NOWHERE)["report.md"].decode()
     assert "](../" not in page
     assert "docs/statistics.md of stn-bench explains every column" in page
+
+
+def test_what_somebody_s_own_subject_returned_besides_is_on_its_page(files: dict[str, bytes]) -> None:
+    assert b"Other metrics" not in files["report.md"], "a shipped subject's page keeps to its question"
+    own = dataclasses.replace(find_subject("toy"), name="mine:subject", figures=None)
+    planned = make_plan(study(subject="mine:subject"), (ablation(DEEP, BARE),), own)
+    made = build_report(analysed(planned), lambda *_: NOWHERE)
+    (loss,) = json.loads(made["report.json"])["ablations"][0]["others"]
+    assert loss["name"] == "test.loss"
+    assert loss["means"] == pytest.approx({name: 1 - np.mean(values) for name, values in VALUES.items()})
+    assert loss["sds"] == pytest.approx({name: np.std(values, ddof=1) for name, values in VALUES.items()})
+    page = made["report.md"].decode()
+    assert re.search(r"\| `test.loss` \| 0.4500 ± 0.0500 \| 0.1750 ± 0.0250 +\| 0.4483 ± 0.0513 +\|", page)
+    assert "<summary>Other metrics</summary>" in page
+    assert "no verdict is about it." in page
 
 
 def test_of_one_definition_there_is_one(files: dict[str, bytes]) -> None:

@@ -7,6 +7,8 @@ import dataclasses
 import errno
 import math
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -246,6 +248,16 @@ def test_costs_that_the_training_tells_are_not_measured_again(fit: Fit) -> None:
     record = fit(lambda settings, seed, run: {"test.loss": 1.0, "cost.seconds": 7.0})
     assert record.metrics["cost.seconds"] == 7.0
     assert "cost.flops" not in record.metrics
+
+
+def test_what_another_program_computes_is_its_cost_too(fit: Fit) -> None:
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+
+    def train(settings: Any, seed: int, run: Run) -> dict[str, float]:
+        subprocess.run([sys.executable, "-c", busy], check=True)
+        return {"test.loss": 1.0}
+
+    assert fit(train).metrics["cost.cpu_seconds"] >= 0.25
 
 
 # Starting from another run ---------------------------------------------------------------------------------------

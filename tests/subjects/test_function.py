@@ -541,6 +541,24 @@ def test_a_metric_that_it_does_not_return_stops_the_study_at_the_first_run(
     assert not (root / "reports/other").exists()
 
 
+def test_a_metric_that_only_some_arms_returned_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = """def train(*, seed, depth=4):
+    found = {"test.error": 0.1 * depth + 0.01 * seed}
+    return found | ({"test.deep": 1.0 * seed} if depth > 4 else {})
+"""
+    root = own_root(tmp_path, "own_sometimes", text)
+    assert call("run", "small", "--workers", "1", "--root", root) == 0
+    small = (root / "studies/small.toml").read_text(encoding="utf-8")
+    write(root / "studies/other.toml", small.replace("test.error", "test.deep"))
+    capsys.readouterr()
+    for command in ("run", "plan", "report"):
+        assert call(command, "other", "--root", root) == 2
+        assert capsys.readouterr().err == (
+            "stn-bench: study `other`: `metric`: finished runs of base did not return `test.deep`. Did you mean "
+            "`test.error`? They returned: test.error\n"
+        )
+
+
 def test_the_readme_s_function_runs_as_it_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     readme = (bundled_root() / "README.md").read_text(encoding="utf-8")
     told = readme.partition("### Ask about any function\n")[2].partition("\n### ")[0]

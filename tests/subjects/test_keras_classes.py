@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stn_bench.subject import Metric
-from stn_bench.subjects.keras_classes import beyond_training, lacking_classes, learnable
+from stn_bench.subjects.keras_classes import MEND, beyond_training, lacking_classes, learnable, of_one_class
 from stn_bench.subjects.keras_training.data import read_parts
 from stn_bench.system.errors import DataError
 
@@ -64,7 +64,8 @@ def test_many_are_cut_short() -> None:
     ]
 
 
-def test_a_model_tells_it_once_and_reads_its_data_once() -> None:
+@pytest.mark.parametrize("meant", ["", "new kinds come in later"])
+def test_a_model_tells_it_once_and_reads_its_data_once(meant: str) -> None:
     import keras
     from keras_subjects import Small
 
@@ -81,13 +82,15 @@ def test_a_model_tells_it_once_and_reads_its_data_once() -> None:
     def build(settings: Small) -> keras.Model:
         raise NotImplementedError
 
-    subject = KerasModel(Small, data=data, build=build, loss=SPARSE, metrics=["accuracy"])
+    given = {"data": data, "build": build, "loss": SPARSE, "metrics": ["accuracy"]}
+    subject = KerasModel(Small, **given, unseen_classes=meant)
     settings = Small()
     assert subject.metrics[0].examples(settings) == 10
     assert subject.caveats is not None
+    why = ": new kinds come in later" if meant else f"; `run` refuses that: {MEND}"
     assert list(subject.caveats(settings, None)) == [
-        "no training example shows 1, which the validation examples show",
-        "no training example shows 2, which the test examples show",
+        f"no training example shows 1, which the validation examples show{why}",
+        f"no training example shows 2, which the test examples show{why}",
     ]
     assert list(subject.caveats(settings, settings)) == []
     assert len(calls) == 1
@@ -104,10 +107,35 @@ def test_data_of_which_training_shows_no_class_of_the_test_are_refused(labels: A
         read(None)
 
 
-@pytest.mark.parametrize(("loss", "test"), [(SPARSE, [1, 1, 3, 3, 3, 3]), ("mse", [3] * 6)])
-def test_data_of_which_training_shows_some_class_or_that_have_none_are_not(loss: str, test: list[int]) -> None:
-    parts = {"train": (X, np.array([0, 0, 1, 1, 2, 2])), "test": (X, np.array(test))}
-    assert learnable(lambda settings, seed=0: parts, loss, ((),))(None, seed=3) is parts
+ONE_LACKS = [
+    (np.array([0, 0, 1, 1, 2, 2]), np.array([0, 1, 2, 3, 0, 1]), SPARSE),
+    (np.array([[0], [0], [1], [1], [2], [2]]), np.array([[3], [1], [2], [1], [0], [1]]), SPARSE),
+    (np.eye(4)[[0, 0, 1, 1, 2, 2]], np.eye(4)[[0, 1, 2, 3, 0, 1]], ONE_HOT),
+    (np.array(["0", "0", "1", "1", "2", "2"]), np.array(["0", "1", "2", "3", "0", "1"]), SPARSE),
+    (np.zeros(6), np.array([0, 3.0, 0, 3, 0, 0]), "binary_crossentropy"),
+]
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+@pytest.mark.parametrize(("train", "other", "loss"), ONE_LACKS)
+def test_one_class_that_training_lacks_is_refused_unless_it_is_meant(
+    train: Any, other: Any, loss: str, part: str
+) -> None:
+    parts = {"train": (X, train), "validation": (X, train), "test": (X, train)} | {part: (X, other)}
+    with pytest.raises(DataError, match=rf"`data`: no training example shows 3, which the {part} examples show; shuf"):
+        learnable(lambda settings: parts, loss, ((),))(None)
+    assert learnable(lambda settings: parts, loss, ((),), "new kinds")(None) is parts
+
+
+def test_a_split_of_one_s_own_as_a_tuple_is_looked_at_too() -> None:
+    parts = (X, np.array([0, 1] * 3)), (X, np.array([0, 1] * 3)), (X, np.array([0, 2] * 3))
+    with pytest.raises(DataError, match="no training example shows 2, which the test examples show"):
+        learnable(lambda settings: parts, SPARSE, ((),))(None)
+
+
+def test_numbers_have_no_classes_that_could_lack() -> None:
+    parts = {"train": (X, np.array([0, 0, 1, 1, 2, 2])), "test": (X, np.array([3] * 6))}
+    assert learnable(lambda settings, seed=0: parts, "mse", ((),))(None, seed=3) is parts
 
 
 def test_a_plan_counts_no_examples_of_data_that_cannot_serve_and_a_report_still_tells() -> None:
@@ -138,4 +166,5 @@ def test_numbers_that_lie_sorted_are_told() -> None:
 
 
 def test_examples_of_one_class_are_told() -> None:
-    assert told(np.ones(6, int), np.ones(6, int)) == ["all examples show class 1: there is nothing to tell apart"]
+    parts = read_parts({"train": (X, np.ones(6, int)), "test": (X, np.ones(6, int))})
+    assert list(of_one_class(parts, SPARSE, ())) == ["all examples show class 1: there is nothing to tell apart"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -125,6 +126,16 @@ def test_a_command_ends_with_the_code_of_its_signal(
     assert capsys.readouterr().err == "stn-bench: stopped; what was finished is kept\n"
 
 
+def test_ctrl_c_before_signals_are_listened_to_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def early() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("stn_bench.system.signals.raise_interrupts", early)
+    assert (call(), capsys.readouterr().err) == (130, "stn-bench: stopped\n")
+
+
 def test_an_echo_disturbs_no_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
     cleaned: list[bool] = []
 
@@ -183,6 +194,33 @@ def test_a_worker_hears_its_parent_alone_and_what_it_starts_can_be_ended() -> No
     assert connection.recv() == -signal.SIGTERM
     process.join()
     assert process.exitcode == 0
+
+
+HUNG_UP = """
+import multiprocessing.resource_tracker as tracking, os, signal, sys, time
+from stn_bench.subjects.stn.config import Config
+from stn_bench.subjects.stn.data.spec import DatasetSpec
+from stn_bench.subjects.stn.data.parallel import render_chunks
+from stn_bench.system.signals import children_ignore_interrupts
+if sys.argv[1] == "child":
+    with children_ignore_interrupts():
+        pass
+else:  # a pool, whose locks Python counts
+    next(render_chunks(DatasetSpec.of(Config()), 2))
+tracker = tracking._resource_tracker
+os.kill(tracker._pid, signal.SIGHUP)
+time.sleep(0.3)
+assert os.waitpid(tracker._pid, os.WNOHANG) == (0, 0), "it ended"
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no hang-ups (2026-11-27)")
+@pytest.mark.parametrize("started", ["child", "pool"])
+def test_python_s_own_helper_outlives_a_hang_up(started: str) -> None:
+    """It would be started anew, and end in tracebacks about semaphores that it had never heard of."""
+    command = [sys.executable, "-c", HUNG_UP, started]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_a_child_that_follows_its_parent_ends_by_a_signal_that_came_before_it_listened() -> None:

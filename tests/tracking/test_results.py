@@ -248,3 +248,15 @@ def test_seeds_share_the_work_of_their_keys_and_not_the_keys(subject: str, tmp_p
 
 
 OTHER = {"stn": "model.width", "toy": "depth"}
+
+
+def test_a_run_of_another_subject_stands_in_for_none(tmp_path: Path) -> None:
+    planned = plan(ablation(arm("deep", {"depth": 4})), subject="toy")
+    spec = planned.arms[0].verdict_specs({})[0]
+    other = record(spec, "other", test_score=0.9).model_copy(update={"subject": "mine:train"})
+    own = record(spec, "own", test_score=0.5).model_copy(update={"subject": "toy"})
+    assert gather(planned, FakeStore(other), tmp_path).finished == 0
+    found = gather(planned, FakeStore(other, own), tmp_path)
+    assert found.arms[0].runs == {spec.seed: own}, "though the other is the later one"
+    lost = other.model_copy(update={"outcome": "crashed"})
+    assert gather(planned, FakeStore(lost), tmp_path).crashed == ()

@@ -57,6 +57,7 @@ PLAIN = {("baseline", 1, 0.5), ("baseline", 2, 0.52), ("baseline", 3, 0.51)} | {
         SOUND,
         "\ufeff" + SOUND,
         SOUND.replace("\n", "\r\n"),
+        "\ufeff" + SOUND.replace("\n", "\r"),
         SOUND.replace(",", ";"),
         SOUND.replace(",", "\t"),
         SOUND.replace(",", "|"),
@@ -67,11 +68,12 @@ PLAIN = {("baseline", 1, 0.5), ("baseline", 2, 0.52), ("baseline", 3, 0.51)} | {
         SOUND.replace("\nmixup", "\n\nmixup", 1) + "\n\n",
         SOUND.replace(",1,", ",1.0,"),
         SOUND.encode("utf-16"),
+        ("\ufeff" + SOUND).encode("utf-16-be"),
         "".join(f"{number},{line}\n" for number, line in zip(("", *range(6)), SOUND.splitlines(), strict=True)),
     ],
     ids=[
-        *("plain", "bom", "crlf", "semicolons", "tabs", "bars", "commas", "tabs and commas", "spaces", "quotes"),
-        *("blank lines", "floats", "utf-16", "pandas index"),
+        *("plain", "bom", "crlf", "cr", "semicolons", "tabs", "bars", "commas", "tabs and commas", "spaces", "quotes"),
+        *("blank lines", "floats", "utf-16", "utf-16-be", "pandas index"),
     ],
 )
 def test_a_table_reads_the_same_however_it_was_written(text: str | bytes, tmp_path: Path) -> None:

@@ -131,7 +131,8 @@ def _read(files: Sequence[Path], reading: Reading) -> Numbers:
 
 def _read_elsewhere(some: Sequence[Sequence[Path]], reading: Reading, processes: int) -> Iterator[Numbers]:
     spawn = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
-    pool = ProcessPoolExecutor(max(1, processes), mp_context=spawn, initializer=_begin)
+    with children_ignore_interrupts():  # its locks start a helper of Python's
+        pool = ProcessPoolExecutor(max(1, processes), mp_context=spawn, initializer=_begin)
     try:
         with children_ignore_interrupts(), children_without_main():
             futures = [pool.submit(_read, one, reading) for one in some]

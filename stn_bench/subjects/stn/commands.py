@@ -26,6 +26,7 @@ from stn_bench.isolation import isolated
 from stn_bench.settings import override
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.files import MODEL
+from stn_bench.subjects.stn.repacked import plainly_packed
 from stn_bench.system.errors import ConfigError, DataError, MachineError, ModelFileError
 from stn_bench.system.text import shorten
 from stn_bench.system.workspace import Workspace
@@ -186,6 +187,13 @@ def _dataset(root: Path | None, settings: list[str] | None, processes: int | Non
 
 # Models -------------------------------------------------------------------------------------------------------------
 
+GroundOfModel = Annotated[
+    str | None,
+    typer.Option(
+        "--ground", metavar="COLOUR", help="Behind transparent pixels; unset, as the model's pictures were imported."
+    ),
+]
+
 
 @quietly()
 @isolated()
@@ -195,7 +203,7 @@ def predict(
     root: Root = None,
     tracking_uri: TrackingUri = None,
     trust: Trust = False,
-    ground: Ground = "white",
+    ground: GroundOfModel = None,
     report: Annotated[
         Path | None,
         typer.Option(
@@ -209,9 +217,9 @@ def predict(
     Where names (0001_K.png is a K), class folders or a table say the labels, also print the accuracy and each
     mistake. Pictures with a label outside the model's alphabet are named, and count neither as right nor as wrong.
     """
-    behind = _colour(ground)
-    network, config = _load(model, Workspace.at(root, tracking_uri), trust)
-    found, images = _read(pictures, config, behind)
+    behind, workspace = _colour(ground) if ground else None, Workspace.at(root, tracking_uri)
+    network, config = _load(model, workspace, trust)
+    found, images = _read(pictures, config, behind or _ground_of(config, workspace))
     predictions = _predict(network, config, found, images)
     if report:
         _write_files(report, _report_files(predictions, images))
@@ -239,7 +247,7 @@ def rectify(
     root: Root = None,
     tracking_uri: TrackingUri = None,
     trust: Trust = False,
-    ground: Ground = "white",
+    ground: GroundOfModel = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a picture of each original | yellow bar | what the transformer makes of it.
@@ -249,9 +257,9 @@ def rectify(
     if not (output or check or as_json):
         raise typer.BadParameter("nothing to write: name --output FILE or --check FILE, or ask for --json")
     _check_endings(output, check)
-    behind = _colour(ground)
-    network, config = _load(model, Workspace.at(root, tracking_uri), trust)
-    found, images = _read(pictures, config, behind)
+    behind, workspace = _colour(ground) if ground else None, Workspace.at(root, tracking_uri)
+    network, config = _load(model, workspace, trust)
+    found, images = _read(pictures, config, behind or _ground_of(config, workspace))
     paths = [one.file for one in found]
     from stn_bench.subjects.stn.nn.rectify import rectify as rectified_of
 
@@ -280,6 +288,14 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
         tracking = open_tracking(workspace)
         run = tracking.find_run(model)
         path, where = tracking.file(run, MODEL), f"run {run}"
+    with plainly_packed(path) as plain:
+        try:
+            return _load_plain(plain, where, workspace, trust=trust)
+        except ModelFileError as error:
+            raise ModelFileError(str(error).replace(str(plain), str(path))) from None
+
+
+def _load_plain(path: Path, where: str, workspace: Workspace, *, trust: bool) -> tuple[Any, Config]:
     from stn_bench.subjects.stn.nn.model_file import load_model, read_note
 
     factory = read_note(path).get("model.factory")
@@ -291,6 +307,18 @@ def _load(model: str, workspace: Workspace, trust: bool) -> tuple[Any, Config]:
     if factory:
         workspace.find_code()
     return load_model(path, trust=bool(factory))
+
+
+def _ground_of(config: Config, workspace: Workspace) -> tuple[int, int, int]:
+    """Return what the pictures that a model was trained on were laid on: white, where they are not here to tell."""
+    from stn_bench.subjects.stn.data.store import read_note
+    from stn_bench.subjects.transparency import WHITE
+
+    try:
+        ground = read_note(workspace.datasets / config.data.source).get("ground")
+    except DataError:
+        return WHITE
+    return (ground[0], ground[1], ground[2]) if isinstance(ground, list) and len(ground) == 3 else WHITE
 
 
 def _read(

@@ -128,6 +128,7 @@ def pictures(tmp_path: Path) -> Path:
     [
         "file,label\na.png,a cat\ndeep/b.png,a dog\n",
         "\ufefffile,label\r\na.png,a cat\r\ndeep/b.png,a dog\r\n",
+        "\ufefffile,label\ra.png,a cat\rdeep/b.png,a dog\r",
         'Filename;Class;width\n"a.png";"a cat";3\n./deep/../deep/b.png;a dog;3\n\n',
         "label\tpath\na cat\ta.png\na dog\tdeep\\b.png",
     ],
@@ -136,6 +137,13 @@ def test_a_table_names_file_and_label(pictures: Path, text: str) -> None:
     table = pictures / "labels.csv"
     table.write_text(text, encoding="utf-8", newline="")
     assert names(table) == [("a.png", "a cat", ""), ("deep/b.png", "a dog", "")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_a_table_may_be_saved_as_unicode_text(pictures: Path, encoding: str) -> None:
+    text = "\ufeff" * (encoding == "utf-16-be") + "file\tlabel\r\na.png\tKöter\r\ndeep/b.png\tein Hund\r\n"
+    (pictures / "labels.txt").write_bytes(text.encode(encoding))
+    assert names(pictures / "labels.txt") == [("a.png", "Köter", ""), ("deep/b.png", "ein Hund", "")]
 
 
 def test_a_table_may_name_the_part(pictures: Path) -> None:

@@ -40,7 +40,8 @@ def _chunk_ranges(spec: DatasetSpec) -> list[range]:
 def _render_in_processes(spec: DatasetSpec, ranges: list[range], processes: int) -> Generator[Chunk, None, None]:
     # Spawned, not forked: a fork of a process in which TensorFlow runs threads can hang.
     spawn = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(processes - 1, mp_context=spawn, initializer=follow_parent)
+    with children_ignore_interrupts():  # its locks start a helper of Python's
+        pool = ProcessPoolExecutor(processes - 1, mp_context=spawn, initializer=follow_parent)
     try:
         with children_ignore_interrupts():
             futures = [pool.submit(render_range, spec, indices) for indices in ranges]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
 from stn_bench.subjects.stn.data.opencv import load_opencv, muted
 from stn_bench.subjects.stn.data.spec import Picture
@@ -30,6 +30,9 @@ MAGENTA = (214, 0, 110)
 AROUND = (214, 218, 224)  # what surrounds a framed picture: neither paper, nor a pad, nor the bar
 
 NOT_READ = (Image.DecompressionBombError, UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError)
+
+EXTRA_SAMPLES = 338
+"""The tag of TIFF for what a pixel has beside its colour."""
 
 SHIFT = 4
 """Bits behind the point in the coordinates that OpenCV draws at: a line lies within 1/32 of a pixel of its place."""
@@ -57,7 +60,7 @@ def read_picture(path: Path, ground: Colour = WHITE) -> Picture:
     decoded = _decode(content, cv2.IMREAD_COLOR) if content.size else None
     if decoded is None:
         raise DataError(f"{path}: not a picture. Expected PNG, JPEG, GIF, TIFF, BMP or WebP.")
-    shown = _on_ground(content, ground)
+    shown = _on_ground(path, content, ground)
     picture: Picture = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB) if shown is None else shown
     return picture
 
@@ -72,7 +75,7 @@ def _decode(content: Picture, how: int) -> Any:
     return decoded
 
 
-def _on_ground(content: Picture, ground: Colour) -> Picture | None:
+def _on_ground(path: Path, content: Picture, ground: Colour) -> Picture | None:
     """Return a picture with transparent pixels laid on a ground and turned as its EXIF note says, else None."""
     cv2 = load_opencv()
 
@@ -87,8 +90,11 @@ def _on_ground(content: Picture, ground: Colour) -> Picture | None:
             with Image.open(io.BytesIO(content.tobytes())) as image:
                 shown = laid_on(image, ground, deep)
                 turned = shown and _turned(shown, image)
-    except NOT_READ:  # OpenCV reads more kinds, none of them with alpha but its own
-        return _by_its_alpha(_decode(content, cv2.IMREAD_UNCHANGED), ground)
+    except NOT_READ:  # OpenCV reads more kinds, and drops what it does not know of transparency
+        found = _decode(content, cv2.IMREAD_UNCHANGED)
+        if not _has_alpha(found) and _tells_of_alpha(content):
+            raise DataError(f"{path}: a TIFF whose transparency cannot be read; save it as PNG") from None
+        return _by_its_alpha(found, ground)
     return None if turned is None else np.asarray(turned)
 
 
@@ -100,8 +106,24 @@ def _turned(shown: Image.Image, image: Image.Image) -> Image.Image:
         return shown
 
 
+def _has_alpha(found: Any) -> bool:
+    return found is not None and found.ndim == 3 and found.shape[2] == 4
+
+
+def _tells_of_alpha(content: Picture) -> bool:
+    """Return whether a file is a TIFF with more samples than colours."""
+    file = io.BytesIO(content.tobytes())
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+        file.seek(tags.next)
+        tags.load(file)
+        return EXTRA_SAMPLES in tags
+    except Exception:  # another kind of file, or a damaged one
+        return False
+
+
 def _by_its_alpha(found: Any, ground: Colour) -> Picture | None:
-    if found is None or found.ndim != 3 or found.shape[2] != 4:
+    if not _has_alpha(found):
         return None
     largest = np.iinfo(found.dtype).max if found.dtype.kind == "u" else 1
     colour, alpha = found[..., 2::-1] / largest, found[..., 3:] / largest

@@ -13,8 +13,13 @@ from commands import call
 from numpy.typing import NDArray
 from PIL import Image
 
+from stn_bench.settings import override
+from stn_bench.subjects.stn.commands import _ground_of
+from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.pictures import read_picture
 from stn_bench.subjects.stn.data.spec import Picture
+from stn_bench.system.errors import DataError
+from stn_bench.system.workspace import Workspace
 
 GROUNDS = ((255, 255, 255), (0, 0, 0), (10, 200, 30))
 INK = (slice(4, 9), slice(2, 5))
@@ -41,17 +46,48 @@ def laid(picture: Picture, ground: tuple[int, int, int]) -> NDArray[np.float64]:
     return shown
 
 
-def png(path: Path, kind: int, pixels: NDArray[np.integer], key: bytes = b"") -> None:
-    """Write a PNG of a colour type by hand, with its transparent colour."""
+def png(path: Path, kind: int, pixels: NDArray[np.integer], key: bytes = b"", depth: int = 0, width: int = 0) -> None:
+    """Write a PNG of a colour type by hand, with its transparent colour; of packed pixels, depth and width too."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
-    height, width = pixels.shape[:2]
+    height, width = len(pixels), width or pixels.shape[1]
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
-    head = struct.pack(">IIBBBBB", width, height, 8 * pixels.dtype.itemsize, kind, 0, 0, 0)
+    head = struct.pack(">IIBBBBB", width, height, depth or 8 * pixels.dtype.itemsize, kind, 0, 0, 0)
     parts = [chunk(b"IHDR", head), chunk(b"tRNS", key) if key else b"", chunk(b"IDAT", zlib.compress(rows))]
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts) + chunk(b"IEND", b""))
+
+
+def packed_grey(path: Path, depth: int) -> None:
+    """Write a grey PNG of less than 8 bits with a transparent value that is not the largest."""
+    key = 2**depth - 2
+    values = np.where(hard()[..., 3] > 0, 0, key).astype(np.uint8)
+    bits = (values[..., None] >> np.arange(depth - 1, -1, -1)) & 1
+    png(path, 0, np.packbits(bits.reshape(len(values), -1), axis=1), struct.pack(">H", key), depth, values.shape[1])
+
+
+def small_frame(path: Path) -> None:
+    """Write a GIF whose one frame, of ink alone, leaves the rest of its screen open."""
+    rows, columns = INK
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    Image.new("P", size, 0).save(path)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<HH", content, 6, 8, 12)
+    struct.pack_into("<HH", content, content.index(struct.pack("<BHH", 0x2C, 0, 0)) + 1, columns.start, rows.start)
+    path.write_bytes(content)
+
+
+def tiff(path: Path, pixels: NDArray[np.integer], extra: int) -> None:
+    """Write a grey TIFF by hand, whose second sample is what `extra` says: 1 and 2 are alpha, 1 multiplied in."""
+    (height, width, samples), bits, raw = pixels.shape, 8 * pixels.dtype.itemsize, pixels.tobytes()
+    tags = {256: width, 257: height, 258: bits | bits << 16, 259: 1, 262: 1, 273: 0, 277: samples, 278: height}
+    tags |= {279: len(raw), 284: 1, 338: extra}
+    tags[273] = 8 + 2 + 12 * len(tags) + 4
+    entries = [
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 2 if tag == 258 else 1, value) for tag, value in tags.items()
+    ]
+    path.write_bytes(b"II*\0" + struct.pack("<IH", 8, len(tags)) + b"".join(entries) + bytes(4) + raw)
 
 
 def deep(picture: Picture) -> NDArray[np.uint16]:
@@ -85,6 +121,10 @@ HARD: dict[str, Callable[[Path], None]] = {
     "rgb16_key.png": lambda path: png(
         path, 2, np.dstack([keyed(">u2", 1234)] * 3).astype(">u2"), struct.pack(">HHH", 1234, 1234, 1234)
     ),
+    "grey2_key.png": lambda path: packed_grey(path, 2),
+    "grey4_key.png": lambda path: packed_grey(path, 4),
+    "la_multiplied.tiff": lambda path: tiff(path, hard()[..., [0, 3]], 1),
+    "small_frame.gif": small_frame,
     "palette.png": lambda path: palette(path, 1),
     "palette_table.png": lambda path: palette(path, bytes([255, 0])),
     "palette.gif": lambda path: palette(path, 1),
@@ -107,6 +147,13 @@ def test_unless_set_the_ground_is_white(
 ) -> None:
     make(tmp_path / name)
     np.testing.assert_allclose(read_picture(tmp_path / name), laid(picture, (255, 255, 255)), atol=1)
+
+
+def test_a_transparency_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """OpenCV reads such a TIFF, and drops its alpha without a word."""
+    tiff(tmp_path / "la16.tiff", deep(hard())[..., [0, 3]].astype("<u2"), 2)
+    with pytest.raises(DataError, match=r"la16\.tiff: a TIFF whose transparency cannot be read; save it as PNG"):
+        read_picture(tmp_path / "la16.tiff")
 
 
 def test_an_opaque_picture_is_what_it_was(tmp_path: Path) -> None:
@@ -135,3 +182,17 @@ def test_import_stores_the_letter_and_its_ground(ground: str, tmp_path: Path) ->
     stored = np.load(tmp_path / "mlruns/datasets/mine/images.npy")[0]
     behind = {"": (255, 255, 255), "black": (0, 0, 0), "#0ac81e": (10, 200, 30)}[ground]
     np.testing.assert_array_equal(stored, laid(np.asarray(image), behind))
+
+
+@pytest.mark.parametrize("ground", ["", "black", "#0ac81e"])
+def test_a_model_reads_pictures_on_the_ground_that_its_own_lay_on(ground: str, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(hard()).save(tmp_path / "in" / "0001_A.png")
+    given = ("--set", "data.size=20", "--set", "data.alphabet=AB", "--root", tmp_path)
+    assert (
+        call("data", "import", tmp_path / "in", "--name", "mine", *given, *(("--ground", ground) * bool(ground))) == 0
+    )
+    behind = {"": (255, 255, 255), "black": (0, 0, 0), "#0ac81e": (10, 200, 30)}[ground]
+    assert _ground_of(override(Config(), {"data.source": "mine"}), Workspace.at(tmp_path)) == behind
+    assert _ground_of(override(Config(), {"data.source": "gone"}), Workspace.at(tmp_path)) == (255, 255, 255)
+    assert _ground_of(Config(), Workspace.at(tmp_path)) == (255, 255, 255)

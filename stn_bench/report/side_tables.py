@@ -1,0 +1,63 @@
+"""Tables that no verdict is about: the metric class by class, and the other metrics that runs returned."""
+
+from __future__ import annotations
+
+from stn_bench.analysis.summary import AblationSummary, MetricSummary
+from stn_bench.report.tables import Row, Table
+from stn_bench.system.format import Unit
+from stn_bench.system.text import in_code
+
+MOST_ROWS = 40
+"""Classes, or metrics, that a page lists; `report.json` has them all."""
+
+
+def class_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:
+    """Return the metric by class, a column an arm; of many classes the first.
+
+    Args:
+        ablation: the question.
+        unit: how its metric is written.
+        example: the noun for what the subject is tested on.
+    """
+    header = ("class", f"{example}s", *(arm.marked_name for arm in ablation.arms))
+    rows = [
+        (in_code(one.name), f"{one.examples:,}", *(unit.value(one.values.get(arm.name)) for arm in ablation.arms))
+        for one in ablation.classes[:MOST_ROWS]
+    ]
+    return Table(header, tuple(rows))
+
+
+def class_note(ablation: AblationSummary, unit: Unit) -> str:
+    """Return what the table by class shows."""
+    left = len(ablation.classes) - MOST_ROWS
+    more = f"; `report.json` has {left:,} more" if left > 0 else ""
+    return f"{unit.in_values} of each class: means over the seeds, and no verdict is about them{more}"
+
+
+def metric_table(ablation: AblationSummary) -> Table:
+    """Return the other metrics that the runs returned, a column an arm; of many metrics the first."""
+    header = ("metric", *(arm.marked_name for arm in ablation.arms))
+    arms = [arm.name for arm in ablation.arms]
+    return Table(header, tuple(_metric_row(one, arms) for one in ablation.others[:MOST_ROWS]))
+
+
+def _metric_row(metric: MetricSummary, arms: list[str]) -> Row:
+    means = [mean for mean in metric.means.values() if mean is not None]
+    unit = Unit.of(metric.name, is_fraction=metric.scale == "fraction").to_show(means)
+    cells = []
+    for arm in arms:
+        spread = "" if metric.sds.get(arm) is None else f" ± {unit.value(metric.sds[arm])}"
+        cells.append(f"{unit.value(metric.means.get(arm))}{spread}")
+    return (f"{in_code(metric.name)}{unit.suffix and ','}{unit.suffix}", *cells)
+
+
+def metric_note(ablation: AblationSummary) -> str:
+    """Return what the table of the other metrics shows."""
+    left = len(ablation.others) - MOST_ROWS
+    more = f"; `report.json` has {left:,} more" if left > 0 else ""
+    return (
+        f"What the runs returned besides: mean ± standard deviation over the seeds, and no verdict is about it{more}"
+    )
+
+
+__all__ = ["class_note", "class_table", "metric_note", "metric_table"]
