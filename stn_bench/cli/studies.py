@@ -117,7 +117,7 @@ def _check_any_number(analysis: Analysis) -> None:
     records, plan = analysis.results.records, analysis.plan
     if records and all(record.outcome == "diverged" for record in records):
         raise SubjectError(
-            f"study `{plan.study.name}`: all {len(records)} runs diverged ({records[0].reason}), and nothing is left to "
+            f"study `{plan.study.name}`: all {len(records)} runs diverged ({records[0].reason}): nothing is left to "
             f"compare; see what training returns as `{plan.metric.name}`, and the base's settings. The runs are kept"
         )
 
