@@ -21,6 +21,8 @@ from tiny import DEPTH, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys
 from stn_bench.runner.folder_queue import FolderQueue, open_folders
 from stn_bench.runner.leases import TRIES, Finished
 from stn_bench.runner.packed import PackedStudy, read_packed, zip_study
+from stn_bench.runner.work import Saving
+from stn_bench.runner.worker import JobEnded, JobStarted
 from stn_bench.system.errors import LeaseLostError
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, read_archive
@@ -55,9 +57,10 @@ def test_a_study_that_was_packed_reports_as_one_that_was_run(results: Path, tmp_
 
 @pytest.mark.slow
 def test_looks_and_shards_report_as_one_run(tmp_path: Path, capsys: Any) -> None:
-    embedded = make_toy_root(tmp_path / "embedded", LOOKS)
-    assert call("run", "tiny", "--workers", 1, "--root", embedded) == 0
-    root = make_toy_root(tmp_path / "root", LOOKS)
+    confirmed = LOOKS.replace("margin", "confirm = [101, 102]\nmargin")
+    embedded = make_toy_root(tmp_path / "embedded", confirmed)
+    assert call("run", "tiny", "--confirm", "--workers", 1, "--root", embedded) == 0
+    root = make_toy_root(tmp_path / "root", confirmed)
     trained = []
     for turn in range(3):  # tuning, the first look, the second
         file = pack(root, f"work{turn}.zip")
@@ -70,9 +73,12 @@ def test_looks_and_shards_report_as_one_run(tmp_path: Path, capsys: Any) -> None
     assert call("pack", "tiny", tmp_path / "more.zip", "--root", root) == 2
     assert "nothing to pack" in capsys.readouterr().err
     assert not (tmp_path / "more.zip").exists()
+    file = pack(root, "confirm.zip", "--confirm")
+    assert {(job.spec.phase, job.spec.seed) for job in read_packed(file).jobs} == {("confirm", 101), ("confirm", 102)}
+    assert call("import", work(file, "confirmed.zip"), "--root", root) == 0
     check_alike(root, embedded)
-    assert call("run", "tiny", "--workers", 1, "--root", root) == 0  # which finds nothing to train
-    assert len(runs(root)) == 2 * (2 + 4)
+    assert call("run", "tiny", "--confirm", "--workers", 1, "--root", root) == 0  # which finds nothing to train
+    assert len(runs(root)) == 2 * (2 + 4 + 2)
 
 
 def test_results_are_an_archive_of_all_that_runs_keep(results: Path) -> None:
@@ -121,6 +127,47 @@ def test_no_file_of_anothers_is_written_over(name: str, packed: Path, tmp_path: 
     assert "is there already, and not by `work`" in capsys.readouterr().err
     assert (tmp_path / "work.zip").read_bytes() == packed.read_bytes()
     assert (tmp_path / "other.zip").read_bytes() == b"of somebody"
+
+
+def test_files_that_find_no_room_are_left_out_those_of_models_first(
+    packed: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    whole = read_archive(results)
+    arrays = sum(len(one) for some in whole.files.values() for name, one in some.items() if name.endswith(".npz"))
+    told = sum(len(one.model_dump_json()) for one in whole.records)
+    monkeypatch.setattr("stn_bench.runner.work.ROOM", arrays + told + 50)  # of one model, and no second
+    before = results.read_bytes()
+    work(packed)
+    assert "files of 5 runs have no place in it" in capsys.readouterr().out
+    cut = read_archive(results)
+    assert cut.records == whole.records
+    kept = [name for some in cut.files.values() for name in some]
+    assert (kept.count("examples.npz"), kept.count("skill.npz"), kept.count("model.json")) == (6, 6, 1)
+    monkeypatch.undo()
+    work(packed)
+    assert results.read_bytes() == before
+
+
+def test_results_are_written_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, written = list[object](), list[int]()
+
+    class Listener:
+        def event(self, event: object) -> None:
+            told.append(event)
+
+        def say(self, line: str) -> None:
+            told.append(line)
+
+    saving = Saving(Listener(), lambda: written.append(len(told)))
+    events = [JobStarted("a"), JobEnded("a", "finished", ""), JobEnded("b", "crashed", "why")]
+    for event in events:
+        saving.event(event)
+    saving.say("a line")
+    assert (told, written) == ([*events, "a line"], [])  # a minute has not passed
+    monkeypatch.setattr("stn_bench.runner.work.SAVE_SECONDS", 0.0)
+    for event in events:
+        saving.event(event)
+    assert written == [6, 7]
 
 
 def test_a_results_file_that_is_gone_is_written_anew(packed: Path, results: Path) -> None:
@@ -178,6 +225,7 @@ def test_a_stop_keeps_what_is_finished_and_the_same_command_goes_on(signum: int,
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signum, output
     assert "a second signal stops at once" in output or "press Ctrl-C again" in output
+    assert "stopped; 1 run in " in output
     assert "the same command goes on" in output
     assert "Traceback" not in output
     assert len(read_archive(tmp_path / "results.zip").records) == 1
@@ -386,7 +434,8 @@ def test_what_nothing_tells_of_is_named(tmp_path: Path, capsys: Any) -> None:
     assert "more/a.txt" in read_packed(pack(root, "work.zip", "--with", "more")).files
     assert not any("pycache" in place for place in read_packed(pack(root, "work.zip", "--with", "more")).files)
     capsys.readouterr()
-    for path, told in (("none", "no such file"), ("/etc/hostname", "only what lies under the root")):
+    outside = "only what lies under the root"
+    for path, told in (("none", "no such file"), ("/etc/hostname", outside), ("../work.zip", outside)):
         assert call("pack", "tiny", tmp_path / "x.zip", "--root", root, "--with", path) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "x.zip").exists()
