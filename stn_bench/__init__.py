@@ -137,7 +137,7 @@ def run(
     settled = Settled.of(plan, workspace, confirm=confirm)
     if found := None if accept_stale else settled.look():
         return Judged(analyses=(found[0],), artifact=found[1].file, report=workspace.page(plan.study.name))
-    with borrowing_mlflow(), progress_of(plan, is_shown=progress) as watcher:
+    with borrowing_mlflow(), progress_of(plan.study.name, plan.subject, is_shown=progress) as watcher:
         try:
             analysis, tracking = train_study(
                 plan, workspace, shared_out, watcher, confirm=confirm, accept_stale=accept_stale

@@ -112,11 +112,12 @@ INSIDE = {
     "tracking/mlflow.py": ("tracking.results", "tracking.archive"),
     "analysis/": ("tracking.mlflow", "tracking.archive", "tracking.server"),
     "runner/queue.py": (
-        *(f"runner.{name}" for name in RUNNER if name not in ("queue", "turns")),
+        *(f"runner.{name}" for name in RUNNER if name not in ("queue", "turns", "leases")),
         "tracking",
         "analysis",
     ),
     "runner/turns.py": ("runner", "study", "tracking", "analysis"),
+    "runner/leases.py": ("runner", "study", "tracking", "analysis"),
     "runner/job.py": ("runner.runner", "runner.worker", "runner.pool", "runner.queue", "analysis"),
     "runner/worker.py": ("runner.runner", "runner.pool", "analysis"),
     "runner/determinism.py": ("runner.runner", "runner.worker", "runner.pool", "runner.queue", "tracking", "analysis"),

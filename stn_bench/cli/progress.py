@@ -13,14 +13,14 @@ from rich.text import Text
 from stn_bench.runner.progress import ProgressLines, TrackedJob
 
 if TYPE_CHECKING:
-    from stn_bench.study.plan import Plan
+    from stn_bench.subject import Subject
 
 
 class Progress(ProgressLines):
     """Shows study, arms, seeds, epochs, metric and time left."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
-        super().__init__(plan, self._print)
+    def __init__(self, study: str, subject: Subject, console: Console) -> None:
+        super().__init__(study, subject, self._print)
         self._console = console
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
 

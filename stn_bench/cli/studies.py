@@ -80,7 +80,7 @@ def run(
     from stn_bench.report.build import keep_report
     from stn_bench.runner.runner import train_study
 
-    with Progress(planned, console) as progress:
+    with Progress(planned.study.name, planned.subject, console) as progress:
         analysis, tracking = train_study(
             planned, workspace, shared_out, progress, confirm=confirm, accept_stale=accept_stale
         )

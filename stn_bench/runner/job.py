@@ -35,7 +35,7 @@ from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_note,
 
 if TYPE_CHECKING:
     from stn_bench.system.workspace import Workspace
-    from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.store import RunWriter
 
 
 @dataclass(frozen=True)
@@ -219,7 +219,7 @@ class LentRun:
 
 def train_job(
     job: Job,
-    tracking: Tracking,
+    tracking: RunWriter,
     *,
     on_epoch: Callable[[EpochEnd], None] = lambda epoch: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -297,7 +297,7 @@ class _Epochs:
     def __init__(
         self,
         job: Job,
-        tracking: Tracking,
+        tracking: RunWriter,
         run_id: str,
         on_epoch: Callable[[EpochEnd], None],
         should_stop: Callable[[], bool],
@@ -357,7 +357,7 @@ def _check_data(job: Job, subject: Subject, settings: Any) -> None:
 # At its end ----------------------------------------------------------------------------------------------------------
 
 
-def _keep(job: Job, tracking: Tracking, run_id: str, outcome: Outcome, files: Path) -> None:
+def _keep(job: Job, tracking: RunWriter, run_id: str, outcome: Outcome, files: Path) -> None:
     """Keep beside the numbers what a finished training left: its model and its files. Trials keep none."""
     if job.is_trial or outcome.status != "finished":
         return
@@ -388,7 +388,7 @@ def _record(job: Job, run_id: str, started: str, outcome: Outcome, facts: Mappin
 
 def _close(
     job: Job,
-    tracking: Tracking,
+    tracking: RunWriter,
     run_id: str,
     error: Exception | Interrupted,
     ending: Callable[[], AbstractContextManager[None]],

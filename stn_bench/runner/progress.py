@@ -14,7 +14,8 @@ from stn_bench.runner.worker import JobEnded, JobEpoch, JobEvent, JobStarted
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import Job
-    from stn_bench.study.plan import Phase, Plan
+    from stn_bench.study.plan import Phase
+    from stn_bench.subject import Subject
 
 REPEAT_SECONDS = 30.0  # lines tell of the epochs of a job no more often than this
 LONG_SECONDS = 60.0  # beside this, it hardly counts that a worker loads libraries in its first job
@@ -85,12 +86,13 @@ class ProgressLines:
     """Tells of a run in lines; a context manager, and the runner's watcher.
 
     Args:
-        plan: what is run.
+        study: name of the study that is run.
+        subject: what it trains.
         say: prints a line.
     """
 
-    def __init__(self, plan: Plan, say: Callable[[str], None]) -> None:
-        self._plan, self.say = plan, say
+    def __init__(self, study: str, subject: Subject, say: Callable[[str], None]) -> None:
+        self._study, self._subject, self.say = study, subject, say
         self._jobs: dict[str, TrackedJob] = {}
         self._phase: Phase | None = None
         self._told = time.monotonic()
@@ -98,7 +100,7 @@ class ProgressLines:
         self._at_once = 1  # jobs that trained at once
         self._preparing = ""
         self._crashed = set[str]()
-        self._curve = plan.subject.curve
+        self._curve = subject.curve
 
     def __enter__(self) -> Self:
         return self
@@ -115,7 +117,7 @@ class ProgressLines:
 
     def preparing(self, data: str, done: int, count: int) -> None:
         """Take note of how many examples of the data are made."""
-        noun = f"{self._plan.subject.example}s"
+        noun = f"{self._subject.example}s"
         self._preparing = f"making {noun}: {done} of {count} ({data})" if done < count else ""
         if done == count:
             self.say(f"made {count} {noun} ({data})")
@@ -125,7 +127,7 @@ class ProgressLines:
         self._phase, self._at_once = phase, 1
         self._jobs = {key: TrackedJob(job) for key, job in jobs.items()}
         finished = f", {reused} finished before" if reused else ""
-        self.say(f"{self._plan.study.name}, {phase}: {len(jobs)} runs to train{finished}")
+        self.say(f"{self._study}, {phase}: {len(jobs)} runs to train{finished}")
 
     def event(self, event: JobEvent) -> None:
         """Take note of a worker's event; events of jobs that another `run` of the study added are not shown."""
@@ -192,14 +194,14 @@ class ProgressLines:
         if self._preparing or not self._jobs:
             return self._preparing or "opening the stores"
         settled = f"{self._settled()}/{len(self._jobs)} runs"
-        return f"{self._plan.study.name}, {self._phase}: {settled}{self._time_left()}"
+        return f"{self._study}, {self._phase}: {settled}{self._time_left()}"
 
 
 class ProgressLine(ProgressLines):
     """Tells of a run in one line that is written over, and of what went wrong in lines that stay."""
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__(plan, self._keep)
+    def __init__(self, study: str, subject: Subject) -> None:
+        super().__init__(study, subject, self._keep)
         self._width, self._shown = 0, ""
 
     def __exit__(
@@ -235,12 +237,12 @@ class ProgressLine(ProgressLines):
         self._width, self._shown = len(line), line
 
 
-def progress_of(plan: Plan, *, is_shown: bool) -> ProgressLines:
+def progress_of(study: str, subject: Subject, *, is_shown: bool) -> ProgressLines:
     """Return what tells of a run on standard error: one line where it can be written over, else a line a job."""
     if not is_shown:
-        return ProgressLines(plan, lambda line: None)
+        return ProgressLines(study, subject, lambda line: None)
     can_rewrite = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return ProgressLine(plan) if can_rewrite else ProgressLines(plan, _tell)
+    return ProgressLine(study, subject) if can_rewrite else ProgressLines(study, subject, _tell)
 
 
 def _tell(line: str) -> None:

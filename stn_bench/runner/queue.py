@@ -20,7 +20,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,6 +49,7 @@ from optuna.trial import TrialState
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from stn_bench.runner.leases import TRIES, Finished, Lease
 from stn_bench.runner.turns import Seen, Turns
 from stn_bench.study.spec import Range
 from stn_bench.system.errors import Interrupted, LeaseLostError, StnBenchError, StoreError
@@ -58,7 +59,6 @@ from stn_bench.system.sounds import Direction
 from stn_bench.system.text import without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
 
-TRIES = 4  # of a job whose worker dies, before nobody tries it again in this run
 GRACE_HEARTBEATS = 4
 POLL_SECONDS = 1.0  # between two looks of all workers of this machine that wait
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
@@ -94,36 +94,6 @@ class QueuedJob:
     run_key: str
     values: Mapping[str, Any]
     space: Mapping[str, Range]
-
-
-@dataclass(frozen=True)
-class Finished:
-    """The result of a job: the value of the study's metric and the run that holds the rest."""
-
-    value: float
-    run_id: str
-    outcome: str
-
-
-@dataclass(frozen=True)
-class Lease:
-    """One try of a job, by the worker that holds it.
-
-    A worker that was silent for longer than the grace period, stopped or swapped out, has lost its job to another,
-    whatever it does when it wakes.
-
-    Args:
-        run_key: identity of the job.
-        is_lost: whether another worker may have the job by now.
-        ending: holds the store while the result of the job is written, so that nobody else can take it; raises
-            LeaseLostError where somebody has.
-        is_first: whether the queue knows of no other try of the job, in any study.
-    """
-
-    run_key: str
-    is_lost: Callable[[], bool]
-    ending: Callable[[], AbstractContextManager[None]]
-    is_first: bool = False
 
 
 class Queue:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
 from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.job import Job
+from stn_bench.runner.leases import Finished
 from stn_bench.runner.pool import Listener, Pool
-from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
+from stn_bench.runner.queue import SEED, SEEDS, QueuedJob
+from stn_bench.runner.registrar import JobRegistrar
 from stn_bench.runner.stores import Stores, open_stores
+from stn_bench.runner.wanted import WantedJobs, planned_specs, question_of, told_metric
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
-from stn_bench.study.plan import Phase, Plan, PlannedArm, RunSpec
+from stn_bench.study.plan import Phase, Plan, PlannedArm
 from stn_bench.study.spec import Range
-from stn_bench.subject import Lent, Metric
+from stn_bench.subject import Lent
 from stn_bench.system.errors import Interrupted, StnBenchError
-from stn_bench.system.machine import Resources, children_without_main, now
+from stn_bench.system.machine import Resources, children_without_main
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
@@ -55,8 +59,8 @@ class _Round:
     """
 
     names: tuple[str, ...]
-    jobs: dict[str, Job]
-    known: dict[str, Job]
+    jobs: Mapping[str, Job]
+    known: Mapping[str, Job]
     reused: int
 
 
@@ -132,29 +136,19 @@ class Runner:
         keys = Keys(self.plan.subject, self.workspace.datasets)  # of this round: data may change behind it
         results = gather(self.plan, self.stores.tracking, self.workspace.datasets, keys)
         arms = self.stores.tracking.arm_pages(experiment)
-        planned = [(arm, self._jobs(phase, arm, experiment, arms, keys)) for arm in results.arms]
-        known = {key: job for _, jobs in planned for key, job in jobs.items()}
-        done = _finished(known, results)
-        if self.accept_stale:
-            done |= {key: record for arm, jobs in planned for key, record in _standing_in(phase, arm, jobs)}
-        # A run that merely stands in opens no later look.
-        own = {key for job in known.values() for key in job.keys}
-        seeds = _seeds(phase, results if self.accept_stale or phase != "verdict" else results.trained_as(own))
+        jobs = {arm.arm.label: self._jobs(phase, arm, experiment, arms, keys) for arm in results.arms}
+        wanted = WantedJobs.of(phase, results, jobs, accept_stale=self.accept_stale)
         names: list[str] = []
-        wanted: dict[str, Job] = {}
-        for arm, jobs in planned:
-            these = {key: job for key, job in jobs.items() if job.spec.seed in seeds.get(arm.arm.label, ())}
-            if these:
+        for arm in results.arms:
+            if these := wanted.jobs[arm.arm.label]:
                 names.append(optuna_name(arm.arm, phase))
-                self._enqueue(names[-1], phase, [_queued(job, arm.arm) for job in these.values()], done, tried)
-                wanted |= these
-        fresh = {key: job for key, job in wanted.items() if key not in done and key not in tried}
-        return _Round(tuple(names), fresh, known, len(wanted.keys() & done.keys()))
+                self._enqueue(names[-1], phase, [_queued(job, arm.arm) for job in these.values()], wanted.done, tried)
+        return _Round(tuple(names), wanted.fresh(tried), wanted.known, wanted.reused)
 
     def _enqueue(
         self, name: str, phase: Phase, jobs: list[QueuedJob], done: Mapping[str, RunRecord], tried: frozenset[str]
     ) -> None:
-        metric = self._told(phase)
+        metric = told_metric(self.plan, phase)
         finished = {  # by the job's own key: a run that is done under a former one, or stands in, has another
             job.run_key: Finished(
                 record.metrics.get(metric.name, -metric.sign * float("inf")), record.run_id, record.outcome
@@ -174,7 +168,7 @@ class Runner:
         self, phase: Phase, arm: ArmResults, experiment: str, arms: Mapping[tuple[str, str], ArmPage], keys: Keys
     ) -> dict[str, Job]:
         """Return run key -> job, of all runs that an arm may come to in a phase."""
-        specs, subject, data = _specs(phase, arm), self.plan.subject, self.workspace.datasets
+        specs, subject, data = planned_specs(phase, arm), self.plan.subject, self.workspace.datasets
         parent = self._open_arm(experiment, arm.arm, arms) if specs else ""
         jobs = {}
         for spec in specs:
@@ -190,20 +184,19 @@ class Runner:
                 parent=parent,
                 threads=self.resources.threads,
                 former=keys.former(spec),
-                metric=self._told(phase).name,
-                question=_question(self.plan, arm.arm.ablation),
+                metric=told_metric(self.plan, phase).name,
+                question=question_of(self.plan, arm.arm.ablation),
             )
         return jobs
 
-    def _told(self, phase: Phase) -> Metric:
-        """Return the metric that Optuna is told in a phase: what tuning may see, or what the verdict is about."""
-        return self.plan.tuning[0] if phase == "tune" else self.plan.metric
-
     def _train(self, phase: Phase, found: _Round) -> None:
-        metric, threads = self._told(phase), self.resources.threads
-        assignment = Assignment(self.workspace, threads, found.names, found.known, metric.name, metric.direction)
+        metric, threads = told_metric(self.plan, phase), self.resources.threads
+        places = functools.partial(open_stores, self.workspace)
+        assignment = Assignment(
+            self.workspace, places, threads, found.names, found.known, metric.name, metric.direction
+        )
         count = min(self.resources.workers, len(found.jobs))
-        registrar = _Registrar(self.stores, found, self.plan.subject.timeout)
+        registrar = JobRegistrar(self.stores, found.names, found.known, self.plan.subject.timeout)
         crashes = Crashes(found.jobs, found.reused, self.workspace.logs)
         with counting_interrupts() as interrupts:
             Pool(assignment, count, self.watcher, registrar, interrupts, crashes).run()
@@ -253,76 +246,7 @@ def train_study(
     return runner.run(confirm=confirm), stores.tracking
 
 
-@dataclass(frozen=True)
-class _Registrar:
-    """Enters the end of jobs whose worker cannot: it is dead, or hangs."""
-
-    stores: Stores
-    round: _Round
-    timeout: str
-    lost: set[str] = field(default_factory=set)
-
-    def died(self, run_key: str, cause: str) -> bool:
-        """Take note that a job's process died; return whether that was the job's last try."""
-        is_lost = self.stores.queue.bury(self.round.names, run_key)
-        if is_lost and run_key not in self.lost:  # the workers of two tries may be found dead at once
-            self.lost.add(run_key)
-            self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
-        return is_lost
-
-    def overran(self, run_key: str, pid: int, seconds: float) -> bool:
-        """Take a job from a process that has been at it for too long; return whether it still was."""
-        is_ours = self.stores.queue.give_up(self.round.names, run_key, pid)
-        if is_ours and not self.stores.tracking.finished_as(run_key):  # it may have been about to tell Optuna
-            self._crash(run_key, f"it took longer than `{self.timeout}` = {seconds:g} s")
-        return is_ours
-
-    def dropped(self, run_key: str) -> None:
-        """Close the run of a job whose process was ended in the middle of it."""
-        if job := self.round.known.get(run_key):
-            self.stores.tracking.kill_open(job.experiment, run_key=run_key)
-
-    def _crash(self, run_key: str, reason: str) -> None:
-        job, started, tracking = self.round.known[run_key], now(), self.stores.tracking
-        run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
-        tracking.note_run(run_id, job.note)
-        tracking.finish_run(job.record(run_id, started, "crashed", reason), {})
-
-
 # Which jobs ----------------------------------------------------------------------------------------------------------
-
-
-def _specs(phase: Phase, arm: ArmResults) -> tuple[RunSpec, ...]:
-    """Return all runs that an arm may come to in a phase; none behind a tuning that is not finished."""
-    if phase == "tune":
-        return arm.arm.tuning_specs()
-    if arm.chosen is None:
-        return ()
-    return arm.arm.verdict_specs(arm.chosen) if phase == "verdict" else arm.arm.confirm_specs(arm.chosen)
-
-
-def _finished(jobs: Mapping[str, Job], results: Results) -> dict[str, RunRecord]:
-    """Return the run keys of the jobs that are done, each with its run: under today's key, or under a former one."""
-    records = {record.run_key: record for record in results.records}
-    found = {key: next((records[one] for one in job.keys if one in records), None) for key, job in jobs.items()}
-    return {key: record for key, record in found.items() if record}
-
-
-def _standing_in(phase: Phase, arm: ArmResults, jobs: Mapping[str, Job]) -> Iterator[tuple[str, RunRecord]]:
-    """Yield the run keys of an arm's jobs, each with the run that is its own or stands in, trained by other code."""
-    records = {"tune": arm.trials, "verdict": arm.runs.values(), "confirm": arm.confirmed.values()}[phase]
-    found = {(record.seed, record.trial): record for record in records}
-    for key, job in jobs.items():
-        if record := found.get((job.spec.seed, job.spec.trial)):
-            yield key, record
-
-
-def _seeds(phase: Phase, results: Results) -> Mapping[str, tuple[int, ...]]:
-    """Return label of the arm -> the seeds that a phase wants it to be trained on today."""
-    if phase == "tune":
-        return {arm.label: (arm.tuning_seed,) for arm in results.plan.arms}
-    analysis = analyse(results)
-    return analysis.wanted_seeds if phase == "verdict" else analysis.confirming_seeds
 
 
 def _queued(job: Job, arm: PlannedArm) -> QueuedJob:
@@ -348,12 +272,6 @@ def _later_looks(plan: Plan, phase: Phase, jobs: Iterable[Job]) -> Iterator[str]
     for look, labels in sorted(arms.items()):
         if look > 1:
             yield f"look {look} of {len(looks)}: {', '.join(labels)}"
-
-
-def _question(plan: Plan, ablation: str) -> str:
-    """Return what the arms of an ablation are to answer; the base, which all share, the study's title."""
-    asked = (one.ablation.question for one in plan.questions if one.ablation.name == ablation)
-    return next(asked, plan.study.title)
 
 
 def study_note(plan: Plan) -> str:

@@ -6,13 +6,14 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from stn_bench.isolation import watch_imports
+from stn_bench.runner.leases import Finished, JobQueue, Lease
 from stn_bench.subject import find_subject, is_shipped
 from stn_bench.system.errors import (
     DataError,
@@ -32,8 +33,8 @@ from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import EpochEnd, Job
-    from stn_bench.runner.queue import Finished, Lease
     from stn_bench.tracking.record import RunRecord
+    from stn_bench.tracking.store import KeptRuns
 
 STOP = "stop"
 SPENT = 3
@@ -43,20 +44,34 @@ NOBODYS_FAULT = (DataError, MachineError, StoreError, SubjectError)
 """Errors that no arm causes: the study stops, nothing is recorded."""
 
 
+class Places(Protocol):
+    """Where runs are kept, and where jobs wait."""
+
+    @property
+    def tracking(self) -> KeptRuns:
+        """Where every run is kept."""
+
+    @property
+    def queue(self) -> JobQueue:
+        """Where jobs wait."""
+
+
 @dataclass(frozen=True)
 class Assignment:
     """The assignment of a worker.
 
     Args:
-        workspace: where the stores are.
+        workspace: where all else is.
+        places: opens the places of its runs and jobs, in the worker.
         threads: threads to train with.
-        names: Optuna studies to lease jobs from.
+        names: names under which jobs are leased: in Optuna, those of studies.
         jobs: run key -> the job to train.
-        metric: the final metric that is told to Optuna.
+        metric: the final metric that the queue is told.
         direction: which way the metric is better.
     """
 
     workspace: Workspace
+    places: Callable[[], Places]
     threads: int
     names: tuple[str, ...]
     jobs: Mapping[str, Job]
@@ -167,17 +182,15 @@ def _find_code(assignment: Assignment) -> None:
 
 class _Worker:
     def __init__(self, assignment: Assignment, connection: Connection, stopping: threading.Event) -> None:
-        from stn_bench.runner.stores import open_stores  # late: what it loads reads the environment
-
         self._assignment, self._connection, self._stopping = assignment, connection, stopping
         self._has_finished = self._has_crashed = self.is_spent = False
-        self._stores = open_stores(assignment.workspace)
+        self._places = assignment.places()  # late: what it loads reads the environment
 
     def work(self) -> None:
         def should_stop() -> bool:
             return self._stopping.is_set() or self.is_spent
 
-        self._stores.queue.work(self._assignment.names, self._train, should_stop, self._is_doubtful)
+        self._places.queue.work(self._assignment.names, self._train, should_stop, self._is_doubtful)
 
     def _spend(self, residue: Sequence[str]) -> None:
         """Train nothing more in this process: a training left what cannot be put back."""
@@ -189,8 +202,6 @@ class _Worker:
         return self._has_crashed and not self._has_finished
 
     def _train(self, lease: Lease) -> Finished:
-        from stn_bench.runner.queue import Finished
-
         self._connection.send(JobStarted(lease.run_key))
         try:
             record = self._finished_before(lease) or self._train_job(lease)
@@ -217,8 +228,8 @@ class _Worker:
         """Return the record of a job that another try finished: its worker died before Optuna knew, say."""
         if lease.is_first:  # a search reads the run keys of all runs
             return None
-        run_id = self._stores.tracking.finished_as(lease.run_key)
-        return self._stores.tracking.records([run_id])[0] if run_id else None
+        run_id = self._places.tracking.finished_as(lease.run_key)
+        return self._places.tracking.records([run_id])[0] if run_id else None
 
     def _train_job(self, lease: Lease) -> RunRecord:
         from stn_bench.runner.job import train_job
@@ -234,7 +245,7 @@ class _Worker:
         job = self._assignment.jobs[lease.run_key]
         return train_job(
             job,
-            self._stores.tracking,
+            self._places.tracking,
             on_epoch=tell,
             should_stop=should_stop,
             ending=lease.ending,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
-from stn_bench.subject import DataNote
+from stn_bench.subject import DataNote, TrainedModel
 from stn_bench.tracking.record import RunRecord
 
 
@@ -101,6 +102,55 @@ class RunStore(Protocol):
 
     def crashed(self, study: str) -> Iterable[FinishedRun]:
         """Return the study's crashed runs, the latest first."""
+
+    def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
+        """Return the records of runs."""
+
+
+class RunWriter(Protocol):
+    """The writing side of a store of runs, as a training sees it."""
+
+    def start_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
+        """Start a run and return its id; what earlier, dead tries left open is closed."""
+
+    def start_first_run(self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str]) -> str:
+        """Do as `start_run`, where no earlier try can be open."""
+
+    def note_run(self, run_id: str, note: str) -> None:
+        """Write Markdown to the page of a run."""
+
+    def log_settings(
+        self, run_id: str, settings: Mapping[str, Any], data: DataNote | None = None, fingerprint: str = ""
+    ) -> None:
+        """Write a run's parameters and, where they are known, the data that it reads."""
+
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Write one epoch's metrics."""
+
+    def log_files(self, run_id: str, folder: Path) -> None:
+        """Keep a folder's files with a run."""
+
+    def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
+        """Keep a model with a run."""
+
+    def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
+        """Write the record, and close the run: the moment from which it counts as done."""
+
+    def kill_run(self, run_id: str) -> None:
+        """Close a run that was stopped before its end."""
+
+    def kill_open(self, experiment: str, *, run_key: str) -> None:
+        """Close the open runs of a job."""
+
+    def file(self, run_id: str, path: str) -> Path:
+        """Return a local path to a file of a run."""
+
+
+class KeptRuns(RunWriter, Protocol):
+    """A store where workers write runs, and find those that others finished."""
+
+    def finished_as(self, run_key: str) -> str | None:
+        """Return the id of the finished run with this run key, or None."""
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of runs."""

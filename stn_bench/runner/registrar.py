@@ -1,0 +1,55 @@
+"""The registrar: enters the end of jobs whose worker cannot, since it is dead or hangs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from stn_bench.runner.job import Job
+from stn_bench.runner.leases import TRIES
+from stn_bench.runner.worker import Places
+from stn_bench.system.machine import now
+
+
+@dataclass(frozen=True)
+class JobRegistrar:
+    """Enters the end of the jobs of a round.
+
+    Args:
+        places: where runs are kept and jobs wait.
+        names: names under which the jobs are leased.
+        jobs: run key -> job.
+        timeout: the setting that says how long a job may take, or "".
+    """
+
+    places: Places
+    names: tuple[str, ...]
+    jobs: Mapping[str, Job]
+    timeout: str
+    lost: set[str] = field(default_factory=set)
+
+    def died(self, run_key: str, cause: str) -> bool:
+        """Take note that a job's process died; return whether that was the job's last try."""
+        is_lost = self.places.queue.bury(self.names, run_key)
+        if is_lost and run_key not in self.lost:  # the workers of two tries may be found dead at once
+            self.lost.add(run_key)
+            self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
+        return is_lost
+
+    def overran(self, run_key: str, pid: int, seconds: float) -> bool:
+        """Take a job from a process that has been at it for too long; return whether it still was."""
+        is_ours = self.places.queue.give_up(self.names, run_key, pid)
+        if is_ours and not self.places.tracking.finished_as(run_key):  # it may have been about to tell the queue
+            self._crash(run_key, f"it took longer than `{self.timeout}` = {seconds:g} s")
+        return is_ours
+
+    def dropped(self, run_key: str) -> None:
+        """Close the run of a job whose process was ended in the middle of it."""
+        if job := self.jobs.get(run_key):
+            self.places.tracking.kill_open(job.experiment, run_key=run_key)
+
+    def _crash(self, run_key: str, reason: str) -> None:
+        job, started, tracking = self.jobs[run_key], now(), self.places.tracking
+        run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
+        tracking.note_run(run_id, job.note)
+        tracking.finish_run(job.record(run_id, started, "crashed", reason), {})
