@@ -46,9 +46,10 @@ from stn_bench.system import errors
 from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError
 from stn_bench.system.text import Discreet, is_name, printable, without_secrets
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
+from stn_bench.tracking.archive import RECORDS, Archive, Manifest, pack, unpack
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import gather
+from stn_bench.tracking.zipped import MANIFEST
 
 KEPT: dict[str, list[str]] = {}
 """Sentence of docs/security.md -> the tests that keep it."""
@@ -721,7 +722,7 @@ def test_a_pickle_in_an_archive_is_refused_unread(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("inside", [False, True], ids=["member", "array"])
 @keeps(ARCHIVES)
 def test_what_unpacks_to_too_much_is_refused(inside: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn_bench.tracking.archive.MOST_BYTES", 1 << 20)  # a bomb of 1 GiB would only be slower
+    monkeypatch.setattr("stn_bench.tracking.zipped.MOST_BYTES", 1 << 20)  # a bomb of 1 GiB would only be slower
     bomb = arrays(x=np.zeros(1 << 21, np.uint8)) if inside else bytes(1 << 21)
     assert len(bomb) < 1 << 20 or not inside
     with pytest.raises(ArchiveError, match="unpack to more than"):

@@ -24,7 +24,8 @@ def export(
     planned = load_plan(study, workspace, settings or ())
     from stn_bench.report.build import build_report
     from stn_bench.runner.stores import analyse_stored
-    from stn_bench.tracking.archive import check_home, collect, write_archive
+    from stn_bench.tracking.archive import collect, write_archive
+    from stn_bench.tracking.zipped import check_home
 
     check_home(file)
     analysis, runs = analyse_stored(planned, workspace)

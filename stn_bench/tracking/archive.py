@@ -4,6 +4,7 @@
     records.jsonl            one record a line
     runs/RUN_KEY/NAME.npz    what a run keeps beside its record: its predictions, and what the report reads
 
+What `stn-bench work` trained is such an archive too; it holds whatever its runs kept, the files of models among it.
 The same runs give the same bytes, whichever store they lie in. An archive may come from anywhere: all of it is checked
 before any of it is written to a store, and nothing in it is ever run.
 """
@@ -12,42 +13,51 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import hashlib
 import io
-import json
 import math
 import re
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from stn_bench.settings import explain
 from stn_bench.subject import EXAMPLES, DataNote, Subject, find_subject, is_shipped
-from stn_bench.system.errors import ArchiveError, ConfigError, StnBenchError, StoreError
-from stn_bench.system.files import is_clutter, write_whole
-from stn_bench.system.text import hidden_in, is_metric_name, is_name, quote
-from stn_bench.tracking.mlflow import Tracking
-from stn_bench.tracking.record import RunRecord, arm_note, arm_tags, run_name, run_note, run_tags
+from stn_bench.system.errors import ArchiveError, ConfigError, StoreError
+from stn_bench.system.text import hidden_in, is_metric_name, is_name, printable
+from stn_bench.tracking.record import RECORD, RunRecord, arm_note, arm_tags, run_name, run_note, run_tags
 from stn_bench.tracking.results import Results
 from stn_bench.tracking.store import ImportedRun
+from stn_bench.tracking.zipped import (
+    MANIFEST,
+    check_digests,
+    digests_of,
+    first_line,
+    read_manifest,
+    read_zip,
+    stranger,
+    unzip,
+    without_clutter,
+    write_zip,
+    zipped,
+)
+
+if TYPE_CHECKING:
+    from stn_bench.tracking.mlflow import Tracking
 
 KIND = "stn-bench runs"
+TRAINED = "stn-bench results"
 FORMAT = 1
-MANIFEST = "manifest.json"
+NOUN = "archive of runs"
 RECORDS = "records.jsonl"
 NAME = re.compile(r"[A-Za-z0-9_]{1,100}\.npz")
 FILE = re.compile(rf"runs/([0-9a-f]{{64}})/({NAME.pattern})")  # arrays alone: they can be checked
+KEPT = re.compile(r"runs/[0-9a-f]{64}/(.+)", re.DOTALL)
 TERM = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")  # of what else MLflow is asked for: settings, ids
 DIGEST = re.compile(r"[0-9a-f]{64}")
-CUT = "is damaged: it was cut short; copy or download it again"
-MOST_BYTES = 1 << 30  # of a zip file, packed and unpacked
-DAWN = (1980, 1, 1, 0, 0, 0)  # the time of every member; a zip file knows no earlier one
-UNIX, RIGHTS = 3, 0o644 << 16
 ARRAY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -59,11 +69,13 @@ class Archive:
         study: the study that uses them; some may have been trained for another.
         records: their records, by run key.
         files: run key -> name of an artifact -> its bytes.
+        kind: KIND, of exported runs, or TRAINED, of those that `stn-bench work` trained.
     """
 
     study: str
     records: tuple[RunRecord, ...]
     files: Mapping[str, Mapping[str, bytes]]
+    kind: str = KIND
 
 
 class Manifest(BaseModel):
@@ -132,23 +144,7 @@ def write_archive(path: Path, archive: Archive) -> int:
     Raises:
         ArchiveError: if the file cannot be written.
     """
-    check_home(path)
-    content = pack(archive)
-    try:
-        write_whole(path, content)
-    except OSError as error:
-        raise ArchiveError(f"{path}: cannot be written ({error.strerror or error})") from None
-    return len(content)
-
-
-def check_home(path: Path) -> None:
-    """Check that the folder of a file is there: one that is made for a misspelt path is not found again.
-
-    Raises:
-        ArchiveError: if it is not.
-    """
-    if not path.expanduser().absolute().parent.is_dir():
-        raise ArchiveError(f"{path.parent}: no such folder; make it first, or name another")
+    return write_zip(path, pack(archive))
 
 
 def pack(archive: Archive) -> bytes:
@@ -156,21 +152,9 @@ def pack(archive: Archive) -> bytes:
     members = {RECORDS: "".join(f"{record.model_dump_json()}\n" for record in archive.records).encode()}
     for key, files in archive.files.items():
         members |= {f"runs/{key}/{name}": content for name, content in files.items()}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
-    manifest = Manifest(kind=KIND, format=FORMAT, study=archive.study, runs=len(archive.records), members=digests)
-    members[MANIFEST] = f"{manifest.model_dump_json(indent=1)}\n".encode()
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name in (MANIFEST, *digests):
-            file.writestr(_member(name), members[name], compresslevel=9)
-    return buffer.getvalue()
-
-
-def _member(name: str) -> zipfile.ZipInfo:
-    info = zipfile.ZipInfo(name, DAWN)
-    info.compress_type = zipfile.ZIP_STORED if name.endswith(".npz") else zipfile.ZIP_DEFLATED
-    info.create_system, info.external_attr = UNIX, RIGHTS
-    return info
+    count = len(archive.records)
+    manifest = Manifest(kind=archive.kind, format=FORMAT, study=archive.study, runs=count, members=digests_of(members))
+    return zipped(members, manifest)
 
 
 # From a file -----------------------------------------------------------------------------------------------------
@@ -183,7 +167,7 @@ def read_archive(path: Path) -> Archive:
         ArchiveError: if the file cannot be read, is not an archive, is damaged, or holds what no archive should.
     """
     try:
-        return unpack(_read(path))
+        return unpack(read_zip(path, "stn-bench export STUDY FILE"))
     except ArchiveError as error:
         raise ArchiveError(f"{path}: {error}; nothing was imported") from None
 
@@ -194,107 +178,32 @@ def unpack(content: bytes) -> Archive:
     Raises:
         ArchiveError: if the bytes are not an archive, are damaged, or hold what no archive should.
     """
-    members = _without_clutter(_unzip(content))
-    for name in members:
-        if name not in (MANIFEST, RECORDS) and not FILE.fullmatch(name):
-            raise _stranger(name)
+    members = without_clutter(unzip(content), NOUN)
     manifest = _manifest(members.pop(MANIFEST, b""))
-    _check_digests(members, manifest.members)
+    for name in members:
+        if name != RECORDS and not _is_file(name, manifest.kind):
+            raise stranger(name, NOUN)
+    check_digests(members, manifest.members, [RECORDS])
     records = tuple(_records(members.pop(RECORDS)))
     keys = {record.run_key for record in records}
     if not len(keys) == len(records) == manifest.runs:
         raise ArchiveError(f"`{RECORDS}` holds {len(keys)} different runs, the manifest says {manifest.runs}")
-    return Archive(manifest.study, records, _files(members, keys))
+    return Archive(manifest.study, records, _files(members, keys), manifest.kind)
 
 
-def _read(path: Path) -> bytes:
-    try:
-        if path.stat().st_size > MOST_BYTES:
-            raise ArchiveError(f"is larger than {MOST_BYTES >> 20} MiB")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise ArchiveError("no such file (`stn-bench export STUDY FILE` writes one)") from None
-    except OSError as error:
-        raise ArchiveError(f"cannot be read ({error.strerror or error})") from None
-
-
-def _unzip(content: bytes) -> dict[str, bytes]:
-    """Return the members of a zip file by name; their checksums are compared on the way."""
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
-            members = file.infolist()
-            if min((member.header_offset for member in members), default=0):
-                raise ArchiveError(CUT)  # what was found is the end of a file inside this one
-            if sum(member.file_size for member in members) > MOST_BYTES:
-                raise ArchiveError(f"would unpack to more than {MOST_BYTES >> 20} MiB")
-            found = {_slashed(member.filename): file.read(member) for member in members}
-            if len(found) < len(members):
-                raise ArchiveError("has two members of one name")
-            return found
-    except StnBenchError:
-        raise
-    except Exception as error:  # a damaged zip file makes Python raise almost anything
-        raise ArchiveError(f"is damaged, or not a zip file ({_first_line(error)})") from None
-
-
-def _slashed(name: str) -> str:
-    """Return the name of a member as zip files should have it: some programs write backslashes, or `./` before it."""
-    return name.replace("\\", "/").removeprefix("./")
-
-
-def _without_clutter(members: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Return the members of an archive that a file manager may have zipped again: in a folder, with files of its own.
-
-    What is left is checked as strictly as if no file manager had touched it.
-    """
-    paths = {name: name.split("/") for name in members}
-    ours = [name for name, parts in paths.items() if parts[-1] and not any(map(is_clutter, parts))]
-    manifest = min((name for name in ours if paths[name][-1] == MANIFEST), key=len, default=MANIFEST)
-    outer = manifest.removesuffix(MANIFEST)
-    if {"", ".", ".."} & set(outer.split("/")[:-1]):
-        outer = ""
-    for name in ours:
-        if len(ours) == 1 and name.casefold().endswith(".zip"):
-            raise ArchiveError(f"holds another zip file, {name!a}; unpack it first, and import that one")
-        if not name.startswith(outer):
-            raise _stranger(name)
-    return {name.removeprefix(outer): members[name] for name in ours}
-
-
-def _stranger(name: str) -> ArchiveError:
-    return ArchiveError(f"has a member {name!a}, which no archive of runs has")
+def _is_file(name: str, kind: str) -> bool:
+    """Return whether a member may be a file of a run: arrays alone, but for what was trained from a packed study."""
+    if kind == KIND:
+        return FILE.fullmatch(name) is not None
+    found = KEPT.fullmatch(name)
+    return found is not None and found[1] != RECORD
 
 
 def _manifest(content: bytes) -> Manifest:
-    tree = _tree(content)
-    if tree.get("kind") != KIND:
-        raise ArchiveError("is a zip file, but not an archive of runs")
-    if tree.get("format") != FORMAT:
-        received = quote(tree.get("format"))
-        raise ArchiveError(f"has format {received}, and this stn-bench reads {FORMAT}; try a newer one")
-    try:
-        manifest = Manifest.model_validate(tree)
-    except ValidationError as error:
-        raise ArchiveError(f"`{MANIFEST}` is not ours ({explain(error)})") from None
+    manifest = read_manifest(content, Manifest, dict.fromkeys((KIND, TRAINED), FORMAT), NOUN)
     if not is_name(manifest.study):
         raise ArchiveError(f"`{MANIFEST}` is not ours ({manifest.study!a} is no name)")
     return manifest
-
-
-def _tree(content: bytes) -> dict[str, Any]:
-    try:
-        tree = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return tree if isinstance(tree, dict) else {}
-
-
-def _check_digests(members: Mapping[str, bytes], digests: Mapping[str, str]) -> None:
-    for name in sorted({RECORDS, *members, *digests}):
-        if name not in members or name not in digests:
-            raise ArchiveError(f"{name!a} must be both in the file and in its manifest")
-        if hashlib.sha256(members[name]).hexdigest() != digests[name]:
-            raise ArchiveError(f"`{name}` is damaged: its SHA-256 is not the one in the manifest")
 
 
 def _records(content: bytes) -> Iterator[RunRecord]:
@@ -335,10 +244,11 @@ def _complaints(record: RunRecord) -> Iterator[str]:
 def _files(members: Mapping[str, bytes], keys: set[str]) -> dict[str, dict[str, bytes]]:
     files: dict[str, dict[str, bytes]] = {}
     for member, content in members.items():
-        _, key, name = member.split("/")
+        _, key, name = member.split("/", 2)
         if key not in keys:
-            raise ArchiveError(f"`{member}` belongs to no run")
-        _check_arrays(member, content)
+            raise ArchiveError(f"`{printable(member)}` belongs to no run")
+        if name.endswith(".npz"):
+            _check_arrays(member, content)
         files.setdefault(key, {})[name] = content
     return files
 
@@ -346,7 +256,7 @@ def _files(members: Mapping[str, bytes], keys: set[str]) -> dict[str, dict[str, 
 def _check_arrays(member: str, content: bytes) -> None:
     """Check that a file holds plain arrays: whoever opens it later, in whatever way, must run no pickle."""
     try:
-        for array in _unzip(content).values():
+        for array in unzip(content).values():
             _check_array(array)
     except ArchiveError as error:
         raise ArchiveError(f"`{member}` {error}") from None
@@ -358,13 +268,9 @@ def _check_array(content: bytes) -> None:
         shape, _, dtype = ARRAY_HEADERS[np.lib.format.read_magic(file)](file)
         size = math.prod(shape) * dtype.itemsize
     except Exception as error:  # here too
-        raise ArchiveError(f"does not hold arrays ({_first_line(error)})") from None
+        raise ArchiveError(f"does not hold arrays ({first_line(error)})") from None
     if dtype.hasobject or size != len(content) - file.tell():
         raise ArchiveError("does not hold plain arrays")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 # To a store ------------------------------------------------------------------------------------------------------

@@ -269,6 +269,7 @@ class Tracking:
     def _log_contents(self, run_id: str, files: Mapping[str, bytes]) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for path, content in files.items():
+                Path(folder, path).parent.mkdir(parents=True, exist_ok=True)
                 Path(folder, path).write_bytes(content)
             self.log_files(run_id, Path(folder))
 

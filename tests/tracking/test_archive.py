@@ -24,7 +24,6 @@ from stn_bench.study.plan import Plan
 from stn_bench.system.errors import ArchiveError, Interrupted
 from stn_bench.tracking.archive import (
     FORMAT,
-    MANIFEST,
     RECORDS,
     Archive,
     Merged,
@@ -36,6 +35,7 @@ from stn_bench.tracking.archive import (
 )
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.results import Results, gather
+from stn_bench.tracking.zipped import MANIFEST
 
 RUNS = 8  # two arms: one trial and three seeds each
 NOWHERE = Path("no-pictures-here")
@@ -534,7 +534,7 @@ def test_an_array_larger_than_its_file_is_refused(archive: Archive) -> None:
 
 
 def test_a_bomb_is_refused(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stn_bench.tracking.archive.MOST_BYTES", 1 << 20)
+    monkeypatch.setattr("stn_bench.tracking.zipped.MOST_BYTES", 1 << 20)
     assert "unpack to more than" in refused(zipped([(RECORDS, bytes(2 << 20))]))
 
 
