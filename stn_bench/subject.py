@@ -300,9 +300,6 @@ def read_examples(metric: str, file: Callable[[str], Path]) -> Numbers | None:
         return np.asarray(arrays[metric]) if metric in arrays.files else None
 
 
-# The subject --------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Subject:
     """Something that can be trained.
@@ -327,6 +324,7 @@ class Subject:
         prepare: makes the data of some settings, each once; None: the training loads its own.
         fingerprint: settings, folder of data -> SHA-256 of the data in hexadecimal, or None while they are not made.
         describe: a run's settings by dotted path -> its data, or None where they do not say.
+        originals: settings, folder of data -> files and folders that `prepare` reads, or cannot make; they travel.
         split: settings, folder of data -> how these are split, or ""; raises DataError if they cannot serve.
         idle: settings -> path of each that nothing reads, given the others -> why, in a clause.
         cost: settings -> what the model costs on paper.
@@ -363,6 +361,7 @@ class Subject:
     prepare: Callable[[Sequence[Any], Lent], None] | None = None
     fingerprint: Callable[[Any, Path], str | None] | None = None
     describe: Callable[[Mapping[str, Any]], DataNote | None] | None = None
+    originals: Callable[[Any, Path], Iterable[Path]] | None = None
     split: Callable[[Any, Path], str] | None = None
     idle: Callable[[Any], Mapping[str, str]] | None = None
     cost: Callable[[Any], Cost | None] | None = None

@@ -29,6 +29,8 @@ COMMANDS = {
     "why": "studies:why",
     "new": "new:new",
     "export": "archive:export",
+    "pack": "packing:pack",
+    "work": "packing:work",
     "train": "training:train",
     "schema": "house:schema",
     "doctor": "house:doctor",

@@ -40,11 +40,11 @@ def export(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Zip file that `stn-bench export` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Zip file that `stn-bench export` or `work` wrote.")],
     root: Root = None,
     tracking_uri: TrackingUri = None,
 ) -> None:
-    """Merge exported runs into this store, so that they are not trained again here; those it has are skipped."""
+    """Merge runs of elsewhere into this store, so that they are not trained again here; those it has are skipped."""
     from stn_bench.runner.stores import open_tracking
     from stn_bench.tracking.archive import merge, read_archive
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from stn_bench.runner.crashes import Crashes
+from stn_bench.runner.job import Job
 from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
 from stn_bench.system.errors import StnBenchError
 from stn_bench.system.global_state import environment
@@ -29,6 +31,16 @@ class Listener(Protocol):
 
     def say(self, line: str) -> None:
         """Something happened that a person should know."""
+
+
+class Watcher(Listener, Protocol):
+    """Receives the progress of a whole run, as the terminal's display does."""
+
+    def preparing(self, data: str, done: int, count: int) -> None:
+        """Some examples of the data are made."""
+
+    def phase(self, phase: str, jobs: Mapping[str, Job], reused: int) -> None:
+        """A phase begins with these jobs to train, and this many finished before."""
 
 
 class Registrar(Protocol):

@@ -14,7 +14,6 @@ from stn_bench.runner.worker import JobEnded, JobEpoch, JobEvent, JobStarted
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import Job
-    from stn_bench.study.plan import Phase
     from stn_bench.subject import Subject
 
 REPEAT_SECONDS = 30.0  # lines tell of the epochs of a job no more often than this
@@ -94,7 +93,7 @@ class ProgressLines:
     def __init__(self, study: str, subject: Subject, say: Callable[[str], None]) -> None:
         self._study, self._subject, self.say = study, subject, say
         self._jobs: dict[str, TrackedJob] = {}
-        self._phase: Phase | None = None
+        self._phase = ""
         self._told = time.monotonic()
         self._paces: dict[str, list[float]] = {}  # label of an arm -> those of its jobs that have ended
         self._at_once = 1  # jobs that trained at once
@@ -122,7 +121,7 @@ class ProgressLines:
         if done == count:
             self.say(f"made {count} {noun} ({data})")
 
-    def phase(self, phase: Phase, jobs: Mapping[str, Job], reused: int) -> None:
+    def phase(self, phase: str, jobs: Mapping[str, Job], reused: int) -> None:
         """Begin a phase."""
         self._phase, self._at_once = phase, 1
         self._jobs = {key: TrackedJob(job) for key, job in jobs.items()}

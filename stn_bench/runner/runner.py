@@ -7,25 +7,25 @@ import contextlib
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
 from stn_bench.runner.crashes import Crashes
+from stn_bench.runner.data import prepare_data
 from stn_bench.runner.job import Job
 from stn_bench.runner.leases import Finished
-from stn_bench.runner.pool import Listener, Pool
+from stn_bench.runner.pool import Pool, Watcher
 from stn_bench.runner.queue import SEED, SEEDS, QueuedJob
 from stn_bench.runner.registrar import JobRegistrar
 from stn_bench.runner.stores import Stores, open_stores
-from stn_bench.runner.wanted import WantedJobs, planned_specs, question_of, told_metric
+from stn_bench.runner.wanted import WantedJobs, arm_jobs, planned_specs, told_metric
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm
 from stn_bench.study.spec import Range
-from stn_bench.subject import Lent
 from stn_bench.system.errors import Interrupted, StnBenchError
-from stn_bench.system.machine import Resources, children_without_main
+from stn_bench.system.machine import Resources
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
@@ -35,16 +35,6 @@ from stn_bench.tracking.store import ArmPage
 
 if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
-
-
-class Watcher(Listener, Protocol):
-    """Receives the progress of a run, as the terminal's display does."""
-
-    def preparing(self, data: str, done: int, count: int) -> None:
-        """Some examples of the data are made."""
-
-    def phase(self, phase: Phase, jobs: Mapping[str, Job], reused: int) -> None:
-        """A phase begins with these jobs to train, and this many finished before."""
 
 
 @dataclass(frozen=True)
@@ -95,10 +85,8 @@ class Runner:
             StnBenchError: if data or stores cannot be had.
         """
         plan, tracking = self.plan, self.stores.tracking
-        if plan.subject.prepare:
-            lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
-            with children_without_main():  # it may share out the work
-                plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
+        settings = [arm.config.resolved() for arm in plan.arms]
+        prepare_data(plan.subject, settings, self.workspace, self.resources, self.watcher.preparing)
         experiment = tracking.open_study(plan.study.name, study_note(plan))
         try:
             self._rounds(experiment, confirm=confirm)
@@ -167,27 +155,12 @@ class Runner:
     def _jobs(
         self, phase: Phase, arm: ArmResults, experiment: str, arms: Mapping[tuple[str, str], ArmPage], keys: Keys
     ) -> dict[str, Job]:
-        """Return run key -> job, of all runs that an arm may come to in a phase."""
-        specs, subject, data = planned_specs(phase, arm), self.plan.subject, self.workspace.datasets
-        parent = self._open_arm(experiment, arm.arm, arms) if specs else ""
-        jobs = {}
-        for spec in specs:
-            identity = keys.identity(spec)
-            if identity is None:
-                raise StnBenchError(f"{spec.label}: its data vanished from {data}; run again")
-            jobs[identity.run_key] = Job.of(
-                subject,
-                spec,
-                identity,
-                self.workspace,
-                experiment=experiment,
-                parent=parent,
-                threads=self.resources.threads,
-                former=keys.former(spec),
-                metric=told_metric(self.plan, phase).name,
-                question=question_of(self.plan, arm.arm.ablation),
-            )
-        return jobs
+        """Return run key -> job, of all runs that an arm may come to in a phase, below the arm's own run."""
+        parent = self._open_arm(experiment, arm.arm, arms) if planned_specs(phase, arm) else ""
+        threads = self.resources.threads
+        return arm_jobs(
+            self.plan, phase, arm, keys, self.workspace, experiment=experiment, parent=parent, threads=threads
+        )
 
     def _train(self, phase: Phase, found: _Round) -> None:
         metric, threads = told_metric(self.plan, phase), self.resources.threads

@@ -9,8 +9,10 @@ from stn_bench.analysis.analyse import analyse
 from stn_bench.runner.job import Job
 from stn_bench.study.plan import Phase, Plan, RunSpec
 from stn_bench.subject import Metric
+from stn_bench.system.errors import StnBenchError
+from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord
-from stn_bench.tracking.results import ArmResults, Results
+from stn_bench.tracking.results import ArmResults, Keys, Results
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,52 @@ class WantedJobs:
     def reused(self) -> int:
         """Number of wanted runs that are done."""
         return sum(key in self.done for some in self.jobs.values() for key in some)
+
+
+def arm_jobs(
+    plan: Plan,
+    phase: Phase,
+    arm: ArmResults,
+    keys: Keys,
+    workspace: Workspace,
+    *,
+    experiment: str = "",
+    parent: str = "",
+    threads: int = 1,
+) -> dict[str, Job]:
+    """Return run key -> job, of all runs that an arm may come to in a phase.
+
+    Args:
+        plan: the plan.
+        phase: the phase.
+        arm: what is finished of the arm.
+        keys: the run keys of today.
+        workspace: where the jobs are trained.
+        experiment: MLflow's id of the study; "" where no store is reached.
+        parent: MLflow's id of the arm, or "".
+        threads: threads of a training.
+
+    Raises:
+        StnBenchError: if data vanished.
+    """
+    jobs = {}
+    for spec in planned_specs(phase, arm):
+        identity = keys.identity(spec)
+        if identity is None:
+            raise StnBenchError(f"{spec.label}: its data vanished from {workspace.datasets}; run again")
+        jobs[identity.run_key] = Job.of(
+            plan.subject,
+            spec,
+            identity,
+            workspace,
+            experiment=experiment,
+            parent=parent,
+            threads=threads,
+            former=keys.former(spec),
+            metric=told_metric(plan, phase).name,
+            question=question_of(plan, arm.arm.ablation),
+        )
+    return jobs
 
 
 def planned_specs(phase: Phase, arm: ArmResults) -> tuple[RunSpec, ...]:

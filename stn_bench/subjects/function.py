@@ -112,6 +112,7 @@ def subject_of(address: str, function: Function) -> Subject:
         timeout="timeout" if hasattr(function, "timeout") else "",
         prepare=data.prepare if data and hasattr(function, "prepare") else None,
         fingerprint=data.fingerprint if data else None,
+        originals=data.originals if data else None,
         idle=(lambda settings: idle) if idle else None,
     )
 
@@ -328,6 +329,10 @@ class _Data:
         elif hasattr(function, "prepare"):
             parts += _digests(folder)
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+    def originals(self, settings: Any, data: Path) -> Iterator[Path]:
+        """Yield the files and folders that `data` names."""
+        yield from self._files()
 
     def _files(self) -> Iterator[Path]:
         """Yield the files and folders that `data` names, relative ones beside the function's module."""

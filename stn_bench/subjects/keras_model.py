@@ -47,7 +47,7 @@ EPOCHS, BATCH_SIZE = "epochs", "batch_size"
 
 NO_VALIDATION = '`data`: there are no validation examples; set some apart, or say best="train.loss"'
 
-TAKEN_ALONG = ("prepare", "fingerprint", "split", "caveats", "example")
+TAKEN_ALONG = ("prepare", "fingerprint", "originals", "split", "caveats", "example")
 """Fields of a subject that are taken from `data` where it has them, beside `describe`."""
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from stn_bench.system.errors import MachineError
 from stn_bench.system.machine import disk_full
@@ -16,20 +16,24 @@ class Lock:
 
     Args:
         path: the file, made where it is missing.
+        wait: whether to wait for whoever holds it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._lock = path, FileLock(path)
+    def __init__(self, path: Path, *, wait: bool = True) -> None:
+        self._path, self._lock = path, FileLock(path, timeout=-1 if wait else 0)
 
     def __enter__(self) -> None:
-        """Wait until nobody else holds it.
+        """Hold it, once nobody else does.
 
         Raises:
-            MachineError: if the file cannot be written: on a disk that is full or read-only.
+            MachineError: if the file cannot be written, on a disk that is full or read-only; or if another process
+                holds it, and nobody is to wait.
         """
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._lock.acquire()
+        except Timeout:
+            raise MachineError(f"{self._path.parent}: another process is at work there") from None
         except OSError as error:
             reason = error.strerror or error
             raise disk_full(error) or MachineError(

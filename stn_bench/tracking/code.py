@@ -13,12 +13,13 @@ import functools
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from stn_bench.settings import Group, Settings, canonical
+from stn_bench.system.own_code import is_own
 from stn_bench.tracking.former import Definition, Reference, read_former
 
 LOOSE = "*"  # stands for the top-level statements of a module that run and define no name
@@ -169,6 +170,29 @@ def names_in(module: str, name: str) -> tuple[bool, tuple[str, ...]]:
     """Return whether a module may define a name, as far as reading it can tell, and the names that it defines."""
     source = _module(module)
     return source.may_define(name), tuple(source.definitions)
+
+
+def files_of(modules: Iterable[str]) -> dict[str, Path]:
+    """Return module -> file, of modules that are none of ours, with all that they import, wherever in them.
+
+    Nothing installed is followed.
+    """
+    found: dict[str, Path] = {}
+    waiting = list(modules)
+    while waiting:
+        name = waiting.pop()
+        file = None if name in found or is_inside(name, (OURS,)) else _file(name)
+        if file is None or not is_own(str(file)):
+            continue
+        if file.is_file():
+            found[name] = file
+        source = _module(name)
+        waiting += [name.rpartition(".")[0]] * ("." in name)
+        waiting += [
+            one for module, top in source.imports.values() for one in (module, f"{module}.{top}") if top or one
+        ]
+        waiting += source.stars
+    return dict(sorted(found.items()))
 
 
 def beside(package: str) -> set[str]:

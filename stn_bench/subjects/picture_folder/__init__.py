@@ -222,6 +222,14 @@ class PictureFolder:
         how |= {"shares": self._shares.model_dump(mode="json")} if self._shares.seed == "run" else {}
         return hashlib.sha256(canonical(how).encode()).hexdigest()
 
+    def originals(self, settings: Any, data: Path) -> Iterator[Path]:
+        """Yield the pictures, and the table that names them; none where `make` fills the folder."""
+        if self._make:
+            return
+        if self.source.is_file():
+            yield self.source
+        yield from (one.file for one in self._list().pictures)
+
     def describe(self, settings: Any) -> DataNote:
         """Return what a page says of the pictures."""
         reading = self.reading(settings)

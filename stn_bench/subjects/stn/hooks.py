@@ -159,6 +159,13 @@ def fingerprint(settings: Config, data: Path) -> str | None:
     return read_fingerprint(DatasetSpec.of(settings), data)
 
 
+def originals(settings: Config, data: Path) -> Iterator[Path]:
+    """Yield the folder of pictures that were imported; drawn ones are drawn anew."""
+    spec = DatasetSpec.of(settings)
+    if spec.source != DRAWN:
+        yield data / spec.folder_name
+
+
 def describe(settings: Mapping[str, Any]) -> DataNote | None:
     """Return the pictures of a run; settings that are younger than it count at their default.
 
@@ -284,6 +291,7 @@ subject = Subject(
     commands=f"{HOME}.commands",
     prepare=prepare,
     fingerprint=fingerprint,
+    originals=originals,
     describe=describe,
     split=split,
     idle=idle,
