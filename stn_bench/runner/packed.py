@@ -150,10 +150,9 @@ def unzip_study(content: bytes) -> PackedStudy:
     check_digests(members, manifest.members, [JOBS])
     _check_words(manifest)
     jobs = tuple(_jobs(members.pop(JOBS), manifest.study))
-    if not len({job.run_key for job in jobs}) == len(jobs) == manifest.jobs:
-        raise ArchiveError(
-            f"`{JOBS}` holds {len(jobs)} jobs, the manifest says {manifest.jobs}, or one is there twice"
-        )
+    different = len({job.run_key for job in jobs})
+    if not different == len(jobs) == manifest.jobs:
+        raise ArchiveError(f"`{JOBS}` holds {different} different jobs, the manifest says {manifest.jobs}")
     files = {name.removeprefix(ROOT): held for name, held in members.items()}
     digest = hashlib.sha256(content).hexdigest()
     return PackedStudy(manifest.study, manifest.subject, jobs, manifest.versions, files, digest)

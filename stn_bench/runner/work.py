@@ -28,6 +28,7 @@ from stn_bench.system.machine import Resources, disk_full
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, Archive, write_archive
+from stn_bench.tracking.code import forget
 from stn_bench.tracking.folders import RunFolders
 from stn_bench.tracking.identity import Identity, differences, identify
 from stn_bench.tracking.results import Keys
@@ -108,6 +109,7 @@ class Work:
             StnBenchError: if there is no such subject.
         """
         self._unpack()
+        forget()  # code is read as it is now, in a process that has read some before
         subject = Catalogue(self.workspace.root).find_subject(self.packed.subject, f"study `{self.packed.study}`")
         if any(subject.foreign_code(subject.read(job.spec.settings)) for job in self.jobs):
             self.workspace.find_code()
