@@ -49,7 +49,7 @@ def pack(
     workspace = Workspace.at(root, tracking_uri)
     from stn_bench.cli.progress import Progress
     from stn_bench.runner.data import prepare_data
-    from stn_bench.runner.packed import zip_study
+    from stn_bench.runner.packed import installed_by, zip_study
     from stn_bench.runner.packing import Packing
     from stn_bench.study.calibration import calibrated
     from stn_bench.tracking.results import Keys, as_read
@@ -68,6 +68,7 @@ def pack(
     size = write_zip(file, zip_study(packed))
     runs = counted(len(packed.jobs), "run")
     _say(f"{file}: {runs} of study {study}, {counted(len(packed.files), 'file')}, {size / 1e6:.2f} MB")
+    _say(f"needs there: {installed_by(packed.versions)}")
     _say(f"there: stn-bench work {file.name} -o results.zip; back here: stn-bench import results.zip")
 
 

@@ -45,6 +45,9 @@ ROOT = "root/"
 STORES, DATASETS = "mlruns/", "mlruns/datasets/"  # of what programs wrote under a root, data alone travel
 PYTHON, OURS = "python", "stn-bench"
 MISSING = "missing"
+HARNESS = ("filelock", "numpy", "psutil", "pydantic", "typer")
+"""What stn-bench itself takes to train a packed study, beside the libraries of its subject."""
+
 SHOWN = 3  # versions that a refusal names before it counts the rest
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,99}")
 
@@ -227,6 +230,14 @@ def check_versions(versions: Mapping[str, str]) -> None:
             f"other versions than the study was packed with: {shorten(told)}; another version is another run. Install "
             f"those, or pack the study with these"
         )
+
+
+def installed_by(versions: Mapping[str, str]) -> str:
+    """Return what has to be there to train a packed study, as commands for a person."""
+    libraries = [f"{name}=={version}" for name, version in sorted(versions.items()) if name not in (PYTHON, OURS)]
+    own = [name for name in HARNESS if name not in versions]
+    ours = f"pip install --no-deps {OURS}=={versions[OURS]}"
+    return f"Python {versions[PYTHON]}; {ours}; pip install {' '.join([*own, *libraries])}"
 
 
 # Shards ----------------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ checkpoints, logs, and each run in a folder. So the same `work` goes on where it
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from stn_bench.runner.job import Job
 from stn_bench.runner.packed import PackedJob, PackedStudy, check_versions
 from stn_bench.runner.pool import Listener, Pool, Watcher
 from stn_bench.runner.registrar import JobRegistrar
-from stn_bench.runner.worker import Assignment
+from stn_bench.runner.worker import Assignment, JobEnded, JobEvent
 from stn_bench.study.catalogue import Catalogue
 from stn_bench.subject import Subject
 from stn_bench.system.errors import ArchiveError, DataError, Interrupted, MachineError
@@ -37,6 +38,7 @@ from stn_bench.tracking.zipped import MOST_BYTES, check_home, is_place
 WORK = ".work"
 DIGEST, LOCK = "packed.sha256", "work.lock"
 ROOM = MOST_BYTES - (1 << 24)  # of runs in a file of results, and some for its manifest
+SAVE_SECONDS = 60.0
 SHOWN = 3  # differences that a refusal names before it counts the rest
 
 
@@ -129,7 +131,7 @@ class Work:
         try:
             if fresh:
                 watcher.phase("packed", fresh, reused)
-                self._train(subject, fresh, reused, watcher)
+                self._train(subject, fresh, reused, _Saving(watcher, lambda: self._write(runs)))
         finally:
             archived, lacking = self._write(runs)
         finished = sum(runs.finished_as(key) is not None for key in jobs)
@@ -233,6 +235,26 @@ class Work:
             files.setdefault(run_key, {})[name] = path.read_bytes()
         write_archive(self.output, Archive(self.packed.study, records, files, TRAINED))
         return len(records), len(lacking)
+
+
+class _Saving:
+    """Passes events on, and writes the file of results now and then: whoever is killed cannot any more.
+
+    Args:
+        listener: what receives the events.
+        write: writes the file.
+    """
+
+    def __init__(self, listener: Listener, write: Callable[[], object]) -> None:
+        self._listener, self._write, self._written = listener, write, time.monotonic()
+        self.say = listener.say
+
+    def event(self, event: JobEvent) -> None:
+        """Pass an event on."""
+        self._listener.event(event)
+        if isinstance(event, JobEnded) and time.monotonic() - self._written > SAVE_SECONDS:
+            self._write()
+            self._written = time.monotonic()
 
 
 def _in_turn(jobs: Mapping[str, Job]) -> tuple[str, ...]:

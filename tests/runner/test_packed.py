@@ -6,8 +6,10 @@ import contextlib
 import hashlib
 import io
 import json
+import sys
 import zipfile
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import TOYS, TUNED_TOYS, make_toy_root
 
+from stn_bench.analysis.analyse import nothing_finished
 from stn_bench.runner.packed import (
     JOBS,
     PackedJob,
@@ -27,10 +30,15 @@ from stn_bench.runner.packed import (
     unzip_study,
     zip_study,
 )
+from stn_bench.runner.packing import Packing
+from stn_bench.study.catalogue import bundled_root
+from stn_bench.study.load import load_plan
 from stn_bench.study.plan import RunSpec
 from stn_bench.system.errors import ArchiveError, MachineError
+from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import KIND as RUNS
 from stn_bench.tracking.identity import Identity
+from stn_bench.tracking.results import Keys
 from stn_bench.tracking.zipped import MANIFEST, is_place
 
 
@@ -97,6 +105,35 @@ def test_a_frozen_plan_is_packed_as_it_was_frozen(tmp_path: Path, capsys: pytest
     assert call("pack", "tiny", tmp_path / "work.zip", "--set", "epochs=5", "--root", root) == 2
     assert "epochs" in capsys.readouterr().err
     assert not (tmp_path / "work.zip").exists()
+
+
+# What every study has to keep ------------------------------------------------------------------------------------
+
+ROOTS = [bundled_root(), *sorted(path.parent for path in bundled_root().glob("examples/*/studies"))]
+STUDIES = [(root, path.stem) for root in ROOTS for path in sorted((root / "studies").glob("*.toml"))]
+
+
+@pytest.mark.parametrize(("root", "study"), STUDIES, ids=lambda one: one if isinstance(one, str) else one.name)
+def test_every_shipped_study_can_be_packed(root: Path, study: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its data are not made for it, since that takes minutes: they are said to be there."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    workspace = Workspace.at(root)
+    loaded = load_plan(study, workspace)
+    subject = replace(loaded.subject, fingerprint=lambda settings, data: "f" * 64, originals=None)
+    planned = replace(loaded, subject=subject, arms=tuple(replace(arm, subject=subject) for arm in loaded.arms))
+    keys = Keys(subject, workspace.datasets)
+    packed = Packing(planned, workspace, nothing_finished(planned), keys).pack()
+    first = planned.study.seeds[: planned.study.all_looks[0]]
+    wanted = [spec for arm in planned.arms for spec in arm.tuning_specs()]  # two trials may be the same point
+    wanted += [spec for arm in planned.arms if not arm.trials for spec in arm.verdict_specs({}) if spec.seed in first]
+    assert [job.run_key for job in packed.jobs] == sorted({keys.run_key(spec) or "" for spec in wanted})
+    content = zip_study(packed)
+    assert str(root).encode() not in b"".join(members_of(content).values())
+    assert zip_study(unzip_study(content)) == content
+    assert {"python", "stn-bench"} <= packed.versions.keys()
+    assert not {"mlflow", "optuna", "sqlalchemy"} & packed.versions.keys()
+    if root != bundled_root():
+        assert f"{root.name}.py" in packed.files
 
 
 # Shards ----------------------------------------------------------------------------------------------------------

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -18,6 +16,7 @@ from typing import Any
 
 import pytest
 from commands import call
+from packs import check_alike, home_of, numbers, pack, work
 from processes import runs, values
 from tiny import DEPTH, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys
 
@@ -27,7 +26,6 @@ from stn_bench.runner.packed import PackedStudy, read_packed, zip_study
 from stn_bench.system.errors import LeaseLostError
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, read_archive
-from stn_bench.tracking.code import forget
 from stn_bench.tracking.record import RunRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
@@ -37,45 +35,6 @@ WITHOUT = ("mlflow", "optuna", "sqlalchemy", "alembic", "scipy", "pandas", "matp
 
 LOOKS = TUNED_TOYS.replace("[1, 2, 3]", "[1, 2, 3, 4]\nlooks = [3, 4]").replace("[base]", '[base]\n"noise" = 0.5')
 """A study with tuning whose arms are open after the first look."""
-
-
-def pack(root: Path, name: str = "work.zip", *options: object) -> Path:
-    file = root.with_name(name)
-    forget()  # as in a process of its own: another root's code was read in this one
-    assert call("pack", "tiny", file, "--root", root, *options) == 0
-    return file
-
-
-def work(file: Path, name: str = "results.zip", *options: object, code: int = 0) -> Path:
-    """Train a packed study in the folder of its file, with one worker, and return the results."""
-    results = file.with_name(name)
-    assert call("work", file, "-o", results, "--workers", 1, *options) == code
-    return results
-
-
-def report(root: Path) -> dict[str, Any]:
-    """Return what a report says, but for what differs from day to day: times, memory, and ids of runs."""
-    assert call("report", "tiny", "--root", root) == 0
-    tree: dict[str, Any] = json.loads((root / "reports/tiny/report.json").read_text())
-    return timeless(tree)
-
-
-def timeless(tree: Any) -> Any:
-    if isinstance(tree, list):
-        return [timeless(one) for one in tree]
-    if isinstance(tree, dict):
-        passing = ("seconds", "cpu_seconds", "peak_memory_mb", "cpu_step_ms", "started", "ended", "run_ids")
-        return {name: timeless(one) for name, one in tree.items() if name not in passing}
-    return "ID" if isinstance(tree, str) and re.fullmatch("[0-9a-f]{32}", tree) else tree
-
-
-def table(root: Path) -> list[dict[str, str]]:
-    """Return the runs of a report, without times and ids."""
-    with (root / "reports/tiny/runs.csv").open(newline="") as file:
-        return [
-            {name: value for name, value in row.items() if name != "run_id" and not re.search("second|memory", name)}
-            for row in csv.DictReader(file)
-        ]
 
 
 # There and back --------------------------------------------------------------------------------------------------
@@ -89,14 +48,6 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def results(packed: Path) -> Path:
     return work(packed)
-
-
-def check_alike(root: Path, embedded: Path) -> None:
-    """Check that two roots report the same, but for times, memory and ids."""
-    assert report(root) == report(embedded)
-    assert table(root) == table(embedded)
-    shown = [sorted(path.name for path in (one / "reports/tiny/figures").iterdir()) for one in (root, embedded)]
-    assert shown[0] == shown[1]
 
 
 def test_a_study_that_was_packed_reports_as_one_that_was_run(results: Path, tmp_path: Path) -> None:
@@ -147,10 +98,6 @@ def test_each_run_comes_in_once_and_the_first_wins(results: Path, tmp_path: Path
     kept = [json.loads((home_of(root, run) / "record.json").read_text()) for run in runs(root)]
     assert {record["run_key"]: record["started"] for record in kept} == first
     assert all((home_of(root, run) / "model.json").is_file() for run in runs(root))
-
-
-def home_of(root: Path, run: Any) -> Path:
-    return root / "mlruns/artifacts" / str(run.info.run_id) / "artifacts"
 
 
 def test_the_files_of_a_model_can_be_trained_on(results: Path, tmp_path: Path, capsys: Any) -> None:
@@ -223,18 +170,6 @@ def test_it_takes_no_library_of_a_store(packed: Path, results: Path, tmp_path: P
         in subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=False).stderr
     )
     assert numbers(tmp_path / "results.zip") == numbers(results)
-
-
-def numbers(results: Path) -> dict[str, Any]:
-    """Return run key -> what a run came to, but for what it cost."""
-    return {
-        one.run_key: (
-            {name: value for name, value in one.metrics.items() if not name.startswith("cost.")},
-            one.history,
-            one.outcome,
-        )
-        for one in read_archive(results).records
-    }
 
 
 # Stopped ---------------------------------------------------------------------------------------------------------

@@ -1,0 +1,84 @@
+"""Packed studies: there and back through the command line, and what is compared of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from commands import call
+
+from stn_bench.tracking.archive import read_archive
+from stn_bench.tracking.code import forget
+
+
+def pack(root: Path, name: str = "work.zip", *options: object) -> Path:
+    """Return the file of a packed study, which lies beside its root."""
+    file = root.with_name(name)
+    forget()  # as in a process of its own: another root's code was read in this one
+    assert call("pack", "tiny", file, "--root", root, *options) == 0
+    return file
+
+
+def work(file: Path, name: str = "results.zip", *options: object, code: int = 0) -> Path:
+    """Train a packed study in the folder of its file, with one worker, and return the results."""
+    results = file.with_name(name)
+    assert call("work", file, "-o", results, "--workers", 1, *options) == code
+    return results
+
+
+def report(root: Path) -> dict[str, Any]:
+    """Return what a report says, but for what differs from day to day: times, memory, and ids of runs."""
+    assert call("report", "tiny", "--root", root) == 0
+    tree: dict[str, Any] = json.loads((root / "reports/tiny/report.json").read_text())
+    return timeless(tree)
+
+
+def timeless(tree: Any) -> Any:
+    """Return a tree without what passes."""
+    if isinstance(tree, list):
+        return [timeless(one) for one in tree]
+    if isinstance(tree, dict):
+        passing = ("seconds", "cpu_seconds", "peak_memory_mb", "cpu_step_ms", "started", "ended", "run_ids")
+        return {name: timeless(one) for name, one in tree.items() if name not in passing}
+    return "ID" if isinstance(tree, str) and re.fullmatch("[0-9a-f]{32}", tree) else tree
+
+
+def table(root: Path) -> list[dict[str, str]]:
+    """Return the runs of a report, without times and ids."""
+    with (root / "reports/tiny/runs.csv").open(newline="") as file:
+        return [
+            {
+                name: value
+                for name, value in row.items()
+                if name != "run_id" and not re.search("second|memory|step_ms", name)
+            }
+            for row in csv.DictReader(file)
+        ]
+
+
+def check_alike(root: Path, embedded: Path) -> None:
+    """Check that two roots report the same, but for times, memory and ids."""
+    assert report(root) == report(embedded)
+    assert table(root) == table(embedded)
+    shown = [sorted(path.name for path in (one / "reports/tiny/figures").iterdir()) for one in (root, embedded)]
+    assert shown[0] == shown[1]
+
+
+def home_of(root: Path, run: Any) -> Path:
+    """Return the folder of a run in a root."""
+    return root / "mlruns/artifacts" / str(run.info.run_id) / "artifacts"
+
+
+def numbers(results: Path) -> dict[str, Any]:
+    """Return run key -> what a run came to, but for what it cost."""
+    return {
+        one.run_key: (
+            {name: value for name, value in one.metrics.items() if not name.startswith("cost.")},
+            one.history,
+            one.outcome,
+        )
+        for one in read_archive(results).records
+    }
