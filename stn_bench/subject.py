@@ -29,8 +29,7 @@ from stn_bench.system.text import did_you_mean, shorten
 Scale = Literal["fraction", "number", "seconds", "mebibytes", "count"]
 Numbers: TypeAlias = NDArray[Any]
 
-EXAMPLES = "examples.npz"
-"""File of a run with the value of each metric for each test example, where the training told it."""
+EXAMPLES = "examples.npz"  # file of a run: the value of each metric for each test example, where it told
 CLASSES = "#classes"  # the classes of the test examples in that file; no metric can be called so
 
 
@@ -127,6 +126,7 @@ class TrainedModel:
         outputs: the same of each output; a name may be "".
         requirements: what pip must install to serve it; left to MLflow, inferring them takes 10 s.
         options: further arguments of the flavour's `log_model`.
+        keep: writes it to a folder in a form of its own, where there is no MLflow.
     """
 
     flavour: str
@@ -135,6 +135,7 @@ class TrainedModel:
     outputs: tuple[tuple[str, str, tuple[int, ...]], ...]
     requirements: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
+    keep: Callable[[Path], object] | None = None
 
 
 @dataclass(frozen=True)
@@ -407,8 +408,7 @@ class Subject:
         return self.extensions(settings) if self.extensions else ()
 
 
-DEFAULT = "stn"
-"""The subject of a study that names none."""
+DEFAULT = "stn"  # the subject of a study that names none
 
 DEFINITION = re.compile(r'^(subject(: Subject)? = |__all__ = \["subject"\])', re.MULTILINE)  # of a shipped subject
 

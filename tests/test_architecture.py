@@ -120,6 +120,10 @@ INSIDE = {
     "runner/leases.py": ("runner", "study", "tracking", "analysis"),
     "runner/job.py": ("runner.runner", "runner.worker", "runner.pool", "runner.queue", "analysis"),
     "runner/worker.py": ("runner.runner", "runner.pool", "analysis"),
+    **dict.fromkeys(
+        ("runner/work.py", "runner/packed.py", "runner/folder_queue.py", "runner/data.py", "tracking/folders.py"),
+        ("runner.queue", "runner.stores", "runner.runner", "runner.wanted", "tracking.mlflow", "analysis"),
+    ),
     "runner/determinism.py": ("runner.runner", "runner.worker", "runner.pool", "runner.queue", "tracking", "analysis"),
     "runner/timing.py": ("runner.runner", "runner.worker", "runner.queue", "tracking"),
     "report/drawings.py": ("report", "tracking", "subject", "settings"),

@@ -21,6 +21,7 @@ DOCUMENTS = [
         "docs/architecture.md",
         "docs/statistics.md",
         "docs/security.md",
+        "docs/scale-out.md",
         "docs/reliability.md",
         "benchmarks/README.md",
     )

@@ -36,9 +36,10 @@ from stn_bench.analysis.analyse import analyse
 from stn_bench.report.build import FORMATS, build_report
 from stn_bench.report.latex import ESCAPED
 from stn_bench.report.page import markdown_table, plain
+from stn_bench.runner.packed import PackedJob, PackedStudy, zip_study
 from stn_bench.settings import override
 from stn_bench.study.catalogue import Catalogue, bundled_root
-from stn_bench.study.plan import Plan
+from stn_bench.study.plan import Plan, RunSpec
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.folder import import_folder
 from stn_bench.subjects.stn.files import MODEL
@@ -47,6 +48,7 @@ from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, D
 from stn_bench.system.text import Discreet, is_name, printable, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import RECORDS, Archive, Manifest, pack, unpack
+from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import gather
 from stn_bench.tracking.zipped import MANIFEST
@@ -727,6 +729,45 @@ def test_what_unpacks_to_too_much_is_refused(inside: bool, monkeypatch: pytest.M
     assert len(bomb) < 1 << 20 or not inside
     with pytest.raises(ArchiveError, match="unpack to more than"):
         unpack(zipped({RECORDS: records_line(), f"runs/{'a' * 64}/x.npz": bomb}))
+
+
+# Packed studies --------------------------------------------------------------------------------------------------
+
+PACKED = "A packed study is checked as strictly before anything of it is written"
+PACKED_TRAP = (
+    b"from pathlib import Path\n\nPath(__file__).with_name('sprung').touch()\n\n\ndef train(*, seed):\n    return {}\n"
+)
+
+
+def packed_with(versions: dict[str, str], files: dict[str, bytes]) -> bytes:
+    """Return a packed study of a root's own code, with one job."""
+    spec = RunSpec("small", "base", "base", "verdict", 1, None, {}, {}, {})
+    job = PackedJob(spec=spec, identity=Identity({}, 1, "", {}, {}), metric="")
+    return zip_study(PackedStudy("small", "trap:train", (job,), versions, {"trap.py": PACKED_TRAP, **files}))
+
+
+@pytest.mark.parametrize("place", ["../x.py", "/x.py", "a/../../x.py", "mlruns/mlflow.db", "C:x.py", "x\x1b[2J.py"])
+@keeps(PACKED)
+def test_a_packed_file_that_leads_out_is_refused(place: str, tmp_path: Path, command: Command) -> None:
+    (tmp_path / "work.zip").write_bytes(packed_with({}, {place: b"x"}))
+    code, _, err = command("work", tmp_path / "work.zip", "-o", tmp_path / "results.zip")
+    assert code == 2
+    assert "which no archive of work has" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["work.zip"]
+
+
+@keeps(PACKED)
+def test_no_code_of_a_packed_study_runs_under_other_versions(tmp_path: Path, command: Command) -> None:
+    (tmp_path / "work.zip").write_bytes(packed_with({"numpy": "0.1"}, {}))
+    code, _, err = command("work", tmp_path / "work.zip", "-o", tmp_path / "results.zip")
+    assert code == 2
+    assert "instead of 0.1" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["work.zip"]
+    (tmp_path / "work.zip").write_bytes(packed_with({}, {}))
+    code, out, _ = command("work", tmp_path / "work.zip", "-o", tmp_path / "results.zip")
+    assert code == 2  # its key is none of this code
+    assert "runs code of small's own, with your rights: trap.py" in out
+    assert (tmp_path / "results.work/root/sprung").exists()  # the trap was a trap
 
 
 # Reports ---------------------------------------------------------------------------------------------------------

@@ -124,7 +124,7 @@ class Work:
             Interrupted: after Ctrl-C, SIGTERM or a hang-up.
             StnBenchError: if data cannot be had, or something else than a job keeps all from being trained.
         """
-        jobs = self._prepared(subject, watcher)
+        jobs = self.prepared(subject, watcher)
         runs = open_folders(self.folder).tracking
         fresh = {key: job for key, job in jobs.items() if not runs.finished_as(key)}
         reused = len(jobs) - len(fresh)
@@ -171,8 +171,13 @@ class Work:
             reason = error.strerror or error
             raise disk_full(error) or MachineError(f"{self.folder}: cannot be written ({reason})") from None
 
-    def _prepared(self, subject: Subject, watcher: Watcher) -> dict[str, Job]:
-        """Return run key -> job, once the data are made and all that the keys are taken from is the same here."""
+    def prepared(self, subject: Subject, watcher: Watcher) -> dict[str, Job]:
+        """Return run key -> job, once the data are made and all that the keys are taken from is the same here.
+
+        Raises:
+            ArchiveError: if code or libraries are not the same.
+            StnBenchError: if data cannot be made, or are others.
+        """
         self._check_code(subject)
         settings = {id(job.spec.settings): subject.read(job.spec.settings) for job in self.jobs}
         prepare_data(subject, list(settings.values()), self.workspace, self.resources, watcher.preparing)

@@ -45,6 +45,9 @@ FORMER = (
 EPOCHS, BATCH_SIZE = "epochs", "batch_size"
 """The settings that are looked for where no others are named; without them it is 10 epochs, and 32 examples."""
 
+MODEL = "model.keras"
+"""File of a run that was trained where there is no MLflow, which keeps models in a form of its own."""
+
 NO_VALIDATION = '`data`: there are no validation examples; set some apart, or say best="train.loss"'
 
 TAKEN_ALONG = ("prepare", "fingerprint", "originals", "split", "caveats", "example")
@@ -139,7 +142,7 @@ def KerasModel(
             if hasattr(data, "prepare") or isinstance(error.__cause__, OSError):
                 raise  # every arm shares what was prepared, and the disk
             raise ConfigError(str(error)) from error.__cause__
-        return with_classes(outcome, noting, [one.name for one in final if _is_accuracy(one)], run)
+        return _storable(with_classes(outcome, noting, [one.name for one in final if _is_accuracy(one)], run))
 
     # Its code is followed from there; what only describes a subject, in this module, is in no run key.
     train.__module__, train.__qualname__ = TRAINING
@@ -222,6 +225,14 @@ def _is_accuracy(metric: Metric) -> bool:
     """Return whether a metric of the test is how often the answer is right, and not whether it is among some."""
     name = metric.name.removeprefix("test.")
     return name != metric.name and "top_k" not in name and (name == "acc" or name.endswith("accuracy"))
+
+
+def _storable(outcome: Outcome) -> Outcome:
+    """Return an outcome whose model can be kept where there is no MLflow: as Keras' own file."""
+    model = outcome.model
+    if model is None:
+        return outcome
+    return replace(outcome, model=replace(model, keep=lambda folder: model.value.save(folder / MODEL)))
 
 
 def _is_function(value: Any) -> bool:

@@ -62,7 +62,9 @@ class RunFolders:
         """Do nothing: the record will hold them."""
 
     def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
-        """Do nothing: it takes MLflow to keep a model in MLflow's form. Its file is among the files of the run."""
+        """Keep a model's own file with a run: it takes MLflow to keep one in MLflow's form."""
+        if model.keep:
+            model.keep(self._tries / run_id)
 
     def log_files(self, run_id: str, folder: Path) -> None:
         """Keep a folder's files with a run."""

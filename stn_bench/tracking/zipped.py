@@ -26,7 +26,13 @@ CUT = "is damaged: it was cut short; copy or download it again"
 MOST_BYTES = 1 << 30  # of a zip file, packed and unpacked
 DAWN = (1980, 1, 1, 0, 0, 0)  # the time of every member; a zip file knows no earlier one
 UNIX, RIGHTS = 3, 0o644 << 16
-PACKED = (".npz", ".keras", ".png", ".jpg", ".jpeg", ".gif", ".zip", ".gz")  # endings of what is packed already
+PACKED = (
+    b"PK\x03\x04",
+    b"\x89PNG",
+    b"\xff\xd8\xff",
+    b"GIF8",
+    b"\x1f\x8b",
+)  # how what is packed begins
 STRANGE = frozenset('\\:*?"<>|')  # what a system takes for something else than a part of a name
 KINDS = {
     "stn-bench runs": "one of runs, which `stn-bench import` reads",
@@ -47,9 +53,9 @@ def zipped(members: Mapping[str, bytes], manifest: BaseModel) -> bytes:
     """Return members behind their manifest as the bytes of a zip file: the same bytes for the same members."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as file:
-        file.writestr(_member(MANIFEST), f"{manifest.model_dump_json(indent=1)}\n".encode(), compresslevel=9)
-        for name in sorted(members):
-            file.writestr(_member(name), members[name], compresslevel=9)
+        told = f"{manifest.model_dump_json(indent=1)}\n".encode()
+        for name, content in ((MANIFEST, told), *sorted(members.items())):
+            file.writestr(_member(name, content), content, compresslevel=9)
     return buffer.getvalue()
 
 
@@ -58,9 +64,9 @@ def digests_of(members: Mapping[str, bytes]) -> dict[str, str]:
     return {name: hashlib.sha256(content).hexdigest() for name, content in sorted(members.items())}
 
 
-def _member(name: str) -> zipfile.ZipInfo:
+def _member(name: str, content: bytes) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo(name, DAWN)
-    info.compress_type = zipfile.ZIP_STORED if name.endswith(PACKED) else zipfile.ZIP_DEFLATED
+    info.compress_type = zipfile.ZIP_STORED if content.startswith(PACKED) else zipfile.ZIP_DEFLATED
     info.create_system, info.external_attr = UNIX, RIGHTS
     return info
 

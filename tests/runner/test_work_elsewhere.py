@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import keras
+import numpy as np
 import pytest
 from commands import call
 from packaging.requirements import Requirement
@@ -209,6 +211,12 @@ def keras_root(folder: Path) -> Path:
     return root
 
 
+def digits_of(root: Path) -> Any:
+    """Return the test pictures."""
+    with np.load(root / "mlruns/datasets/digits.npz") as held:
+        return held["x"][320:].astype("float32")
+
+
 def test_a_keras_model_comes_to_the_same_bits_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     python = bare(tmp_path / "bare", "keras", "tensorflow")
     check_bare(python)
@@ -232,6 +240,11 @@ def test_a_keras_model_comes_to_the_same_bits_there(tmp_path: Path, capsys: pyte
         own = {name: value for name, value in record["metrics"].items() if not name.startswith("cost.")}
         assert (metrics, outcome) == (own, record["outcome"])  # bit for bit
         assert {name: list(series) for name, series in history.items()} == record["history"]
-    names = {name for files in read_archive(results).files.values() for name in files}
-    assert "examples.npz" in names
+    files = read_archive(results).files
+    assert all({"examples.npz", "predictions.npz", "model.keras"} == set(some) for some in files.values())
+    for run in runs(root):  # the same network, by Keras' own file
+        model = keras.saving.load_model(home_of(root, run) / "model.keras")
+        with np.load(home_of(root, run) / "predictions.npz") as said:
+            x = digits_of(root)
+            assert np.allclose(model.predict(x, verbose=0), said[said.files[0]], atol=1e-6)
     check_alike(root, embedded)
