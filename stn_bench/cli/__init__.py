@@ -52,13 +52,13 @@ def _run() -> None:
     except StnBenchError as error:
         _fail(error)
     except Exception as error:
-        from stn_bench.system.machine import disk_full
+        from stn_bench.system.machine import disk_full, library_missing
 
-        full = disk_full(error)  # whatever was written
-        if full is None:
+        lacking = disk_full(error) or library_missing(error)  # whatever was written, or loaded
+        if lacking is None:
             sys.excepthook = _tell_fault  # here and not above: typer sets its own
             raise
-        _fail(full)
+        _fail(lacking)
 
 
 def _fail(error: StnBenchError) -> NoReturn:

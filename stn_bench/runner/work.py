@@ -95,6 +95,8 @@ class Work:
         check_home(self.output)
         check_versions(self.packed.versions)
         known, found = self.folder / DIGEST, list(self.folder.glob("*"))
+        if self.output.is_dir() or (self.output.exists() and not known.is_file()):
+            raise ArchiveError(f"{self.output}: is there already, and not by `work`; name another file with -o")
         is_ours = known.read_text() == self.packed.digest if known.is_file() else not found
         if not is_ours and [one.name for one in found] != [LOCK]:
             raise ArchiveError(f"{self.folder}: holds what came of another archive; name another file with -o")

@@ -95,6 +95,17 @@ def disk_full(error: BaseException) -> MachineError | None:
     return None
 
 
+def library_missing(error: BaseException) -> MachineError | None:
+    """Return what to tell a person if an error is a library that is not installed, as `work` needs none; else None."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    library = error.name.partition(".")[0]
+    return MachineError(
+        f"this command takes the module `{library}`, which is not installed here; `pip install stn-bench` installs "
+        f"what all commands take"
+    )
+
+
 def now() -> str:
     """Return the time, ISO 8601 in UTC, to the second."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

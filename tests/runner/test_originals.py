@@ -85,6 +85,7 @@ def pets_root(folder: Path, *, as_table: bool, module: str) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_table", [False, True])
 def test_pictures_in_folders_travel(as_table: bool, tmp_path: Path) -> None:
     root = pets_root(tmp_path / "root", as_table=as_table, module=f"pets_{as_table}".lower())

@@ -50,6 +50,7 @@ def results(packed: Path) -> Path:
     return work(packed)
 
 
+@pytest.mark.slow
 def test_a_study_that_was_packed_reports_as_one_that_was_run(results: Path, tmp_path: Path) -> None:
     embedded, root = (make_toy_root(tmp_path / name) for name in ("embedded", "root"))
     assert call("run", "tiny", "--workers", 1, "--root", embedded) == 0
@@ -100,6 +101,7 @@ def test_each_run_comes_in_once_and_the_first_wins(results: Path, tmp_path: Path
     assert all((home_of(root, run) / "model.json").is_file() for run in runs(root))
 
 
+@pytest.mark.slow
 def test_the_files_of_a_model_can_be_trained_on(results: Path, tmp_path: Path, capsys: Any) -> None:
     root = make_toy_root(tmp_path / "root")
     assert call("import", results, "--root", root) == 0
@@ -113,6 +115,17 @@ def test_what_is_finished_is_not_trained_again(packed: Path, results: Path, caps
     assert work(packed) == results
     assert "to train" not in capsys.readouterr().out
     assert results.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["work.zip", "folder", "other.zip"])
+def test_no_file_of_anothers_is_written_over(name: str, packed: Path, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "other.zip").write_bytes(b"of somebody")
+    (tmp_path / "work.zip").write_bytes(packed.read_bytes())
+    assert call("work", tmp_path / "work.zip", "-o", tmp_path / name) == 2
+    assert "is there already, and not by `work`" in capsys.readouterr().err
+    assert (tmp_path / "work.zip").read_bytes() == packed.read_bytes()
+    assert (tmp_path / "other.zip").read_bytes() == b"of somebody"
 
 
 def test_a_results_file_that_is_gone_is_written_anew(packed: Path, results: Path) -> None:
@@ -130,7 +143,7 @@ import sys
 class Without:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in {WITHOUT}:
-            raise ImportError(f"{{name}} is not installed here")
+            raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
 
 sys.meta_path.insert(0, Without())
 """
@@ -172,6 +185,16 @@ def test_it_takes_no_library_of_a_store(packed: Path, results: Path, tmp_path: P
     assert numbers(tmp_path / "results.zip") == numbers(results)
 
 
+def test_a_command_of_the_stores_says_there_what_it_lacks(results: Path, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BLOCKER)
+    command = [sys.executable, "-m", "stn_bench", "import", str(results), "--root", str(tmp_path)]
+    path = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("stn-bench: this command takes the module `mlflow`, which is not installed here")
+    assert len(done.stderr.splitlines()) == 1
+
+
 # Stopped ---------------------------------------------------------------------------------------------------------
 
 LONG = slow_toys(epochs=30)
@@ -190,7 +213,7 @@ def wait_until(met: Any, process: subprocess.Popen[str], seconds: float = 60) ->
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_stop_keeps_what_is_finished_and_the_same_command_goes_on(signum: int, tmp_path: Path, capsys: Any) -> None:
     few = slow_toys(epochs=6, seeds=1)
     file = pack(make_toy_root(tmp_path / "root", few))
@@ -296,6 +319,7 @@ def test_a_worker_that_always_dies_is_a_crash(tmp_path: Path, capsys: Any) -> No
     assert f"died in each of {TRIES} tries" in next(one.reason for one in records if one.arm == "four")
 
 
+@pytest.mark.slow
 def test_a_job_that_takes_too_long_is_a_crash(tmp_path: Path) -> None:
     hanging = DEPTH.replace('"depth" = 4', '"fate" = "hang", "timeout" = 1.0')
     root = make_toy_root(tmp_path / "root", TOYS.replace("[1, 2, 3]", "[1]"), hanging)
