@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,20 @@ from commands import call
 
 from stn_bench.tracking.archive import read_archive
 from stn_bench.tracking.code import forget
+
+WITHOUT = ("mlflow", "optuna", "sqlalchemy", "alembic", "scipy", "pandas", "matplotlib", "jinja2", "markdown_it")
+"""Libraries that a machine which reaches no store need not have."""
+
+BLOCKER = f"""
+import sys
+
+class Without:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {WITHOUT}:
+            raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
+
+sys.meta_path.insert(0, Without())
+"""
 
 
 def pack(root: Path, name: str = "work.zip", *options: object) -> Path:
@@ -82,3 +102,34 @@ def numbers(results: Path) -> dict[str, Any]:
         )
         for one in read_archive(results).records
     }
+
+
+@contextmanager
+def working(file: Path, folder: Path, *options: str, name: str = "results.zip") -> Iterator[subprocess.Popen[str]]:
+    """Start `work` in a process group of its own, which has no library of the stores, nor its workers."""
+    site = folder / "site"
+    site.mkdir(exist_ok=True)
+    (site / "sitecustomize.py").write_text(BLOCKER)
+    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stn_bench", "work", str(file), "-o", str(folder / name), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(met: Any, process: subprocess.Popen[str], seconds: float = 60) -> None:
+    """Return when something is so."""
+    deadline = time.monotonic() + seconds
+    while not met():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)

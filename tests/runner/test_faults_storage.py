@@ -10,6 +10,7 @@ import re
 import shutil
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,8 +18,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from packs import pack
 from processes import assert_each_job_once, checkpoints, running, runs, wait_for_checkpoint, workers
 from tiny import PLAIN, TOYS, make_root, make_toy_root, slow_toys, stn_bench
+
+from stn_bench.runner.packed import read_packed
+from stn_bench.tracking.archive import read_archive
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
@@ -107,6 +112,31 @@ def test_a_full_disk_is_one_line_and_run_goes_on_after_room_is_made(
     assert half == []
     disks[0].make_room()
     assert_goes_on(root)
+
+
+@needs_mount
+@pytest.mark.parametrize(
+    ("place", "leave"),
+    [
+        pytest.param("results.work/root/mlruns/datasets", 0, id="data"),
+        pytest.param("results.work/root/mlruns/checkpoints", 4096, id="checkpoint"),
+        pytest.param("results.work", 8192, id="files"),
+        pytest.param("results.work", 100_000, id="runs"),
+    ],
+)
+def test_a_full_disk_stops_work_in_one_line_and_it_goes_on(
+    tmp_path: Path, disks: list[SmallDisk], place: str, leave: int
+) -> None:
+    file = pack(make_toy_root(tmp_path / "root"))
+    disks.append(SmallDisk(tmp_path / place, "200k"))
+    (tmp_path / "results.work/packed.sha256").write_text(read_packed(file).digest)
+    disks[0].fill(leave)
+    command = [sys.executable, "-m", "stn_bench", "work", str(file), "-o", str(tmp_path / "results.zip")]
+    assert_one_line(subprocess.run(command, capture_output=True, text=True, check=False), "disk|room|space")
+    disks[0].make_room()
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert len(read_archive(tmp_path / "results.zip").records) == 6
 
 
 @needs_mount

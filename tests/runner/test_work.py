@@ -9,14 +9,12 @@ import subprocess
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commands import call
-from packs import check_alike, home_of, numbers, pack, work
+from packs import BLOCKER, check_alike, home_of, numbers, pack, wait_until, work, working
 from processes import runs, values
 from tiny import DEPTH, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys
 
@@ -29,9 +27,6 @@ from stn_bench.tracking.archive import TRAINED, read_archive
 from stn_bench.tracking.record import RunRecord
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
-
-WITHOUT = ("mlflow", "optuna", "sqlalchemy", "alembic", "scipy", "pandas", "matplotlib", "jinja2", "markdown_it")
-"""Libraries that a machine which reaches no store need not have."""
 
 LOOKS = TUNED_TOYS.replace("[1, 2, 3]", "[1, 2, 3, 4]\nlooks = [3, 4]").replace("[base]", '[base]\n"noise" = 0.5')
 """A study with tuning whose arms are open after the first look."""
@@ -137,39 +132,6 @@ def test_a_results_file_that_is_gone_is_written_anew(packed: Path, results: Path
 
 # A machine without a store ---------------------------------------------------------------------------------------
 
-BLOCKER = f"""
-import sys
-
-class Without:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {WITHOUT}:
-            raise ModuleNotFoundError(f"{{name}} is not installed here", name=name)
-
-sys.meta_path.insert(0, Without())
-"""
-
-
-@contextmanager
-def working(file: Path, folder: Path, *options: str, name: str = "results.zip") -> Iterator[subprocess.Popen[str]]:
-    """Start `work` in a process group of its own, which has no library of the stores, nor its workers."""
-    site = folder / "site"
-    site.mkdir(exist_ok=True)
-    (site / "sitecustomize.py").write_text(BLOCKER)
-    path = os.pathsep.join(filter(None, [str(site), os.environ.get("PYTHONPATH", "")]))
-    process = subprocess.Popen(
-        [sys.executable, "-m", "stn_bench", "work", str(file), "-o", str(folder / name), *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-        start_new_session=True,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
-
 
 def test_it_takes_no_library_of_a_store(packed: Path, results: Path, tmp_path: Path) -> None:
     with working(packed, tmp_path) as process:
@@ -203,14 +165,6 @@ LONG = slow_toys(epochs=30)
 @pytest.fixture(scope="module")
 def long(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(make_toy_root(tmp_path_factory.mktemp("long") / "root", LONG))
-
-
-def wait_until(met: Any, process: subprocess.Popen[str], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not met():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
