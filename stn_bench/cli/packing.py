@@ -20,8 +20,6 @@ from stn_bench.system.workspace import Workspace
 if TYPE_CHECKING:
     from stn_bench.runner.packed import PackedStudy
     from stn_bench.runner.work import Work, Worked
-    from stn_bench.study.plan import Plan
-    from stn_bench.tracking.results import Keys, Results
 
 SHARD = re.compile(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})")
 
@@ -47,6 +45,7 @@ def pack(
 ) -> None:
     """Write the runs that a study wants now to a file, for `stn-bench work` on a machine that reaches no store."""
     workspace = Workspace.at(root, tracking_uri)
+    from stn_bench.cli.planning import finished_of
     from stn_bench.cli.progress import Progress
     from stn_bench.runner.data import prepare_data
     from stn_bench.runner.packed import installed_by, zip_study
@@ -63,24 +62,13 @@ def pack(
         arms = [arm.config.resolved() for arm in planned.arms]
         prepare_data(planned.subject, arms, workspace, Resources.of(workers), progress.preparing)
     keys = Keys(planned.subject, workspace.datasets)
-    packing = Packing(planned, workspace, _finished(planned, workspace, keys), keys)
+    packing = Packing(planned, workspace, finished_of(planned, workspace, keys), keys)
     packed = packing.pack(confirm=confirm, also=also or ())
     size = write_zip(file, zip_study(packed))
     runs = counted(len(packed.jobs), "run")
     _say(f"{file}: {runs} of study {study}, {counted(len(packed.files), 'file')}, {size / 1e6:.2f} MB")
     _say(f"needs there: {installed_by(packed.versions)}")
     _say(f"there: stn-bench work {file.name} -o results.zip; back here: stn-bench import results.zip")
-
-
-def _finished(planned: Plan, workspace: Workspace, keys: Keys) -> Results:
-    """Return what is finished of a plan; a fresh root answers without a store, and gets none."""
-    from stn_bench.analysis.analyse import nothing_finished
-    from stn_bench.runner.stores import open_runs
-    from stn_bench.tracking.results import gather
-
-    if not workspace.has_tracking:
-        return nothing_finished(planned)
-    return gather(planned, open_runs(workspace), workspace.datasets, keys)
 
 
 def work(

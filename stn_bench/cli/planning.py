@@ -73,7 +73,7 @@ def plan(
     workspace = Workspace.at(root, tracking_uri)
     planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets, freezing=freezing)
     keys = Keys(planned.subject, workspace.datasets)
-    analysis = analyse(_finished(planned, workspace, keys))
+    analysis = analyse(finished_of(planned, workspace, keys))
     if analysis.missing_runs:
         check_code(planned)
         check_data(planned, workspace.datasets)
@@ -89,7 +89,7 @@ def plan(
         _print_preview(found)
 
 
-def _finished(planned: Plan, workspace: Workspace, keys: Keys) -> Results:
+def finished_of(planned: Plan, workspace: Workspace, keys: Keys) -> Results:
     """Return what is finished of a plan; a fresh root answers without MLflow, which takes seconds to load."""
     if not workspace.has_tracking:
         return nothing_finished(planned)

@@ -24,9 +24,10 @@ from stn_bench.study.catalogue import Catalogue
 from stn_bench.subject import Subject
 from stn_bench.system.errors import ArchiveError, DataError, Interrupted, MachineError
 from stn_bench.system.files import write_whole
+from stn_bench.system.format import counted
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import Resources, disk_full
-from stn_bench.system.signals import counting_interrupts
+from stn_bench.system.signals import Interrupts, counting_interrupts
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, Archive, write_archive
 from stn_bench.tracking.code import forget
@@ -130,16 +131,20 @@ class Work:
         runs = open_folders(self.folder).tracking
         fresh = {key: job for key, job in jobs.items() if not runs.finished_as(key)}
         reused = len(jobs) - len(fresh)
+        interrupts = Interrupts()
         try:
             if fresh:
                 watcher.phase("packed", fresh, reused)
-                self._train(subject, fresh, reused, _Saving(watcher, lambda: self._write(runs)))
+                interrupts = self._train(subject, fresh, reused, _Saving(watcher, lambda: self._write(runs)))
         finally:
             archived, lacking = self._write(runs)
+        if interrupts.count:
+            kept = f"{counted(archived, 'run')} in {self.output}" if archived else "no run has finished"
+            raise Interrupted(f"stopped; {kept}; the same command goes on", interrupts.signum)
         finished = sum(runs.finished_as(key) is not None for key in jobs)
         return Worked(len(jobs), finished, archived, lacking)
 
-    def _train(self, subject: Subject, fresh: Mapping[str, Job], reused: int, watcher: Listener) -> None:
+    def _train(self, subject: Subject, fresh: Mapping[str, Job], reused: int, watcher: Listener) -> Interrupts:
         places = open_folders(self.folder)
         places.queue.clear()
         names = _in_turn(fresh)
@@ -156,9 +161,7 @@ class Work:
         crashes = Crashes(fresh, reused, self.workspace.logs)
         with counting_interrupts() as interrupts:
             Pool(assignment, min(self.resources.workers, len(fresh)), watcher, registrar, interrupts, crashes).run()
-        if interrupts.count:
-            kept = f"what is finished is in {self.output}, and the same command goes on"
-            raise Interrupted(f"stopped; {kept}", interrupts.signum)
+        return interrupts
 
     # Before the first job ------------------------------------------------------------------------------------------
 

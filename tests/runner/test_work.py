@@ -55,9 +55,10 @@ def test_a_study_that_was_packed_reports_as_one_that_was_run(results: Path, tmp_
 
 @pytest.mark.slow
 def test_looks_and_shards_report_as_one_run(tmp_path: Path, capsys: Any) -> None:
-    embedded = make_toy_root(tmp_path / "embedded", LOOKS)
-    assert call("run", "tiny", "--workers", 1, "--root", embedded) == 0
-    root = make_toy_root(tmp_path / "root", LOOKS)
+    confirmed = LOOKS.replace("margin", "confirm = [101, 102]\nmargin")
+    embedded = make_toy_root(tmp_path / "embedded", confirmed)
+    assert call("run", "tiny", "--confirm", "--workers", 1, "--root", embedded) == 0
+    root = make_toy_root(tmp_path / "root", confirmed)
     trained = []
     for turn in range(3):  # tuning, the first look, the second
         file = pack(root, f"work{turn}.zip")
@@ -70,9 +71,12 @@ def test_looks_and_shards_report_as_one_run(tmp_path: Path, capsys: Any) -> None
     assert call("pack", "tiny", tmp_path / "more.zip", "--root", root) == 2
     assert "nothing to pack" in capsys.readouterr().err
     assert not (tmp_path / "more.zip").exists()
+    file = pack(root, "confirm.zip", "--confirm")
+    assert {(job.spec.phase, job.spec.seed) for job in read_packed(file).jobs} == {("confirm", 101), ("confirm", 102)}
+    assert call("import", work(file, "confirmed.zip"), "--root", root) == 0
     check_alike(root, embedded)
-    assert call("run", "tiny", "--workers", 1, "--root", root) == 0  # which finds nothing to train
-    assert len(runs(root)) == 2 * (2 + 4)
+    assert call("run", "tiny", "--confirm", "--workers", 1, "--root", root) == 0  # which finds nothing to train
+    assert len(runs(root)) == 2 * (2 + 4 + 2)
 
 
 def test_results_are_an_archive_of_all_that_runs_keep(results: Path) -> None:
@@ -178,6 +182,7 @@ def test_a_stop_keeps_what_is_finished_and_the_same_command_goes_on(signum: int,
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signum, output
     assert "a second signal stops at once" in output or "press Ctrl-C again" in output
+    assert "stopped; 1 run in " in output
     assert "the same command goes on" in output
     assert "Traceback" not in output
     assert len(read_archive(tmp_path / "results.zip").records) == 1
