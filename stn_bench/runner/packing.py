@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,10 +107,10 @@ class Packing:
                 raise ArchiveError(f"`{module}` {self._outside(file)}")
 
     def _originals(self, jobs: Iterable[PackedJob]) -> Iterator[Path]:
-        subject = self.plan.subject
-        for settings in _settings(jobs) if subject.originals else ():
-            assert subject.originals
-            yield from subject.originals(subject.read(settings), self.workspace.datasets)
+        subject, originals = self.plan.subject, self.plan.subject.originals
+        if originals is not None:
+            for settings in _settings(jobs):
+                yield from originals(subject.read(settings), self.workspace.datasets)
 
     def _contents(self, paths: Iterable[Path]) -> dict[str, bytes]:
         found: dict[str, bytes] = {}
@@ -129,7 +130,7 @@ class Packing:
 
     def _files(self, path: Path) -> Iterator[Path]:
         """Yield a file, or those in a folder, without what programs leave there."""
-        path = self.workspace.root / path
+        path = Path(os.path.normpath(self.workspace.root / path))
         if not path.exists():
             raise ArchiveError(f"{path}: no such file or folder")
         for file in sorted(path.rglob("*")) if path.is_dir() else [path]:

@@ -391,7 +391,8 @@ def test_what_nothing_tells_of_is_named(tmp_path: Path, capsys: Any) -> None:
     assert "more/a.txt" in read_packed(pack(root, "work.zip", "--with", "more")).files
     assert not any("pycache" in place for place in read_packed(pack(root, "work.zip", "--with", "more")).files)
     capsys.readouterr()
-    for path, told in (("none", "no such file"), ("/etc/hostname", "only what lies under the root")):
+    outside = "only what lies under the root"
+    for path, told in (("none", "no such file"), ("/etc/hostname", outside), ("../work.zip", outside)):
         assert call("pack", "tiny", tmp_path / "x.zip", "--root", root, "--with", path) == 2
         assert told in capsys.readouterr().err
     assert not (tmp_path / "x.zip").exists()
