@@ -271,6 +271,13 @@ class SubjectContract:
         self.subject.prepare([self.settings], Lent(self.home / "data"))
         assert self.subject.fingerprint(self.settings, self.home / "data") == found
 
+    def test_the_files_that_its_data_need_are_there(self) -> None:
+        """A packed study takes them along."""
+        if self.subject.originals is None:
+            pytest.skip("its data are made anew")
+        home = self.home / "data"
+        assert all(path.exists() for path in self.subject.originals(self.settings, home))
+
     def test_the_cost_on_paper_is_that_of_the_training(self) -> None:
         """Parameters and operations agree, and those of the layers add up."""
         paid = self.trained().outcome.cost

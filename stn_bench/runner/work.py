@@ -135,7 +135,7 @@ class Work:
         try:
             if fresh:
                 watcher.phase("packed", fresh, reused)
-                interrupts = self._train(subject, fresh, reused, _Saving(watcher, lambda: self._write(runs)))
+                interrupts = self._train(subject, fresh, reused, Saving(watcher, lambda: self._write(runs)))
         finally:
             archived, lacking = self._write(runs)
         if interrupts.count:
@@ -247,7 +247,7 @@ class Work:
         return len(records), len(lacking)
 
 
-class _Saving:
+class Saving:
     """Passes events on, and writes the file of results now and then: whoever is killed cannot any more.
 
     Args:

@@ -21,6 +21,8 @@ from tiny import DEPTH, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys
 from stn_bench.runner.folder_queue import FolderQueue, open_folders
 from stn_bench.runner.leases import TRIES, Finished
 from stn_bench.runner.packed import PackedStudy, read_packed, zip_study
+from stn_bench.runner.work import Saving
+from stn_bench.runner.worker import JobEnded, JobStarted
 from stn_bench.system.errors import LeaseLostError
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, read_archive
@@ -125,6 +127,47 @@ def test_no_file_of_anothers_is_written_over(name: str, packed: Path, tmp_path: 
     assert "is there already, and not by `work`" in capsys.readouterr().err
     assert (tmp_path / "work.zip").read_bytes() == packed.read_bytes()
     assert (tmp_path / "other.zip").read_bytes() == b"of somebody"
+
+
+def test_files_that_find_no_room_are_left_out_those_of_models_first(
+    packed: Path, results: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    whole = read_archive(results)
+    arrays = sum(len(one) for some in whole.files.values() for name, one in some.items() if name.endswith(".npz"))
+    told = sum(len(one.model_dump_json()) for one in whole.records)
+    monkeypatch.setattr("stn_bench.runner.work.ROOM", arrays + told + 50)  # of one model, and no second
+    before = results.read_bytes()
+    work(packed)
+    assert "files of 5 runs have no place in it" in capsys.readouterr().out
+    cut = read_archive(results)
+    assert cut.records == whole.records
+    kept = [name for some in cut.files.values() for name in some]
+    assert (kept.count("examples.npz"), kept.count("skill.npz"), kept.count("model.json")) == (6, 6, 1)
+    monkeypatch.undo()
+    work(packed)
+    assert results.read_bytes() == before
+
+
+def test_results_are_written_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    told, written = list[object](), list[int]()
+
+    class Listener:
+        def event(self, event: object) -> None:
+            told.append(event)
+
+        def say(self, line: str) -> None:
+            told.append(line)
+
+    saving = Saving(Listener(), lambda: written.append(len(told)))
+    events = [JobStarted("a"), JobEnded("a", "finished", ""), JobEnded("b", "crashed", "why")]
+    for event in events:
+        saving.event(event)
+    saving.say("a line")
+    assert (told, written) == ([*events, "a line"], [])  # a minute has not passed
+    monkeypatch.setattr("stn_bench.runner.work.SAVE_SECONDS", 0.0)
+    for event in events:
+        saving.event(event)
+    assert written == [6, 7]
 
 
 def test_a_results_file_that_is_gone_is_written_anew(packed: Path, results: Path) -> None:
