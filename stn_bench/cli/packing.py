@@ -51,16 +51,18 @@ def pack(
     from stn_bench.runner.packed import installed_by, zip_study
     from stn_bench.runner.packing import Packing
     from stn_bench.study.calibration import calibrated
-    from stn_bench.tracking.results import Keys, as_read
+    from stn_bench.tracking.results import Keys, as_read, check_code, check_data
     from stn_bench.tracking.zipped import check_home, write_zip
 
     check_home(file)
     planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets)
     check_runnable(planned, study, confirm=confirm)
     planned = calibrated(planned, workspace.root)
+    check_code(planned)
     with Progress(study, planned.subject, console) as progress:
         arms = [arm.config.resolved() for arm in planned.arms]
         prepare_data(planned.subject, arms, workspace, Resources.of(workers), progress.preparing)
+    check_data(planned, workspace.datasets)
     keys = Keys(planned.subject, workspace.datasets)
     packing = Packing(planned, workspace, finished_of(planned, workspace, keys), keys)
     packed = packing.pack(confirm=confirm, also=also or ())

@@ -17,7 +17,7 @@ import pytest
 from commands import call
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny import TOYS, TUNED_TOYS, make_toy_root
+from tiny import PLAIN, TOYS, TUNED_TOYS, make_root, make_toy_root
 
 from stn_bench.analysis.analyse import nothing_finished
 from stn_bench.runner.packed import (
@@ -105,6 +105,15 @@ def test_a_frozen_plan_is_packed_as_it_was_frozen(tmp_path: Path, capsys: pytest
     assert call("pack", "tiny", tmp_path / "work.zip", "--set", "epochs=5", "--root", root) == 2
     assert "epochs" in capsys.readouterr().err
     assert not (tmp_path / "work.zip").exists()
+
+
+def test_code_that_is_not_there_is_told_before_data_are_made(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = make_root(tmp_path / "root", PLAIN)
+    assert call("pack", "tiny", tmp_path / "work.zip", "--set", "model.factory=nowhere:build", "--root", root) == 2
+    assert "no Python module `nowhere`" in capsys.readouterr().err
+    assert not (root / "mlruns").exists()
 
 
 # What every study has to keep ------------------------------------------------------------------------------------
