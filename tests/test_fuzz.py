@@ -20,16 +20,21 @@ from hypothesis import strategies as st
 from makers import STN, ablation, arm, plan, record, write
 from stores import artifact_file, finish, open_store
 
+from stn_bench.runner.packed import PackedJob, PackedStudy, unzip_study, zip_study
+from stn_bench.runner.work import Work
 from stn_bench.settings import override
 from stn_bench.study.catalogue import load
 from stn_bench.study.plan import Plan, make_plan
 from stn_bench.study.preregistration import terms_of
 from stn_bench.study.spec import Ablation, Arm, Claim, Range, Study, Tuning
 from stn_bench.study.toml import parse_assignment, read_toml
+from stn_bench.subject import find_subject
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.store import MANIFEST, read_manifest
 from stn_bench.system.errors import CatalogueError, StnBenchError
+from stn_bench.system.machine import Resources
 from stn_bench.tracking.archive import Archive, merge, pack, unpack
+from stn_bench.tracking.identity import identify
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RunRecord
 
@@ -365,6 +370,59 @@ def test_a_mangled_record_in_the_store_is_read_or_refused(tracking: Tracking) ->
         place.write_bytes(content)
         found = attempt(lambda: tracking.records([run_id]))
         read.extend(found or [])
+
+    check()
+    assert len(read) > 5
+
+
+# Packed studies ----------------------------------------------------------------------------------------------------
+
+TOY_SPEC = plan(ablation(arm("deep", {"depth": 4})), subject="toy").arms[1].verdict_specs({})[0]
+JOB = PackedJob(spec=TOY_SPEC, identity=identify(find_subject("toy"), TOY_SPEC.settings, 1, "f" * 64), metric="m")
+SOUND_JOB: Tree = json.loads(JOB.model_dump_json())
+jobs = mutated((SOUND_JOB,), json_values).map(lambda tree: json.dumps(tree).encode()) | st.builds(
+    mangled, st.just(JOB.model_dump_json().encode()), st.floats(0, 0.999), st.integers(-1, 255)
+)
+
+
+def packed_with(line: bytes) -> bytes:
+    """Return a packed study of one job, whatever that is, with a manifest that fits."""
+    with zipfile.ZipFile(io.BytesIO(zip_study(PackedStudy("small", "toy", (JOB,), {}, {})))) as file:
+        manifest = json.loads(file.read("manifest.json"))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("jobs.jsonl", line)
+        manifest["members"] = {"jobs.jsonl": hashlib.sha256(line).hexdigest()}
+        file.writestr("manifest.json", json.dumps(manifest))
+    return buffer.getvalue()
+
+
+class Nobody:
+    """A watcher that is told for nothing."""
+
+    def preparing(self, data: str, done: int, count: int) -> None: ...
+
+    def phase(self, phase: str, jobs: Any, reused: int) -> None: ...
+
+    def event(self, event: Any) -> None: ...
+
+    def say(self, line: str) -> None: ...
+
+
+def test_a_mangled_job_is_prepared_or_refused(tmp_path: Path) -> None:
+    read: list[PackedStudy] = []
+    assert unzip_study(packed_with(JOB.model_dump_json().encode())).jobs[0].run_key == JOB.run_key
+
+    @fuzzed(150)
+    @given(jobs)
+    def check(line: bytes) -> None:
+        packed = attempt(lambda: unzip_study(packed_with(line)))
+        if packed is not None:
+            read.append(packed)
+            work = Work(packed, packed.jobs, tmp_path / f"{len(read)}.zip", Resources(1, 1))
+            attempt(work.check)
+            if (subject := attempt(work.subject)) is not None:
+                attempt(lambda: work.prepared(subject, Nobody()))
 
     check()
     assert len(read) > 5

@@ -17,13 +17,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from stn_bench.settings import canonical, explain
 from stn_bench.study.plan import RunSpec
 from stn_bench.system.errors import ArchiveError, MachineError
 from stn_bench.system.machine import package_version
-from stn_bench.system.text import hidden_in, is_name, shorten
+from stn_bench.system.text import hidden_in, is_metric_name, is_name, shorten
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.zipped import (
     MANIFEST,
@@ -49,6 +49,7 @@ HARNESS = ("filelock", "numpy", "psutil", "pydantic", "typer")
 """What stn-bench itself takes to train a packed study, beside the libraries of its subject."""
 
 SHOWN = 3  # versions that a refusal names before it counts the rest
+DIGEST = re.compile(r"[0-9a-f]{64}")
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+!-]{0,99}")
 
 
@@ -67,7 +68,7 @@ class PackedJob(BaseModel):
     spec: RunSpec
     identity: Identity
     metric: str
-    seconds: float | None = None
+    seconds: float | None = Field(None, ge=0, allow_inf_nan=False)
 
     @property
     def run_key(self) -> str:
@@ -195,6 +196,10 @@ def _complaints(job: PackedJob, study: str) -> Iterator[str]:
     for name in (spec.study, spec.ablation, spec.arm):
         if not is_name(name):
             yield f"{name!a} is no name"
+    if job.identity.dataset and not DIGEST.fullmatch(job.identity.dataset):
+        yield f"{job.identity.dataset!a} is no SHA-256"
+    if job.metric and not is_metric_name(job.metric):
+        yield f"{job.metric!a} is no name of a metric"
     if spec.study != study:
         yield f"it is one of study {spec.study!a}"
     if spec.seed != job.identity.seed or job.identity.start:

@@ -28,6 +28,7 @@ from stn_bench.system.format import counted
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import Resources, disk_full
 from stn_bench.system.signals import Interrupts, counting_interrupts
+from stn_bench.system.text import shorten
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, Archive, write_archive
 from stn_bench.tracking.code import forget
@@ -218,7 +219,7 @@ class Work:
             found[id(settings)] = found.get(id(settings)) or identify(subject, settings, 0, "")
             here = replace(found[id(settings)], seed=was.seed, dataset=was.dataset)
             if here != was:
-                others = differences(was, here)
+                others = list(map(shorten, differences(was, here)))
                 more = f"; {len(others) - SHOWN} more" if len(others) > SHOWN else ""
                 raise ArchiveError(
                     f"{job.spec.label}: would be another run here ({'; '.join(others[:SHOWN])}{more}); pack the study "
