@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 NETWORK := $(foreach part,sampler transformer build cost rectify,tests/subjects/stn/nn/test_nn_$(part).py)
 
-.PHONY: quickstart test test-lowest test-slow test-faults test-jax format check types benchmarks clean
+.PHONY: quickstart test test-lowest test-slow test-faults test-ray test-jax format check types benchmarks clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/stn-bench run quickstart
@@ -24,6 +24,10 @@ test-slow: $(VENV)/.installed-dev
 FAULTS ?= 0.1
 test-faults: $(VENV)/.installed-dev
 	STN_BENCH_FAULTS=$(FAULTS) $(BIN)/pytest -m faults -n0
+
+# On a Ray cluster of two nodes of this machine.
+test-ray: $(VENV)/.installed-ray
+	$(BIN)/pytest -m slow -n0 tests/runner/test_cluster.py
 
 test-jax: $(VENV)/.installed-jax
 	KERAS_BACKEND=jax $(BIN)/pytest $(NETWORK)
@@ -56,6 +60,10 @@ $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 
 $(VENV)/.installed-jax: $(VENV)/.installed-dev
 	$(BIN)/python -m pip install --quiet -e ".[dev,jax]"
+	touch $@
+
+$(VENV)/.installed-ray: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet -e ".[dev,ray]"
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed-dev

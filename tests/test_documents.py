@@ -23,6 +23,7 @@ DOCUMENTS = [
         "docs/security.md",
         "docs/scale-out.md",
         "docs/reliability.md",
+        "docs/scale-out.md",
         "benchmarks/README.md",
     )
 ]
