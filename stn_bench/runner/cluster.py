@@ -12,7 +12,7 @@ import socket
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +40,9 @@ except ImportError:
 
 LOCAL = "local"
 """Address of a cluster of this machine alone, which is started and ended with the run."""
+
+ACCESS = ("MLFLOW_", "PG", "STN_BENCH_")
+"""How variables begin that say how the stores are reached: workers have those of their parent."""
 
 ASK_SECONDS = 2.0
 """Between two questions of a worker whether it is to stop."""
@@ -114,7 +117,8 @@ class Cluster:
         """Return Ray's reference to an assignment, and to the user's own code if it needs some, sent once a round."""
         if self._assignment is None:
             code = code_of(assignment.jobs.values(), self._workspace.root)
-            self._assignment = ray.put((replace(assignment, is_remote=True), code))
+            access = {name: value for name, value in os.environ.items() if name.startswith(ACCESS)}
+            self._assignment = ray.put((replace(assignment, is_remote=True), code, access))
         return self._assignment
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> None:
@@ -274,10 +278,12 @@ class _Task:
 # On the node ---------------------------------------------------------------------------------------------------------
 
 
-def _serve(sent: tuple[Assignment, Code], mailbox: Any, number: int) -> int:
+def _serve(sent: tuple[Assignment, Code, Mapping[str, str]], mailbox: Any, number: int) -> int:
     """Work on an assignment, in a process of its own on some node, and return its exit code."""
+    told, code, access = sent
+    os.environ.update(access)
     try:
-        assignment = at_home_here(*sent)
+        assignment = at_home_here(told, code)
     except StnBenchError as error:
         mailbox.put.remote(_Message(number, machine_name(), os.getpid(), Halt(str(error)), ""))
         return 0

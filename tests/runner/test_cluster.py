@@ -17,11 +17,16 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ |= {"RAY_agent_register_timeout_ms": "120000"}  # beside other work a node takes long to start
 pytest.importorskip("ray", reason="the extra [ray] is not installed")
 
+from machines import machines, report
 from processes import checkpoints, complete_trials, running, statuses, values, wait_for_checkpoint
 from ray.cluster_utils import Cluster
-from tiny import TOYS, make_root, make_toy_root, slow_toys, stn_bench
+from servers import INITDB, NEEDS_POSTGRES
+from tiny import PLAIN, TOYS, make_root, make_toy_root, slow_toys, stn_bench
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
+
+TIMES = re.compile(r"/cpu_step_ms$|/caveats/")
+"""Places of a report that tell of times, or may: a caveat tells of steps that take longer than the base's."""
 
 OWN = """
 from helper import best
@@ -99,6 +104,23 @@ def test_the_workers_of_a_lost_node_start_elsewhere(cluster: Cluster, tmp_path: 
     assert len(finished) == len(set(finished)) == 6
     assert statuses(root).count("FINISHED") == statuses(sound).count("FINISHED")
     assert not checkpoints(root)
+
+
+@pytest.mark.skipif(INITDB is None, reason=NEEDS_POSTGRES)
+def test_letters_on_shared_stores_with_a_node_lost_on_the_way(cluster: Cluster, tmp_path: Path) -> None:
+    """PostgreSQL, MLflow's server and two nodes say what one process and two files of SQLite say."""
+    alone, root = make_root(tmp_path / "alone", PLAIN), make_root(tmp_path / "root", PLAIN)
+    assert stn_bench("run", "tiny", "--workers", 1, "--threads", 1, root=alone).returncode == 0
+    node = cluster.add_node(num_cpus=1)
+    with machines(tmp_path / "stores") as shared:
+        run = shared.start("run", root, *on(cluster, "--workers", "2"))
+        wait_for_checkpoint(root, run)
+        cluster.remove_node(node, allow_graceful=False)
+        shared.finish(run)
+        shared.assert_each_job_once(6)
+    ours, theirs = report(root), report(alone)
+    other = {place for place in ours | theirs if ours.get(place) != theirs.get(place)}
+    assert {place for place in other if not TIMES.search(place)} == set()
 
 
 def test_an_interrupt_gives_the_jobs_back(cluster: Cluster, tmp_path: Path) -> None:
