@@ -421,8 +421,8 @@ class Queue:
                 state = TrialState.FAIL if math.isnan(finished.value) else TrialState.COMPLETE
             except GIVEN_BACK as error:
                 is_given_back, has_died = True, not isinstance(error, Interrupted)
-            except Exception:
-                pass  # the objective has told of it
+            except Exception as error:  # the objective has told of it
+                is_given_back = disk_full(error) is not None
             finally:
                 self.patience.insist(lambda: self._end(claimed, state, finished, is_given_back, has_died))
         return state == TrialState.COMPLETE
@@ -496,13 +496,17 @@ class _Wanted:
         return [one.trial_id for one in found if one.state == TrialState.WAITING and one.run_key not in wanted]
 
     def lacking(self, found: Iterable[_Job]) -> Iterator[tuple[QueuedJob, Finished | None]]:
-        """Yield the jobs that lack a trial, each with its result if it has one."""
+        """Yield the jobs that lack a trial, each with its result if it has one.
+
+        A job whose run is closed may still be running here, for the moment until its worker tells of it.
+        """
         states = dict[str, set[TrialState]]()
         for one in found:
             states.setdefault(one.run_key, set()).add(one.state)
         for job in self.jobs:
             had, done = states.get(job.run_key, set()), self.done.get(job.run_key)
-            if TrialState.COMPLETE not in had if done else job.run_key not in self.tried and not had & set(OPEN):
+            is_known = TrialState.COMPLETE in had or TrialState.RUNNING in had
+            if not is_known if done else job.run_key not in self.tried and not had & set(OPEN):
                 yield job, done
 
 

@@ -53,4 +53,5 @@ class JobRegistrar:
         job, started, tracking = self.jobs[run_key], now(), self.places.tracking
         run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
         tracking.note_run(run_id, job.note)
-        tracking.finish_run(job.record(run_id, started, "crashed", reason), {})
+        record = job.record(run_id, started, "crashed", reason)
+        tracking.patience.insist(lambda: tracking.finish_run(record, {}))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import shutil
 import socket
@@ -647,7 +648,15 @@ def test_jobs_that_were_deleted_meanwhile_end_the_work(store: Queue) -> None:
 # Given back ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Interrupted("stopped"), MachineError("the disk is full"), StoreError("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Interrupted("stopped"),
+        MachineError("the disk is full"),
+        StoreError("gone"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
 def test_a_job_that_is_no_ones_fault_waits_for_another_worker(store: Queue, error: BaseException) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
     tries: list[bool] = []
@@ -681,3 +690,22 @@ def test_a_worker_of_another_machine_of_the_same_name_is_not_taken_for_dead() ->
     host, _, _ = name.rpartition(".")
     assert queue._is_dead(DEAD)
     assert not queue._is_dead(f"{host}.00000000 {rest}")
+
+
+def test_a_job_whose_run_is_closed_is_left_to_its_worker_to_end(store: Queue) -> None:
+    """Another machine plans between the two: it must not end the job besides."""
+    store.enqueue(NAME, "maximize", [job(1)], {})
+
+    def closed(lease: Lease) -> Finished:
+        store.enqueue(NAME, "maximize", [job(1)], {"key-1": result("key-1")})
+        return finish(lease)
+
+    store.work([NAME], closed)
+    assert store.counts(NAME) == {"COMPLETE": 1}
+
+
+def test_a_job_whose_run_was_closed_by_a_worker_that_died_is_done(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    lease(store, DEAD)
+    store.enqueue(NAME, "maximize", [job(1)], {"key-1": result("key-1")})
+    assert store.counts(NAME) == {"COMPLETE": 1, "FAIL": 2}
