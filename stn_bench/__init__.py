@@ -80,6 +80,7 @@ def run(
     *,
     root: Path | str | None = None,
     tracking_uri: str | None = None,
+    storage: str | None = None,
     settings: Mapping[str, Any] | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -96,6 +97,7 @@ def run(
         study: a study, or the name of its file.
         root: folder with `ablations/`, `studies/`, `mlruns/` and `reports/`; unset, the current one.
         tracking_uri: address of MLflow's store; unset, MLFLOW_TRACKING_URI or the root's own.
+        storage: address of Optuna's store, the job queue; unset, STN_BENCH_OPTUNA_URL or the root's own.
         settings: overrides of settings in every arm, by dotted path.
         workers: processes that train; unset, one a core.
         threads: threads in each worker; unset, the cores, shared out.
@@ -130,7 +132,7 @@ def run(
     from stn_bench.tracking.results import as_read
 
     shared_out = Resources.of(workers, threads)
-    plan, workspace = _load(study, root, tracking_uri, settings)
+    plan, workspace = _load(study, root, tracking_uri, settings, storage)
     plan = as_read(plan, workspace.datasets)
     check_runnable(plan, study, confirm=confirm)
     plan = calibrated(plan, workspace.root)
@@ -263,7 +265,11 @@ def judge(
 
 
 def _load(
-    study: str | Study, root: Path | str | None, tracking_uri: str | None, settings: Mapping[str, Any] | None
+    study: str | Study,
+    root: Path | str | None,
+    tracking_uri: str | None,
+    settings: Mapping[str, Any] | None,
+    storage: str | None = None,
 ) -> tuple[Plan, Workspace]:
     """Return the plan of a study and where it is run, as the files are now."""
     from stn_bench.study.load import load_plan
@@ -276,7 +282,7 @@ def _load(
     check_not_importing()
     forget_changed()
     forget()
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     plan = load_plan(study, workspace, overrides=settings or {})
     remember()
     return plan, workspace

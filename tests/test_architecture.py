@@ -80,7 +80,7 @@ DOORS = {
     "optuna": ("runner/queue.py",),
     "mlflow": ("tracking/mlflow.py",),
     "alembic": ("tracking/mlflow.py",),
-    "sqlalchemy": ("runner/queue.py", "tracking/mlflow.py"),
+    "sqlalchemy": ("runner/queue.py", "tracking/mlflow.py", "system/postgres.py"),
     "filelock": ("system/lock.py",),
     "psutil": ("system/machine.py", "tracking/server.py", "runner/queue.py", "runner/cleanup.py"),
     "matplotlib": ("figure.py", "report/drawings.py", f"{STN}drawings.py"),

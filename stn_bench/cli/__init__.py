@@ -37,6 +37,7 @@ def main() -> None:
 
 
 def _run() -> None:
+    from stn_bench.cli.secrecy import hide_secrets
     from stn_bench.system.errors import Interrupted
     from stn_bench.system.files import ensure_home
     from stn_bench.system.signals import raise_interrupts
@@ -47,6 +48,7 @@ def _run() -> None:
     if "MPLBACKEND" in os.environ:  # a notebook's, which need not be installed here; a command draws files alone
         os.environ["MPLBACKEND"] = "agg"
     try:
+        hide_secrets()
         raise_interrupts()
         from stn_bench.cli.app import app
         from stn_bench.isolation import watch_imports

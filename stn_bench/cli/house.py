@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from stn_bench.cli.options import AsJson, Root, SubjectName, TrackingUri, console, print_json
+from stn_bench.cli.options import AsJson, Root, Storage, SubjectName, TrackingUri, console, print_json
 from stn_bench.study.load import load_plan
 from stn_bench.subject import DEFAULT, find_subject, is_shipped
 from stn_bench.system.workspace import Workspace
@@ -34,6 +34,7 @@ def schema(
 def doctor(
     root: Root = None,
     tracking_uri: TrackingUri = None,
+    storage: Storage = None,
     as_json: AsJson = False,
     subject: SubjectName = DEFAULT,
     determinism: Annotated[
@@ -43,7 +44,7 @@ def doctor(
     """Check what the machine has, and say what to install; exit 1 if something is missing or differs."""
     from stn_bench.runner.doctor import examine, examine_determinism
 
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     if not is_shipped(subject):
         workspace.find_code()
     found = find_subject(subject)
@@ -64,6 +65,7 @@ def doctor(
 def gc(
     root: Root = None,
     tracking_uri: TrackingUri = None,
+    storage: Storage = None,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Remove the leftovers instead of only showing them.")
     ] = False,
@@ -73,7 +75,7 @@ def gc(
     from stn_bench.runner.cleanup import find_leftovers, looking, remove
     from stn_bench.study.catalogue import Catalogue
 
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     plans = [load_plan(name, workspace) for name in Catalogue(workspace.root).names("studies")]
     with looking(workspace, plans) as held:
         found = find_leftovers(held)

@@ -30,6 +30,12 @@ TrackingUri = Annotated[
     str | None,
     typer.Option("--tracking-uri", help="MLflow's store [default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db]."),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", help="Optuna's store, the queue [default: STN_BENCH_OPTUNA_URL, else mlruns/optuna.db]."
+    ),
+]
 Settings = Annotated[
     list[str] | None,
     typer.Option(

@@ -20,6 +20,7 @@ from stn_bench.cli.options import (
     AsJson,
     Root,
     Settings,
+    Storage,
     StudyName,
     Threads,
     TrackingUri,
@@ -55,6 +56,7 @@ def plan(
     study: StudyName,
     root: Root = None,
     tracking_uri: TrackingUri = None,
+    storage: Storage = None,
     settings: Settings = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -70,7 +72,7 @@ def plan(
     as_json: AsJson = False,
 ) -> None:
     """Show what a study would train, what that would cost and what it could show, and train nothing."""
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets, freezing=freezing)
     keys = Keys(planned.subject, workspace.datasets)
     analysis = analyse(_finished(planned, workspace, keys))

@@ -14,6 +14,7 @@ from stn_bench.cli.options import (
     AsJson,
     Root,
     Settings,
+    Storage,
     StudyName,
     Threads,
     TrackingUri,
@@ -46,6 +47,7 @@ def run(
     study: StudyName,
     root: Root = None,
     tracking_uri: TrackingUri = None,
+    storage: Storage = None,
     settings: Settings = None,
     workers: Workers = None,
     threads: Threads = None,
@@ -63,9 +65,9 @@ def run(
 ) -> None:
     """Train what is not trained yet, and write the report. Stopped, it goes on where it was."""
     if dry_run:
-        plan(study, root, tracking_uri, settings, workers, threads)
+        plan(study, root, tracking_uri, storage, settings, workers, threads)
         return
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets)
     check_runnable(planned, study, confirm=confirm)
     planned = calibrated(planned, workspace.root)
@@ -133,11 +135,12 @@ def status(
     study: StudyName,
     root: Root = None,
     tracking_uri: TrackingUri = None,
+    storage: Storage = None,
     settings: Settings = None,
     as_json: AsJson = False,
 ) -> None:
     """Show how far a study is: finished, failed and missing runs of each arm."""
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     planned = load_plan(study, workspace, settings or ())
     from stn_bench.runner.stores import analyse_stored
 
@@ -190,6 +193,7 @@ def report(
     study: StudyName,
     root: Root = None,
     tracking_uri: TrackingUri = None,
+    storage: Storage = None,
     settings: Settings = None,
     formats: Annotated[
         str,
@@ -203,7 +207,7 @@ def report(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 if the report is stale.")] = False,
 ) -> None:
     """Write the report of a study again, from what the store holds."""
-    workspace = Workspace.at(root, tracking_uri)
+    workspace = Workspace.at(root, tracking_uri, storage)
     planned = calibrated(load_plan(study, workspace, settings or ()), workspace.root)
     from stn_bench.report.build import (
         DEFAULT,

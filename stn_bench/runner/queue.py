@@ -54,6 +54,7 @@ from stn_bench.study.spec import Range
 from stn_bench.system.errors import Interrupted, LeaseLostError, StnBenchError, StoreError
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
+from stn_bench.system.postgres import check_answers, engine_options, making_tables
 from stn_bench.system.sounds import Direction
 from stn_bench.system.text import without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
@@ -143,12 +144,16 @@ class Queue:
         self._looked = lock.with_name(f"{lock.stem}.looked")
         self._url = url
         self._planned: list[_Wanted] | None = None
+        check_answers("job queue", url, "--storage")
         try:
-            with self._lock:  # two processes that create the tables at once can break a new store for good
+            with (
+                self._lock,
+                making_tables(url, "alembic_version"),
+            ):  # two processes that create the tables at once can break a new store for good
                 if path := sqlite_file(url):
                     if not path.exists() or _is_half_made(path):
                         make_whole(path, lambda address: _Store(address, heartbeat).engine.dispose())
-                    refuse_foreign(f"job queue {url}", path, OURS, "STN_BENCH_OPTUNA_URL")
+                    refuse_foreign(f"job queue {url}", path, OURS, "--storage")
                 self._storage = _Store(url, heartbeat)
         except StnBenchError:
             raise
@@ -464,7 +469,7 @@ class _Store(RDBStorage):
     """
 
     def __init__(self, url: str, heartbeat: int) -> None:
-        wait = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else None
+        wait = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else engine_options(url)
         super().__init__(url, engine_kwargs=wait)
         self._address, self._heartbeat = url, heartbeat
         for name, (table, columns) in INDEXES.items():

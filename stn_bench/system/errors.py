@@ -8,6 +8,7 @@
     ├── DataError         data that cannot be made, read or trusted
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking store or a job queue that cannot be reached or read
+    │   └── StoreAwayError    one that was reached before, and does not answer for now
     ├── LeaseLostError    a job that another worker has by now
     ├── ArchiveError      an archive of runs that cannot be written, or not be trusted
     ├── ReportError       a report that cannot be written, or is stale
@@ -61,6 +62,10 @@ class ModelFileError(StnBenchError):
 
 class StoreError(StnBenchError):
     """A tracking store or a job queue cannot be reached or read."""
+
+
+class StoreAwayError(StoreError):
+    """A store that was reached before does not answer for now: it restarts, or the network is down."""
 
 
 class LeaseLostError(StnBenchError):

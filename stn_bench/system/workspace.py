@@ -17,6 +17,8 @@ from stn_bench.system.own_code import find_under
 from stn_bench.system.text import shorten
 
 DEFAULT_HEARTBEAT_SECONDS = 15
+TRACKING_VARIABLE = "MLFLOW_TRACKING_URI"
+STORAGE_VARIABLE = "STN_BENCH_OPTUNA_URL"
 SQLITE = re.compile(r"sqlite(?:\+\w+)?:///(?P<file>[^?]+)(?P<query>.*)", re.DOTALL)
 STRANGE = re.compile(r"[%?#{}\[\]\x00-\x1f\x7f]")  # what an address, or a template of one, reads as something else
 
@@ -28,23 +30,30 @@ class Workspace:
     Args:
         root: folder with `ablations/`, `studies/`, `mlruns/` and `reports/`.
         tracking_uri: MLflow's store; "" means SQLite under the root.
+        storage: Optuna's store, the job queue; "" means SQLite under the root.
         heartbeat: seconds between a worker's signs of life; after four without one its job is given away.
     """
 
     root: Path
     tracking_uri: str = ""
+    storage: str = ""
     heartbeat: int = field(
         default_factory=lambda: int(os.environ.get("STN_BENCH_HEARTBEAT", DEFAULT_HEARTBEAT_SECONDS))
     )
 
     @classmethod
-    def at(cls, root: Path | str | None = None, tracking_uri: str | None = None) -> Workspace:
-        """Return the workspace of a folder (the current one, unset) and an address (MLFLOW_TRACKING_URI, unset).
+    def at(
+        cls, root: Path | str | None = None, tracking_uri: str | None = None, storage: str | None = None
+    ) -> Workspace:
+        """Return the workspace of a folder (the current one, unset) and of two addresses.
+
+        Unset, MLFLOW_TRACKING_URI and STN_BENCH_OPTUNA_URL tell them.
 
         Raises:
             ConfigError: if there is no such folder, or its name is no UTF-8: no store can hold such an address.
         """
-        uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI", "")
+        uri = tracking_uri or os.environ.get(TRACKING_VARIABLE, "")
+        queue = storage or os.environ.get(STORAGE_VARIABLE, "")
         folder = (Path(root).expanduser() if root else Path.cwd()).resolve()
         try:
             str(folder).encode()
@@ -53,7 +62,7 @@ class Workspace:
         if not folder.is_dir():
             what = "is no folder" if folder.exists() else "no such folder; make it first, or name another"
             raise ConfigError(f"{folder}: {what}")
-        return cls(folder, uri)
+        return cls(folder, uri, queue)
 
     @property
     def stores(self) -> Path:
@@ -84,7 +93,7 @@ class Workspace:
     @property
     def queue(self) -> str:
         """Address of Optuna's store, the job queue."""
-        return os.environ.get("STN_BENCH_OPTUNA_URL") or sqlite_address(self.stores / "optuna.db")
+        return self.storage or sqlite_address(self.stores / "optuna.db")
 
     @property
     def datasets(self) -> Path:

@@ -9,21 +9,20 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
+import functools
 import importlib
 import json
 import logging
 import os
 import re
 import shlex
-import socket
 import sqlite3
 import tempfile
 import time
-import urllib.parse
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Concatenate, ParamSpec, TypeAlias, TypeVar
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # DO_NOT_TRACK=1 is not honoured
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -53,14 +52,16 @@ from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
 from mlflow.utils.uri import is_local_uri
-from sqlalchemy import NullPool, create_engine
 from sqlalchemy import text as sql
 from sqlalchemy.exc import SQLAlchemyError
 
 from stn_bench.subject import DataNote, TrainedModel
-from stn_bench.system.errors import StoreError
+from stn_bench.system.errors import StoreAwayError, StoreError
+from stn_bench.system.global_state import environment
 from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
+from stn_bench.system.patience import Patience
+from stn_bench.system.postgres import brief_engine, check_answers, is_away, making_tables
 from stn_bench.system.text import did_you_mean, shorten, without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
 from stn_bench.tracking.ended import KIND, ORIGINAL, Ask, EndedRun, Wanted, ended_run, ended_runs, reading
@@ -74,14 +75,23 @@ from stn_bench.tracking.stored import IMPORTED, StoredRuns
 BATCH = 100  # MLflow takes 100 params or tags at a time
 METRICS_BATCH = 900  # and 1000 of all kinds
 PAGE = 1000
-PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-CONNECT_SECONDS = 5
+HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
+"""How a server is asked as it is opened: what is wrong is told in seconds."""
+
+STEADY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "30"}
+"""How it is asked from then on: MLflow's own tries stay few, since `Patience` knows when to stop."""
+
 TAG_LENGTH = 5000
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
 REVISION = re.compile(  # of a damaged store it is something else, or None
     r"schema \(found version ([0-9a-f]{8,40}), but|Can't locate revision identified by '([0-9a-f]{8,40})'"
 )
+ANSWERED = re.compile(r"failed with error code (\d+)|too many (\d+) error responses")  # MLflow's words for a status
+ASK_LATER = (429, 502, 503, 504)  # statuses of a server, or of what stands before it, that is away for now
+REFUSALS = {"UNAUTHENTICATED": 401, "PERMISSION_DENIED": 403}
+AWAY = "TEMPORARILY_UNAVAILABLE"  # MLflow's code where its database does not answer
+LOST = "failed with exception"  # MLflow's words where no answer came
 AUTOFLUSH = "(raised as a result of Query-invoked autoflush"  # SQLAlchemy's first line, before the one that tells
 OURS = {"experiments", "runs", "alembic_version"}  # tables by which a store of MLflow's is known
 
@@ -92,6 +102,21 @@ logging.getLogger("alembic").setLevel(logging.ERROR)
 Tensors: TypeAlias = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of each input or output of a model."""
 
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
+
+
+def _patient(
+    method: Callable[Concatenate[Tracking, Given], Returned],
+) -> Callable[Concatenate[Tracking, Given], Returned]:
+    """Let a method be called again while the store is away; it must come to the same if it is done twice."""
+
+    @functools.wraps(method)
+    def insisting(tracking: Tracking, /, *args: Given.args, **kwargs: Given.kwargs) -> Returned:
+        return tracking.patience.insist(lambda: method(tracking, *args, **kwargs))
+
+    return insisting
+
 
 class Tracking:
     """MLflow's store, and the runs in it.
@@ -100,8 +125,10 @@ class Tracking:
         uri: address of the store.
         artifacts: folder for artifacts, used where no server keeps them.
         lock: file under which one process at a time creates stores, experiments and arms.
-
         kept: the file of records beside the store; None to do without.
+
+    Where the store is away for a while, what is asked of it waits, as long as `patience` has it; but for what says
+    otherwise.
 
     Raises:
         StoreError: if the store cannot be reached, or is not MLflow's of a version that we read.
@@ -112,41 +139,63 @@ class Tracking:
         self._artifacts = artifacts
         self._lock = Lock(lock)
         self._sqlite = sqlite_file(uri)
-        self._engine = create_engine(uri, poolclass=NullPool) if uri.startswith("postgresql") else None
+        self.patience = Patience()
+        self._requests = HASTY
         self._downloads: tempfile.TemporaryDirectory[str] | None = None
         self._stored = StoredRuns(uri, self.ended, self.fetch, self.deleted, kept)
-        _check_address(uri)
+        check_answers("tracking store", uri, "--tracking-uri")
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
+            self._engine = brief_engine(uri)
             _make_tables(uri)
             point_fluent_calls_at(uri)
             self._client = MlflowClient(tracking_uri=uri)
-            self._client.search_experiments(max_results=1)
+            with making_tables(uri, "experiments"):
+                self._client.search_experiments(max_results=1)
             bring_home(uri, artifacts)
             # MLflow remembers by a run's id alone where its files are: the next root may hold a copy of it.
             _artifact_repos_cache.clear()
             if kept:
                 note_opened(uri, kept)
+        self._requests = STEADY
 
     @contextlib.contextmanager
     def _reachable(self) -> Iterator[None]:
+        """Tell of an error in a line, as a store that is away for now, or one that cannot be used."""
+        own = {name: value for name, value in self._requests.items() if name not in os.environ}
         try:
-            yield
+            with environment(own):
+                yield
         except (MlflowException, OSError, ImportError, sqlite3.DatabaseError, SQLAlchemyError, CommandError) as error:
-            refused = StoreError(f"tracking store {self.uri}: {_refusal(error, self.uri)}")
+            told = f"tracking store {self.uri}: {_refusal(error, self.uri)}"
+            refused = StoreAwayError(told) if self._is_away(error) else StoreError(told)
             raise disk_full(error) or refused from None
+
+    def _is_away(self, error: Exception) -> bool:
+        """Return whether an error says that the store, once it was opened, is away for now."""
+        if self._sqlite or self._requests is HASTY:
+            return False
+        return is_away(error) or _is_silent(error)
 
     # Writing ---------------------------------------------------------------------------------------------------
 
+    @_patient
     def open_study(self, name: str, note: str = "") -> str:
         """Return the experiment of a study, made if it is missing; `note` is Markdown for its page."""
         with self._lock, self._reachable():
-            experiment = self._experiment(name) or self._client.create_experiment(
-                name, self._location(), EXPERIMENT_KIND
-            )
+            experiment = self._experiment(name) or self._make_experiment(name)
             if note:
                 self._client.set_experiment_tag(experiment, MLFLOW_RUN_NOTE, note)
             return str(experiment)
 
+    def _make_experiment(self, name: str) -> str:
+        try:
+            return str(self._client.create_experiment(name, self._location(), EXPERIMENT_KIND))
+        except MlflowException:
+            if found := self._experiment(name):  # another machine was faster
+                return found
+            raise
+
+    @_patient
     def open_arm(self, experiment: str, name: str, tags: Mapping[str, str], note: str) -> str:
         """Return the parent run of an arm, made if it is missing."""
         with self._lock, self._reachable():
@@ -157,6 +206,7 @@ class Tracking:
                 return str(found[0].info.run_id)
             return self._create(experiment, name, {**tags, KIND: "arm", MLFLOW_RUN_NOTE: note})
 
+    @_patient
     def start_run(
         self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None = None
     ) -> str:
@@ -172,6 +222,7 @@ class Tracking:
         self.kill_open(experiment, run_key=tags["run_key"])
         return self.start_first_run(experiment, parent, name, tags, started)
 
+    @_patient
     def start_first_run(
         self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None = None
     ) -> str:
@@ -180,11 +231,13 @@ class Tracking:
         with self._reachable():
             return self._create(experiment, name, {**tags, **lineage, KIND: "run"}, started)
 
+    @_patient
     def note_run(self, run_id: str, note: str) -> None:
         """Write Markdown to the page of a run."""
         with self._reachable():
             self._client.set_tag(run_id, MLFLOW_RUN_NOTE, note[:TAG_LENGTH])
 
+    @_patient
     def log_settings(
         self, run_id: str, settings: Mapping[str, Any], data: DataNote | None = None, fingerprint: str = ""
     ) -> None:
@@ -203,16 +256,25 @@ class Tracking:
             except MlflowException:  # a worker on another machine was faster, and now they are there
                 self._client.log_inputs(run_id, given)
 
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
-        """Write one epoch's metrics in one call."""
-        with self._reachable():
-            self._client.log_batch(run_id, _metrics(metrics, epoch))
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], now: int | None = None) -> None:
+        """Write one epoch's metrics in one call, which waits for no store that is away.
 
+        Args:
+            run_id: the run.
+            epoch: number of the epoch.
+            metrics: its metrics.
+            now: when it ended, in milliseconds since 1970: written twice at one moment, a value counts once.
+        """
+        with self._reachable():
+            self._client.log_batch(run_id, _metrics(metrics, epoch, now))
+
+    @_patient
     def log_files(self, run_id: str, folder: Path, path: str | None = None) -> None:
         """Keep a folder's files as artifacts of a run, under `path`."""
         with self._reachable():
             self._client.log_artifacts(run_id, str(folder), path)
 
+    @_patient
     def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
         """Keep a model with its signature, by MLflow's module for its kind.
 
@@ -236,9 +298,12 @@ class Tracking:
             )
 
     def finish_run(self, record: RunRecord, metrics: Mapping[str, float]) -> None:
-        """Write final metrics and tags, and close the run: the moment from which it counts as done."""
+        """Write final metrics and tags, and close the run: the moment from which it counts as done.
+
+        It waits for no store that is away: whoever closes a run must know that it still is his, each time.
+        """
         with self._reachable():
-            self._finish(record.run_id, record, _metrics(metrics))
+            self._finish(record.run_id, record, _metrics(metrics, now=_milliseconds(record.ended)))
 
     def _finish(self, run_id: str, record: RunRecord, metrics: list[Metric], ended: int | None = None) -> None:
         tags = [RunTag("outcome", record.outcome)]
@@ -272,17 +337,20 @@ class Tracking:
                 Path(folder, path).write_bytes(content)
             self.log_files(run_id, Path(folder))
 
+    @_patient
     def kill_run(self, run_id: str) -> None:
         """Close a run that was stopped before its end."""
         with self._reachable():
             self._client.set_terminated(run_id, status="KILLED")
 
-    def kill_open(self, experiment: str, **tags: str) -> None:
+    @_patient
+    def kill_open(self, experiment: str, /, **tags: str) -> None:
         """Close as KILLED the open runs of a study that have these tags: a job's, or with `kind="arm"` its arms."""
         with self._reachable():
             for dead in self._search([experiment], tags, "attributes.status = 'RUNNING'"):
                 self._client.set_terminated(dead.info.run_id, status="KILLED")
 
+    @_patient
     def describe(self, run_id: str, metrics: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Write an arm's or a study's aggregates and close its run; a tag that is "" is taken away."""
         with self._reachable():
@@ -292,6 +360,7 @@ class Tracking:
             self._client.log_batch(run_id, _metrics(metrics), tags=aggregates)
             self._client.set_terminated(run_id, status="FINISHED")
 
+    @_patient
     def log_report(self, experiment: str, study: str, folder: Path, note: str) -> None:
         """Keep a study's report as the artifact of one run named `report`; `note` is Markdown for that run's page."""
         with self._lock, self._reachable():
@@ -350,6 +419,7 @@ class Tracking:
         """
         return self._stored.file(run_id, path)
 
+    @_patient
     def arm_pages(self, experiment: str) -> dict[tuple[str, str], ArmPage]:
         """Return the parent runs of a study's arms, by ablation and arm."""
         with self._reachable():
@@ -361,6 +431,7 @@ class Tracking:
             pages[tags.get("ablation", ""), tags.get("arm", "")] = page
         return pages
 
+    @_patient
     def tries(self) -> list[StoredRun]:
         """Return every run there is, however it ended: tries that were killed, arms, reports, and deleted ones."""
         with self._reachable():
@@ -369,6 +440,7 @@ class Tracking:
             runs = self._search(experiments, {}, view=ViewType.ALL)
         return [_stored_run(run, tuple(models.get(run.info.run_id, ()))) for run in runs]
 
+    @_patient
     def fetch(self, run_id: str, path: str) -> Path:
         """Return a local path to an artifact of a run, by its id here.
 
@@ -384,9 +456,12 @@ class Tracking:
                     return local
             return Path(self._client.download_artifacts(run_id, path, self._folder_for(run_id)))
         except (MlflowException, OSError, SQLAlchemyError) as error:
+            if self._is_away(error):
+                raise StoreAwayError(f"tracking store {self.uri}: {_refusal(error, self.uri)}") from None
             reason = IMPORTED if self._is_imported(run_id) else f"{str(error).splitlines()[0]}, in {home}"
             raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})") from None
 
+    @_patient
     def deleted(self, name: str) -> str:
         """Return what to do about a deleted run whose id or run key begins with `name`; "" if there is none."""
         with self._reachable():
@@ -417,6 +492,7 @@ class Tracking:
         except MlflowException:
             return False
 
+    @_patient
     def ended(self, wanted: Wanted) -> list[EndedRun]:
         """Return runs that have ended, in no order: by the store's tables if it has any, else by MLflow's search."""
         with self._reachable():
@@ -498,7 +574,7 @@ def foreign_runs(uri: str, experiment: str) -> list[dict[str, str]]:
     Raises:
         StoreError: if the store cannot be read, or has no such experiment.
     """
-    _check_address(uri)
+    check_answers("tracking store", uri, "--tracking-uri")
     try:
         _check_foreign(uri)
         client = MlflowClient(tracking_uri=uri)
@@ -613,28 +689,20 @@ def point_fluent_calls_at(uri: str | None) -> None:
         os.environ[URI_VARIABLE] = before
 
 
-def _check_address(uri: str) -> None:
-    """See that somebody answers at a store's address: left to itself, MLflow tries for minutes.
+def _is_silent(error: Exception) -> bool:
+    """Return whether no answer came of a server, or one of what stands before it."""
+    if isinstance(error, MlflowException):
+        return error.error_code == AWAY or _status(error) in ASK_LATER or LOST in str(error)
+    if hasattr(error, "response"):  # of the library that asks: an artifact comes and goes by it alone
+        return error.response is None or error.response.status_code in ASK_LATER
+    return isinstance(error, ConnectionError | TimeoutError)
 
-    Raises:
-        StoreError: if nobody does.
-    """
-    address = urllib.parse.urlsplit(uri)
-    if not address.hostname:
-        return
-    try:
-        port = address.port or PORTS.get(address.scheme.partition("+")[0])
-    except ValueError:  # its text quotes what stands there, part of a password maybe
-        raise StoreError(
-            f"tracking store {uri}: is no address; write / @ : # ? in a password as %2F %40 %3A %23 %3F"
-        ) from None
-    try:
-        socket.create_connection((address.hostname, port or 0), timeout=CONNECT_SECONDS).close()
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"tracking store {uri}: nobody answers at {address.hostname}:{port} ({error}); "
-            f"start it, or choose another with --tracking-uri"
-        ) from None
+
+def _status(error: Exception) -> int:
+    """Return the status with which a server refused; 0 where it is not told."""
+    found = ANSWERED.search(str(error))
+    known = REFUSALS.get(str(getattr(error, "error_code", "")), 0)
+    return int(found[1] or found[2]) if found else known
 
 
 def _refusal(error: Exception, uri: str) -> str:
@@ -645,6 +713,8 @@ def _refusal(error: Exception, uri: str) -> str:
     """
     if isinstance(error, OSError):
         return f"cannot be used ({error})"
+    if status := _status(error):
+        return _refused_by_server(status)
     lines = [line for line in without_secrets(str(error)).strip().splitlines() if not line.startswith(AUTOFLUSH)]
     reason = lines[0] if lines else ""  # without secrets before it is cut: half an address is none
     if not (found := REVISION.search(reason)):
@@ -654,6 +724,18 @@ def _refusal(error: Exception, uri: str) -> str:
         command = f"mlflow db upgrade {shlex.quote(without_secrets(uri))}"
         return f"was written by an older MLflow than {mlflow.__version__}; make a copy of it, then run: {command}"
     return f"was written by a newer MLflow than {mlflow.__version__}; run: pip install --upgrade mlflow"
+
+
+def _refused_by_server(status: int) -> str:
+    """Return why a server does not do what it is asked, and what to do."""
+    if status in (401, 403):
+        return (
+            f"refuses the password or token ({status}); set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or "
+            f"MLFLOW_TRACKING_TOKEN"
+        )
+    if status in ASK_LATER:
+        return f"does not answer for now ({status})"
+    return f"answers with {status}; is it MLflow's?"
 
 
 def _undeleted_study(study: str, experiment: str, uri: str) -> str:

@@ -1,0 +1,188 @@
+"""PostgreSQL, where several machines share a store: how it is reached, whether it is away, and its locks.
+
+A file's lock holds for one machine. What one process of all machines does at a time, it does under a lock of the
+database: PostgreSQL lets go of it with the connection, however that ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+
+from stn_bench.system.errors import StoreError
+
+CONNECT_SECONDS = 3
+PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
+LIBPQ = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
+REACHING = {
+    "connect_timeout": CONNECT_SECONDS,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 4,
+    "tcp_user_timeout": 30_000,
+}
+"""Options of libpq by which a server that is gone is known as such in half a minute, and not after two hours."""
+
+SERVING = {
+    "idle_in_transaction_session_timeout": "10min",
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "4",
+}
+"""Settings of a session that holds a lock, by which the server knows that its client is gone, and lets go."""
+
+REFUSED = "28"
+"""Class of the errors by which PostgreSQL refuses a user or a password: waiting would change nothing."""
+
+
+def is_postgres(address: str) -> bool:
+    """Return whether an address of SQLAlchemy's is one of PostgreSQL."""
+    return address.partition(":")[0].partition("+")[0] == "postgresql"
+
+
+def engine_options(address: str) -> dict[str, Any]:
+    """Return with what options an engine reaches a server; those that its address sets stay as they are."""
+    if address.partition(":")[0] not in LIBPQ:
+        return {"pool_pre_ping": True} if is_postgres(address) else {}
+    said = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query, keep_blank_values=True))
+    return {
+        "pool_pre_ping": True,
+        "connect_args": {name: value for name, value in REACHING.items() if name not in said},
+    }
+
+
+def check_answers(what: str, address: str, option: str) -> None:
+    """See that somebody answers at the address of a store: left to themselves, libraries try for minutes.
+
+    Args:
+        what: what the store is called in a message.
+        address: its address; one without a host is somebody else's to check.
+        option: where another is chosen.
+
+    Raises:
+        StoreError: if nobody does, or it is no address.
+    """
+    try:
+        parts = urllib.parse.urlsplit(address)
+        port = parts.port or PORTS.get(parts.scheme.partition("+")[0])
+    except ValueError:  # its text quotes what stands there, part of a password maybe
+        raise StoreError(
+            f"{what} {address}: is no address; write / @ : # ? in a password as %2F %40 %3A %23 %3F"
+        ) from None
+    if not parts.hostname:
+        return
+    try:
+        socket.create_connection((parts.hostname, port or 0), timeout=CONNECT_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"{what} {address}: nobody answers at {parts.hostname}:{port} ({error}); "
+            f"start it, or choose another with {option}"
+        ) from None
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Return whether an error of SQLAlchemy's, or what caused it, is a server that is not there for now.
+
+    A file of SQLite is never away: what it refuses is refused for good, or locked for longer than anybody waits.
+    """
+    while error is not None:
+        if isinstance(error, DBAPIError) and type(error.orig).__module__.partition(".")[0] != "sqlite3":
+            refused = str(getattr(error.orig, "sqlstate", None) or "").startswith(REFUSED)
+            refused |= "password authentication failed" in str(error.orig)
+            return not refused and (
+                error.connection_invalidated or isinstance(error, OperationalError | InterfaceError)
+            )
+        error = error.__cause__ or error.__context__
+    return False
+
+
+class DatabaseLock:
+    """What one process of all machines does at a time; or many share, and none does meanwhile.
+
+    It is held in a transaction, so that a pool of connections (PgBouncer) may stand before the server.
+
+    Args:
+        engine: what reaches the database.
+        name: whose lock it is: others of the same database have other names.
+    """
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+
+    @contextmanager
+    def held(self, *, shared: bool = False) -> Iterator[DatabaseHold]:
+        """Wait for it and hold it; it is gone with its connection, and `DatabaseHold.check` says whether it is.
+
+        Args:
+            shared: whether others may hold it too, that share it.
+        """
+        take = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        with self._engine.connect() as connection, connection.begin():
+            for name, value in SERVING.items():
+                connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+            connection.execute(text(f"SELECT {take}(:key)"), {"key": self._key})
+            yield DatabaseHold(connection)
+
+
+class DatabaseHold:
+    """A lock of a database that is held, as far as anybody knows."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def check(self) -> None:
+        """See that the lock is still held.
+
+        Raises:
+            DBAPIError: if its connection is gone, and the lock with it.
+        """
+        self._connection.execute(text("SELECT 1"))
+
+
+def brief_engine(address: str) -> Engine | None:
+    """Return what reaches a database and keeps no connection; None for another store than PostgreSQL."""
+    return create_engine(address, poolclass=NullPool, **engine_options(address)) if is_postgres(address) else None
+
+
+@contextmanager
+def making_tables(address: str, last: str) -> Iterator[None]:
+    """Let one machine at a time make the tables of a database, where they are not made yet.
+
+    Of another store than PostgreSQL nothing is kept: it lies on one machine, or its server sees to that.
+
+    Args:
+        address: address of the store.
+        last: the table that is filled last of all.
+    """
+    engine = brief_engine(address)
+    if engine is None or _is_filled(engine, last):
+        yield
+        return
+    with DatabaseLock(engine, f"tables behind {last}").held():
+        yield
+
+
+def _is_filled(engine: Engine, table: str) -> bool:
+    with engine.connect() as connection:
+        is_there = connection.execute(text("SELECT to_regclass(:table)"), {"table": table}).scalar()
+        return bool(is_there and connection.execute(text(f"SELECT 1 FROM {table} LIMIT 1")).scalar())
+
+
+__all__ = [
+    "DatabaseHold",
+    "DatabaseLock",
+    "brief_engine",
+    "check_answers",
+    "engine_options",
+    "is_away",
+    "is_postgres",
+    "making_tables",
+]
