@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
-import subprocess
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,54 +10,32 @@ from urllib.parse import quote
 
 import optuna
 import pytest
+from servers import INITDB, NEEDS_POSTGRES, PASSWORD, Postgres, postgres
 from sqlalchemy import NullPool, create_engine, inspect, text
-from tiny import PLAIN, make_root, stn_bench
+from tiny import make_toy_root, stn_bench
 
 from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob
 
-FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps servers out of the PATH
-PASSWORD = "s3cr3t/of-the-store"
-INITDB = str(FOUND[-1]) if FOUND else shutil.which("initdb")
-
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(INITDB is None, reason="no PostgreSQL server on this machine (2026-11-22)"),
+    pytest.mark.skipif(INITDB is None, reason=NEEDS_POSTGRES),
 ]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+@pytest.fixture(scope="module")
+def started() -> Iterator[Postgres]:
+    """Yield a server."""
+    with postgres() as found:
+        yield found
 
 
 @pytest.fixture
-def server() -> Iterator[str]:
-    """Yield the address, password and all, of a server with the databases `tracking` and `search`."""
-    assert INITDB is not None
-    binaries = Path(INITDB).parent
-    user = "postgres" if os.geteuid() == 0 else None  # the server refuses to run as root
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's own folders are closed to other users
-    if user:
-        shutil.chown(folder, user)
-
-    def call(program: str, *arguments: object) -> None:
-        command = [str(binaries / program), *map(str, arguments)]
-        environment = {**os.environ, "PGPASSWORD": PASSWORD}
-        subprocess.run(command, check=True, user=user, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-
-    port = free_port()
-    (folder / "password").write_text(PASSWORD)
-    (folder / "password").chmod(0o644)
-    call("initdb", "-D", folder / "data", "-U", "bench", "--auth=scram-sha-256", "--pwfile", folder / "password")
-    call("pg_ctl", "-D", folder / "data", "-o", f"-p {port} -k {folder}", "-l", folder / "log", "-w", "start")
-    try:
-        for name in ("tracking", "search"):
-            call("createdb", "-h", "127.0.0.1", "-p", port, "-U", "bench", name)
-        yield f"postgresql+psycopg://bench:{quote(PASSWORD, safe='')}@127.0.0.1:{port}"
-    finally:
-        call("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
-        shutil.rmtree(folder)
+def server(started: Postgres) -> str:
+    """Return the address, password and all, of a server with new databases `tracking` and `search`."""
+    for name in ("tracking", "search"):
+        started.call("dropdb", "--if-exists", "-h", "127.0.0.1", "-p", started.port, "-U", "bench", "--force", name)
+        started.create(name)
+    return started.address
 
 
 def contents(url: str) -> str:
@@ -77,7 +50,7 @@ def test_a_study_runs_with_both_stores_in_postgresql_and_nothing_tells_the_passw
 ) -> None:
     monkeypatch.setenv("STN_BENCH_OPTUNA_URL", f"{server}/search")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"{server}/tracking")
-    root = make_root(tmp_path, PLAIN)
+    root = make_toy_root(tmp_path)
     run = stn_bench("run", "tiny", root=root)
     assert run.returncode == 0, run.stderr
     status = stn_bench("status", "tiny", "--json", root=root)
@@ -101,7 +74,7 @@ def test_a_wrong_password_is_one_line_that_does_not_tell_it(
 ) -> None:
     wrong = server.replace("bench:", "bench:wr0ng-")
     monkeypatch.setenv("STN_BENCH_OPTUNA_URL", f"{wrong}/search")
-    root = make_root(tmp_path, PLAIN)
+    root = make_toy_root(tmp_path)
     for tracking in (f"{wrong}/tracking", f"{server}/tracking"):  # the store that is opened first, and the other
         monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking)
         run = stn_bench("run", "tiny", root=root)

@@ -46,7 +46,7 @@ from optuna.storages._rdb.models import (
 )
 from optuna.study import StudyDirection
 from optuna.trial import TrialState
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from stn_bench.runner.turns import Seen, Turns
@@ -783,6 +783,8 @@ def _result(finished: Finished) -> Iterator[tuple[type, dict[str, Any]]]:
 def _refusal(error: Exception, url: str) -> str:
     """Return why a store cannot be opened, and what to do: Optuna upgrades none by itself."""
     reason = str(error).splitlines()[0]
+    if isinstance(error, ArgumentError):  # no such kind of database, or no address at all
+        return "is no address of a database; expected one such as postgresql+psycopg://USER@HOST/NAME"
     if "optuna storage upgrade" in reason:
         command = f"optuna storage upgrade --storage {shlex.quote(url)}"
         return f"was written by an older Optuna than {optuna.__version__}; make a copy of it, then run: {command}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.study.plan import Plan
-from stn_bench.system.workspace import Workspace
+from stn_bench.system.workspace import Workspace, sqlite_file
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.quick import quick_runs
 from stn_bench.tracking.results import gather
@@ -40,7 +40,16 @@ def open_stores(workspace: Workspace) -> Stores:
     Raises:
         StoreError: if one cannot be opened.
     """
+    _check_opens("job queue", workspace.queue, "--storage")
     return Stores(open_tracking(workspace), open_queue(workspace))
+
+
+def _check_opens(what: str, address: str, option: str) -> None:
+    """See that a server lets us in, before the library is loaded that uses it; what is wrong is told in seconds."""
+    if sqlite_file(address) is None:
+        from stn_bench.system.postgres import check_opens
+
+        check_opens(what, address, option)
 
 
 def open_tracking(workspace: Workspace) -> Tracking:
@@ -49,6 +58,7 @@ def open_tracking(workspace: Workspace) -> Tracking:
     Raises:
         StoreError: if it cannot be opened.
     """
+    _check_opens("tracking store", workspace.tracking, "--tracking-uri")
     from stn_bench.tracking.mlflow import Tracking
 
     kept = KeptRecords(workspace.records)
@@ -93,6 +103,7 @@ def open_queue(workspace: Workspace) -> Queue:
     Raises:
         StoreError: if it cannot be opened.
     """
+    _check_opens("job queue", workspace.queue, "--storage")
     from stn_bench.runner.queue import Queue
 
     return Queue(workspace.queue, workspace.heartbeat, workspace.lock("search"))

@@ -6,15 +6,18 @@ database: PostgreSQL lets go of it with the connection, however that ends.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
+import ssl
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
 from sqlalchemy import Engine, NullPool, create_engine, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from stn_bench.system.errors import StoreError
 
@@ -85,6 +88,44 @@ def check_answers(what: str, address: str, option: str) -> None:
             f"{what} {address}: nobody answers at {parts.hostname}:{port} ({error}); "
             f"start it, or choose another with {option}"
         ) from None
+
+
+def check_opens(what: str, address: str, option: str) -> None:
+    """See that a store answers in its language, and that PostgreSQL lets us in, before a library is loaded for it.
+
+    MLflow takes seconds to load, and tries ten times to get into a database before it says why it cannot.
+
+    Raises:
+        StoreError: if nobody answers, it is something else, or we are not let in.
+    """
+    check_answers(what, address, option)
+    try:
+        if address.startswith(("http://", "https://")):
+            _ask_for_a_page(address)
+        if engine := brief_engine(address):
+            with engine.connect():
+                pass
+    except (OSError, HTTPException) as error:
+        reason = f"no server of pages answers ({error or type(error).__name__})"
+        raise StoreError(f"{what} {address}: {reason}; choose another with {option}") from None
+    except ImportError:
+        return  # whoever opens it says which package is missing
+    except SQLAlchemyError as error:
+        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise StoreError(f"{what} {address}: cannot be used ({reason}); choose another with {option}") from None
+
+
+def _ask_for_a_page(address: str) -> None:
+    """Ask a server for any page; whatever it answers, it is a server of pages."""
+    parts = urllib.parse.urlsplit(address)
+    host, port = parts.hostname or "", parts.port
+    connection = HTTPConnection(host, port, timeout=CONNECT_SECONDS)
+    if parts.scheme == "https":  # nothing is told to it, or believed of what it says
+        unverified = ssl._create_unverified_context()
+        connection = HTTPSConnection(host, port, timeout=CONNECT_SECONDS, context=unverified)
+    with contextlib.closing(connection):
+        connection.request("GET", f"{parts.path.rstrip('/')}/health")
+        connection.getresponse()
 
 
 def is_away(error: BaseException | None) -> bool:
@@ -181,6 +222,7 @@ __all__ = [
     "DatabaseLock",
     "brief_engine",
     "check_answers",
+    "check_opens",
     "engine_options",
     "is_away",
     "is_postgres",

@@ -148,8 +148,8 @@ class Tracking:
             self._engine = brief_engine(uri)
             _make_tables(uri)
             point_fluent_calls_at(uri)
-            self._client = MlflowClient(tracking_uri=uri)
             with making_tables(uri, "experiments"):
+                self._client = MlflowClient(tracking_uri=uri)
                 self._client.search_experiments(max_results=1)
             bring_home(uri, artifacts)
             # MLflow remembers by a run's id alone where its files are: the next root may hold a copy of it.
