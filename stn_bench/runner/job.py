@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from stn_bench.system.errors import (
     StoreError,
     SubjectError,
 )
-from stn_bench.system.machine import PeakMemory, cpu_seconds, describe_machine, disk_full, now
+from stn_bench.system.machine import PeakMemory, cpu_seconds, describe_machine, disk_full, machine_name, now
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_note, run_tags
 
@@ -258,7 +257,7 @@ def train_job(
     is_first = is_first and not job.checkpoints.exists()  # the queue may have been made anew
     start_run = tracking.start_first_run if is_first else tracking.start_run
     run_id = start_run(job.experiment, job.parent, job.name, job.tags)
-    own = job.checkpoints / f"{socket.gethostname()}-{os.getpid()}"
+    own = job.checkpoints / f"{machine_name()}-{os.getpid()}"
     epochs = _Epochs(job, tracking, run_id, on_epoch, should_stop)
     try:
         if job.note:

@@ -15,7 +15,6 @@ import json
 import math
 import os
 import shlex
-import socket
 import sqlite3
 import threading
 import time
@@ -41,6 +40,7 @@ from optuna.storages._rdb.models import (
     TrialHeartbeatModel,
     TrialModel,
     TrialParamModel,
+    TrialSystemAttributeModel,
     TrialUserAttributeModel,
     TrialValueModel,
 )
@@ -51,10 +51,27 @@ from sqlalchemy.orm import Session
 
 from stn_bench.runner.turns import Seen, Turns
 from stn_bench.study.spec import Range
-from stn_bench.system.errors import Interrupted, LeaseLostError, StnBenchError, StoreError
+from stn_bench.system.errors import (
+    DataError,
+    Interrupted,
+    LeaseLostError,
+    MachineError,
+    StnBenchError,
+    StoreAwayError,
+    StoreError,
+)
 from stn_bench.system.lock import Lock
-from stn_bench.system.machine import disk_full
-from stn_bench.system.postgres import check_answers, engine_options, making_tables
+from stn_bench.system.machine import disk_full, machine_name
+from stn_bench.system.patience import Patience
+from stn_bench.system.postgres import (
+    DatabaseHold,
+    DatabaseLock,
+    check_answers,
+    engine_options,
+    is_away,
+    is_postgres,
+    making_tables,
+)
 from stn_bench.system.sounds import Direction
 from stn_bench.system.text import without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
@@ -64,10 +81,14 @@ GRACE_HEARTBEATS = 4
 POLL_SECONDS = 1.0  # between two looks of all workers of this machine that wait
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
 CLOCK_SECONDS = 5  # by how much a process' start may seem to move while the machine's clock is set
+LATE_SECONDS = 5  # that the last sign of life of a try may take
 SEED = "seed"
 OWNER = "owner"  # user attribute of a trial: the process that works on it
 SEEDS = Range(low=0, high=2**31 - 1)
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
+GIVEN_BACK = (Interrupted, DataError, MachineError, StoreError)
+"""What ends a try through no fault of its job: another worker, of this machine or of another, may do better."""
+
 INDEXES = {
     "stn_bench_trials_by_state": ("trials", "(state, study_id)"),
     "stn_bench_trials_by_run_key": ("trial_user_attributes", "(value_json) WHERE key = 'run_key'"),
@@ -133,7 +154,8 @@ class Queue:
     Args:
         url: SQLAlchemy address of the store.
         heartbeat: seconds between a worker's signs of life.
-        lock: file under which one planner at a time enqueues jobs.
+        lock: file under which one process of this machine at a time plans, leases and ends jobs. Beyond it, on other
+            machines, a lock of the database keeps these from happening while somebody plans.
 
     Raises:
         StoreError: if the store cannot be opened, or another version of Optuna wrote it.
@@ -144,6 +166,7 @@ class Queue:
         self._looked = lock.with_name(f"{lock.stem}.looked")
         self._url = url
         self._planned: list[_Wanted] | None = None
+        self.patience = Patience()
         check_answers("job queue", url, "--storage")
         try:
             with (
@@ -159,6 +182,8 @@ class Queue:
             raise
         except Exception as error:
             raise StoreError(f"job queue {url}: {_refusal(error, without_secrets(url))}") from None
+        is_shared = is_postgres(url)
+        self._everywhere = DatabaseLock(self._storage.engine, "stn-bench, planning") if is_shared else None
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -166,24 +191,51 @@ class Queue:
             yield
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
             reason = str(error.__cause__ or error).splitlines()[0]
+            if is_away(error):
+                self._storage.note_away()
+                raise StoreAwayError(f"job queue {self._url}: does not answer for now ({reason})") from error
             raise disk_full(error) or StoreError(
                 f"job queue {self._url}: cannot be used ({reason}). Finished runs are kept in the tracking "
                 f"store: put this one aside, and the next `run` makes it anew"
             ) from error
 
     @contextmanager
+    def _alone(self) -> Iterator[DatabaseHold | None]:
+        """Keep all others, on all machines, from planning, leasing and ending jobs."""
+        with self._lock, self._reachable():
+            if self._everywhere is None:
+                yield None
+                return
+            with self._everywhere.held() as hold:
+                yield hold
+
+    @contextmanager
+    def _leasing(self) -> Iterator[None]:
+        """Keep planners of all machines away, and all others of this one, while a job is leased or ended."""
+        with self._lock, self._reachable():
+            if self._everywhere is None:
+                yield
+                return
+            with self._everywhere.held(shared=True):
+                yield
+
+    @contextmanager
     def planning(self) -> Iterator[None]:
         """Keep others from planning, leasing or ending jobs, so that what is read of the results stays true.
 
         What is enqueued meanwhile is entered as the planning ends: of a thousand arms together, not one after another.
+
+        Raises:
+            StoreAwayError: if the database was away meanwhile, and let others in; plan again.
         """
-        with self._lock:
+        with self._alone() as hold:
             self._planned = []
             try:
                 yield
                 if self._planned:
-                    with self._reachable():
-                        self._enter(self._planned)
+                    if hold:
+                        hold.check()
+                    self._enter(self._planned)
             finally:
                 self._planned = None
 
@@ -208,7 +260,7 @@ class Queue:
         if self._planned is not None:
             self._planned.append(wanted)
             return
-        with self._lock, self._reachable():
+        with self._alone():
             self._enter([wanted])
 
     def _enter(self, all_wanted: Sequence[_Wanted]) -> None:
@@ -243,24 +295,31 @@ class Queue:
             is_doubtful: asked before each lease: whether two studies are to be served in turn before the others, so
                 that few jobs tell whether any can be done.
         """
+        turns, waits = self.patience.insist(lambda: self._turns(names)), False
+        while not should_stop():
+            if waits and not self._is_due():
+                time.sleep(POLL_SECONDS / 4)
+                continue
+            claimed = self.patience.insist(functools.partial(self._look, turns, is_doubtful(), waits))
+            if claimed:
+                if not self._attempt(claimed, objective):
+                    turns.handicap(claimed.study_id)
+            elif not turns.any_run:
+                return
+            waits = claimed is None
+
+    def _turns(self, names: Sequence[str]) -> Turns:
         with self._reachable():
-            turns, waits = None, False
-            while not should_stop():
-                if waits and not self._is_due():
-                    time.sleep(POLL_SECONDS / 4)
-                    continue
-                with self._lock:
-                    if waits and not self._is_due():  # another was faster
-                        continue
-                    turns = turns or self._storage.turns(names)
-                    claimed = self._claim(turns, is_doubtful())
-                    self._note_look(in_vain=claimed is None and turns.any_run)
-                if claimed:
-                    if not self._attempt(claimed, objective):
-                        turns.handicap(claimed.study_id)
-                elif not turns.any_run:
-                    return
-                waits = claimed is None
+            return self._storage.turns(names)
+
+    def _look(self, turns: Turns, is_doubtful: bool, waits: bool) -> _Claim | None:
+        """Lease a job if there is one; None if there is none, or another of this machine has just looked."""
+        with self._leasing():
+            if waits and not self._is_due():
+                return None
+            claimed = self._claim(turns, is_doubtful)
+            self._note_look(in_vain=claimed is None and turns.any_run)
+            return claimed
 
     def _is_due(self) -> bool:
         """Return whether nobody on this machine has looked for jobs in vain for a while."""
@@ -284,21 +343,29 @@ class Queue:
             names: names of the Optuna studies that the job may be in.
             run_key: identity of the job.
         """
-        with self._lock, self._reachable():
-            studies = self._storage.studies(names)
-            self._release(studies)
-            return not self._storage.states_of(studies, run_key) & {*OPEN, TrialState.COMPLETE}
+
+        def give_away() -> bool:
+            with self._alone():
+                studies = self._storage.studies(names)
+                self._release(studies)
+                return not self._storage.states_of(studies, run_key) & {*OPEN, TrialState.COMPLETE}
+
+        return self.patience.insist(give_away)
 
     def give_up(self, names: Iterable[str], run_key: str, pid: int) -> bool:
         """Fail the try that a process of this machine is at, for good; return whether it was at it.
 
         Its worker cannot finish it any more, and no other gets it.
         """
-        with self._lock, self._reachable():
-            for trial in self._storage.running(self._storage.studies(names)):
-                if trial.run_key == run_key and trial.owner.startswith(f"{socket.gethostname()} {pid} "):
-                    return self._storage.end(trial.trial_id, TrialState.FAIL)
-        return False
+
+        def fail() -> bool:
+            with self._leasing():
+                for trial in self._storage.running(self._storage.studies(names)):
+                    if trial.run_key == run_key and trial.owner.startswith(f"{machine_name()} {pid} "):
+                        return self._storage.end(trial.trial_id, TrialState.FAIL)
+            return False
+
+        return self.patience.insist(fail)
 
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
@@ -316,8 +383,8 @@ class Queue:
         for trial in self._storage.running(studies):
             if not (trial.is_stale or _is_dead(trial.owner)):
                 left.append(trial)
-            elif self._storage.end(trial.trial_id, TrialState.FAIL):
-                self._storage.try_again(trial.trial_id, trial.study_id)
+            elif not self._storage.release(trial.trial_id):
+                left.append(trial)  # its worker is about to end it, or has
         return left
 
     def _claim(self, turns: Turns, is_doubtful: bool) -> _Claim | None:
@@ -350,26 +417,46 @@ class Queue:
         A job that was lost to another worker is not told: its trial has ended. One that was interrupted has failed,
         and so has one whose value is no number.
         """
-        state, finished = TrialState.FAIL, None
+        state, finished, is_given_back, has_died = TrialState.FAIL, None, False, True
         with self._storage.beating(claimed.trial_id):
             try:
                 finished = objective(self._held(claimed.run_key, claimed.trial_id, is_first=claimed.is_first))
                 state = TrialState.FAIL if math.isnan(finished.value) else TrialState.COMPLETE
-            except (Exception, Interrupted):
+            except GIVEN_BACK as error:
+                is_given_back, has_died = True, not isinstance(error, Interrupted)
+            except Exception:
                 pass  # the objective has told of it
             finally:
-                with self._lock:
-                    self._storage.end(claimed.trial_id, state, finished)
+                self.patience.insist(lambda: self._end(claimed, state, finished, is_given_back, has_died))
         return state == TrialState.COMPLETE
+
+    def _end(
+        self, claimed: _Claim, state: TrialState, finished: Finished | None, is_given_back: bool, has_died: bool
+    ) -> None:
+        with self._leasing():
+            if is_given_back:
+                self._storage.release(claimed.trial_id, has_died=has_died)
+            else:
+                self._storage.end(claimed.trial_id, state, finished)
 
     def _held(self, run_key: str, trial_id: int, *, is_first: bool = False) -> Lease:
         def is_lost() -> bool:
-            return self._storage.state(trial_id) != TrialState.RUNNING
+            try:
+                with self._reachable():
+                    return self._storage.state(trial_id) != TrialState.RUNNING
+            except StoreAwayError:
+                return False  # nobody can tell; who ends the job asks again
 
         @contextmanager
         def ending() -> Iterator[None]:
-            with self._lock:
-                if is_lost():
+            if self._everywhere is None:
+                with self._lock:
+                    if is_lost():
+                        raise LeaseLostError
+                    yield
+                return
+            with self._reachable(), self._storage.holding(trial_id) as is_ours:
+                if not is_ours:
                     raise LeaseLostError
                 yield
 
@@ -472,6 +559,8 @@ class _Store(RDBStorage):
         wait = {"connect_args": {"timeout": LOCK_SECONDS}} if url.startswith("sqlite") else engine_options(url)
         super().__init__(url, engine_kwargs=wait)
         self._address, self._heartbeat = url, heartbeat
+        self._is_shared, self._was_away = is_postgres(url), False
+        self._reached: datetime.datetime | None = None  # when it was reached again, by its own clock
         for name, (table, columns) in INDEXES.items():
             if not any(index["name"] == name for index in sqlalchemy.inspect(self.engine).get_indexes(table)):
                 with contextlib.suppress(SQLAlchemyError), self.engine.begin() as connection:  # then looks are slow
@@ -485,6 +574,16 @@ class _Store(RDBStorage):
     def _read(self, query: sqlalchemy.Select[Any]) -> Sequence[Any]:
         with self.engine.connect() as connection:
             return connection.execute(query).all()
+
+    @property
+    def _now(self) -> sqlalchemy.ColumnElement[datetime.datetime]:
+        """The time by the clock of the database, the only one that leases depend on, in UTC."""
+        now = sqlalchemy.func.now()
+        return sqlalchemy.func.timezone("UTC", now) if self._is_shared else now
+
+    def note_away(self) -> None:
+        """Take note that the server did not answer: signs of life of others may be missing for that alone."""
+        self._was_away = True
 
     # Studies
 
@@ -587,22 +686,37 @@ class _Store(RDBStorage):
             _RUN_KEY.value_json,
             _OWNER.value_json,
             TrialHeartbeatModel.heartbeat,
-            sqlalchemy.func.now(),
+            self._now,
+            sqlalchemy.func.timezone("UTC", sqlalchemy.func.pg_postmaster_start_time())
+            if self._is_shared
+            else sqlalchemy.null(),
         )
         query = _with_run_key(query).join(StudyModel, StudyModel.study_id == TrialModel.study_id)
         query = query.outerjoin(_OWNER, (_OWNER.trial_id == TrialModel.trial_id) & (_OWNER.key == OWNER))
         query = query.outerjoin(TrialHeartbeatModel, TrialHeartbeatModel.trial_id == TrialModel.trial_id)
         query = query.where(TrialModel.state == TrialState.RUNNING).order_by(TrialModel.trial_id)
         found = self._read(query if studies is None else _of(studies, query))
+        if found and self._was_away:
+            self._reached, self._was_away = found[0][5], False
         return [
-            _Running(trial, study, json.loads(run_key or '""'), json.loads(owner or '""'), self._is_stale(beat, now))
-            for trial, study, run_key, owner, beat, now in found
+            _Running(trial, study, json.loads(run_key or '""'), json.loads(owner or '""'), self._is_stale(now, *since))
+            for trial, study, run_key, owner, beat, now, began in found
+            for since in [(beat, began, self._reached)]
             if studies is None or study in studies
         ]
 
-    def _is_stale(self, beat: datetime.datetime | None, now: datetime.datetime) -> bool:
+    def _is_stale(
+        self, now: datetime.datetime, beat: datetime.datetime | None, *since: datetime.datetime | None
+    ) -> bool:
+        """Return whether a worker was silent for too long, while it could be heard.
+
+        Args:
+            now: the time, as all of these by the clock of the database.
+            beat: its last sign of life.
+            since: from when on the server can be reached, where that is known.
+        """
         grace = datetime.timedelta(seconds=GRACE_HEARTBEATS * self._heartbeat)
-        return beat is not None and now.replace(tzinfo=None) - beat > grace  # PostgreSQL's `now` knows its zone
+        return beat is not None and now - max(filter(None, (beat, *since))) > grace
 
     # Trials, written
 
@@ -654,7 +768,7 @@ class _Store(RDBStorage):
                 dead.value_json = json.dumps(owner())
             else:
                 session.add(TrialUserAttributeModel(trial_id=trial_id, key=OWNER, value_json=json.dumps(owner())))
-            session.add(TrialHeartbeatModel(trial_id=trial_id))
+            session.add(TrialHeartbeatModel(trial_id=trial_id, heartbeat=self._now))
             study = int(trial.study_id)
             told = {key: json.loads(one.value_json) for key, one in attributes.items()}
         self._tell_values(trial_id, told.get("space", {}))
@@ -682,20 +796,68 @@ class _Store(RDBStorage):
                 session.add_all(model(trial_id=trial_id, **row) for model, row in _result(finished))
         return True
 
-    def try_again(self, trial_id: int, study: int) -> None:
-        """Let the job of a dead worker wait again: Optuna's own retry, but without the dead owner's name on it."""
-        trial = self.get_trial(trial_id)
-        history = [*trial.system_attrs.get("retry_history", ()), trial.number]
-        if len(history) >= TRIES:
-            return
-        retry = optuna.trial.create_trial(
-            state=TrialState.WAITING,
-            params=trial.params,
-            distributions=trial.distributions,
-            user_attrs={name: value for name, value in trial.user_attrs.items() if name != OWNER},
-            system_attrs={"failed_trial": trial.number, **trial.system_attrs, "retry_history": history},
-        )
-        self.create_new_trial(study, retry)
+    def release(self, trial_id: int, *, has_died: bool = True) -> bool:
+        """Fail a running trial and let its job wait again, in one step; return whether it was running.
+
+        As Optuna's own retry does, but without the owner's name. One that its worker is about to end stays as it is.
+
+        Args:
+            trial_id: the trial.
+            has_died: whether its worker is dead, as far as anybody knows: after so many tries, nobody tries it again.
+        """
+        with self._writing() as session:
+            running = sqlalchemy.select(TrialModel).where(
+                TrialModel.trial_id == trial_id, TrialModel.state == TrialState.RUNNING
+            )
+            trial = session.scalars(running.with_for_update(skip_locked=True)).one_or_none()
+            if trial is None or not _moved(session, trial_id, TrialState.RUNNING, TrialState.FAIL):
+                return False
+            trial.datetime_complete = datetime.datetime.now()
+            told = {one.key: json.loads(one.value_json) for one in trial.system_attributes}
+            history = [*told.get("retry_history", ()), *([trial.number] if has_died else [])]
+            if len(history) < TRIES:
+                self._enter_again(session, trial, {"failed_trial": trial.number, **told, "retry_history": history})
+        return True
+
+    def _enter_again(self, session: Session, trial: TrialModel, told: Mapping[str, Any]) -> None:
+        study = int(trial.study_id)
+        number = next(_numbers(session, {study})[study])
+        again = TrialModel(study_id=study, number=number, state=TrialState.WAITING)
+        session.add(again)
+        session.flush()
+        rows: list[Any] = [
+            TrialUserAttributeModel(key=one.key, value_json=one.value_json)
+            for one in trial.user_attributes
+            if one.key != OWNER
+        ]
+        rows += [TrialSystemAttributeModel(key=key, value_json=json.dumps(value)) for key, value in told.items()]
+        rows += [
+            TrialParamModel(
+                param_name=one.param_name, param_value=one.param_value, distribution_json=one.distribution_json
+            )
+            for one in trial.params
+        ]
+        for row in rows:
+            row.trial_id = again.trial_id
+        session.add_all(rows)
+
+    @contextmanager
+    def holding(self, trial_id: int) -> Iterator[bool]:
+        """Keep a running trial from being given away; tells whether it still runs. Nothing is written."""
+        mine = sqlalchemy.select(TrialModel.state).where(TrialModel.trial_id == trial_id)
+        connection = self.engine.connect()
+        try:
+            self._beat(trial_id)
+            held = connection.execute(mine.with_for_update(key_share=True)).scalar()
+            yield held == TrialState.RUNNING
+        finally:
+            with contextlib.suppress(SQLAlchemyError):  # what was done meanwhile was done elsewhere
+                connection.close()
+
+    def _beat(self, trial_id: int) -> None:
+        alive = sqlalchemy.update(TrialHeartbeatModel).where(TrialHeartbeatModel.trial_id == trial_id)
+        with self._writing() as session:
+            session.connection().execute(alive.values(heartbeat=self._now))
 
     @contextmanager
     def beating(self, trial_id: int) -> Iterator[None]:
@@ -704,9 +866,8 @@ class _Store(RDBStorage):
 
         def beat() -> None:
             while not over.wait(self._heartbeat):
-                with contextlib.suppress(SQLAlchemyError, optuna.exceptions.StorageInternalError):  # the next may come
-                    self.record_heartbeat(trial_id)
-            self.remove_session()
+                with contextlib.suppress(SQLAlchemyError):  # the next may come
+                    self._beat(trial_id)
 
         thread = threading.Thread(target=beat, daemon=True)
         thread.start()
@@ -714,7 +875,7 @@ class _Store(RDBStorage):
             yield
         finally:
             over.set()
-            thread.join()
+            thread.join(LATE_SECONDS)  # where the network is cut it may wait for an answer
 
 
 _RUN_KEY = sqlalchemy.orm.aliased(TrialUserAttributeModel)
@@ -795,12 +956,12 @@ def _refusal(error: Exception, url: str) -> str:
 
 def owner() -> str:
     """Return the name of this process, which no later process on this machine can have."""
-    return f"{socket.gethostname()} {os.getpid()} {psutil.Process().create_time():.2f}"
+    return f"{machine_name()} {os.getpid()} {psutil.Process().create_time():.2f}"
 
 
 def _is_dead(name: str) -> bool:
     host, _, rest = name.partition(" ")
-    if host != socket.gethostname():
+    if host != machine_name():
         return False
     pid, _, created = rest.partition(" ")
     try:

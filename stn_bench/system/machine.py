@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import errno
+import functools
+import hashlib
 import importlib.metadata
 import math
 import os
 import platform
 import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -153,6 +156,18 @@ def processor() -> str:
     return names[0] if names else platform.machine()
 
 
+@functools.cache
+def machine_name() -> str:
+    """Return the name of this machine, which no other has: many are called alike, and containers share their host's.
+
+    On Linux it is made of the host's name, of what the kernel drew as it started, and of whose processes are seen.
+    """
+    told = [socket.gethostname()]
+    with contextlib.suppress(OSError):
+        told += [Path("/proc/sys/kernel/random/boot_id").read_text(), str(Path("/proc/self/ns/pid").readlink())]
+    return f"{told[0]}.{hashlib.sha256(' '.join(told).encode()).hexdigest()[:8]}"
+
+
 def package_version(name: str) -> str | None:
     """Return the installed version of a package, or None."""
     try:
@@ -180,7 +195,7 @@ def training_environment(threads: int) -> dict[str, str]:
     }
 
 
-@contextmanager
+@contextlib.contextmanager
 def children_without_main() -> Iterator[None]:
     """Start processes that do not run the main script again, as `spawn` lets them: they need nothing that is in it.
 
