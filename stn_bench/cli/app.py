@@ -22,6 +22,7 @@ COMMANDS = {
     "check": "catalogue:check",
     "plan": "planning:plan",
     "run": "studies:run",
+    "worker": "machines:worker",
     "status": "studies:status",
     "report": "studies:report",
     "judge": "judge:judge",

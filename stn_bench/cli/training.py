@@ -35,7 +35,8 @@ from stn_bench.system.text import in_code, in_markdown
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
-    from stn_bench.runner.job import EpochEnd, Start
+    from stn_bench.runner.epochs import EpochEnd
+    from stn_bench.runner.job import Start
     from stn_bench.tracking.mlflow import Tracking
     from stn_bench.tracking.record import RunRecord
 

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stn_bench.isolation import isolated, watch_imports
-from stn_bench.runner.returned import check_metric, read_epoch, read_metrics, read_outcome
+from stn_bench.runner.epochs import EpochEnd, Epochs
+from stn_bench.runner.returned import check_metric, read_outcome
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import CLASSES, EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.conditions import read_conditions
@@ -25,6 +26,7 @@ from stn_bench.system.errors import (
     Interrupted,
     LeaseLostError,
     MachineError,
+    StoreAwayError,
     StoreError,
     SubjectError,
 )
@@ -180,16 +182,6 @@ class Job:
 
 
 @dataclass(frozen=True)
-class EpochEnd:
-    """A finished epoch: its number from 1, how many there will be as far as it is known, its metrics, and seconds."""
-
-    epoch: int
-    epochs: int | None
-    metrics: Mapping[str, float]
-    seconds: float
-
-
-@dataclass(frozen=True)
 class LentRun:
     """What the harness lends to a training; `stn_bench.subject.Run` explains each part.
 
@@ -258,14 +250,14 @@ def train_job(
     start_run = tracking.start_first_run if is_first else tracking.start_run
     run_id = start_run(job.experiment, job.parent, job.name, job.tags)
     own = job.checkpoints / f"{machine_name()}-{os.getpid()}"
-    epochs = _Epochs(job, tracking, run_id, on_epoch, should_stop)
+    epochs = Epochs(job, tracking, run_id, on_epoch, should_stop)
     try:
         if job.note:
             tracking.note_run(run_id, job.note)
         _check_data(job, subject, settings)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
-        _take_over(job.checkpoints, own)
+        goes_on = _take_over(job.checkpoints, own)
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder)
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
@@ -278,8 +270,8 @@ def train_job(
             _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
         record = _record(job, run_id, started, outcome, isolation.facts, split)
-        with ending():
-            tracking.finish_run(record, record.metrics)
+        epochs.send_all(record.history if goes_on else {})
+        _finish(record, tracking, ending)
     except (Exception, Interrupted) as error:
         _close(job, tracking, run_id, error, ending, started, own)
         raise
@@ -290,33 +282,8 @@ def train_job(
 # During the training -------------------------------------------------------------------------------------------------
 
 
-class _Epochs:
-    """Passes on what a training tells of its epochs, and stops it where it is time."""
-
-    def __init__(
-        self,
-        job: Job,
-        tracking: Tracking,
-        run_id: str,
-        on_epoch: Callable[[EpochEnd], None],
-        should_stop: Callable[[], bool],
-    ) -> None:
-        self._job, self._tracking, self._run_id = job, tracking, run_id
-        self._on_epoch, self._should_stop, self._began = on_epoch, should_stop, time.monotonic()
-        self.history: dict[str, list[float]] = {}
-
-    def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
-        epoch, metrics = read_epoch(self._job.subject, epoch), read_metrics(self._job.subject, metrics)
-        for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
-        self._tracking.log_epoch(self._run_id, epoch, metrics)
-        self._on_epoch(EpochEnd(epoch, self._job.epochs, metrics, time.monotonic() - self._began))
-        if self._should_stop() and epoch != self._job.epochs:
-            raise Interrupted(f"stopped after epoch {epoch}; run again to go on from there")
-
-
-def _take_over(folder: Path, own: Path) -> None:
-    """Give this try a folder of its own for checkpoints, with what the latest try left in it.
+def _take_over(folder: Path, own: Path) -> bool:
+    """Give this try a folder of its own for checkpoints, with what the latest try left in it, and tell if any did.
 
     A worker that was given up and wakes again overwrites nobody's: the folder that it knows is not there any more.
     """
@@ -330,6 +297,7 @@ def _take_over(folder: Path, own: Path) -> None:
         shutil.rmtree(own, ignore_errors=True)
         latest.replace(own)
     own.mkdir(parents=True, exist_ok=True)
+    return bool(left)
 
 
 def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
@@ -372,6 +340,16 @@ def _keep(job: Job, tracking: Tracking, run_id: str, outcome: Outcome, files: Pa
         tracking.log_files(run_id, files)
 
 
+def _finish(record: RunRecord, tracking: Tracking, ending: Callable[[], AbstractContextManager[None]]) -> None:
+    """Close a run, and wait where a store is away: each time anew it is asked whether the job is this worker's."""
+
+    def close() -> None:
+        with ending():
+            tracking.finish_run(record, {} if record.outcome == "crashed" else record.metrics)
+
+    tracking.patience.insist(close)
+
+
 def _record(job: Job, run_id: str, started: str, outcome: Outcome, facts: Mapping[str, str], split: str) -> RunRecord:
     cost = outcome.cost or Cost()
     record = job.record(run_id, started, outcome.status, outcome.reason, split)
@@ -403,7 +381,8 @@ def _close(
     full = disk_full(error)
     if full or isinstance(error, DataError | MachineError | StoreError | SubjectError):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
-            tracking.kill_run(run_id)
+            if not isinstance(error, StoreAwayError):
+                tracking.kill_run(run_id)
         if full:
             raise full from error
         return
@@ -413,8 +392,8 @@ def _close(
         if is_misfit or isinstance(error, Interrupted | LeaseLostError):
             tracking.kill_run(run_id)
             return
-        with ending():
-            tracking.finish_run(job.record(run_id, started, "crashed", f"{type(error).__name__}: {error}"), {})
+        crashed = job.record(run_id, started, "crashed", f"{type(error).__name__}: {error}")
+        _finish(crashed, tracking, ending)
     except LeaseLostError as late:
         lost = True
         tracking.kill_run(run_id)

@@ -11,7 +11,18 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Protocol
 
 from stn_bench.runner.crashes import Crashes
-from stn_bench.runner.worker import SPENT, STOP, Assignment, Event, Halt, JobEnded, JobEvent, JobStarted, run_worker
+from stn_bench.runner.worker import (
+    SPENT,
+    STOP,
+    Assignment,
+    Event,
+    Halt,
+    JobEnded,
+    JobEvent,
+    JobStarted,
+    Told,
+    run_worker,
+)
 from stn_bench.system.errors import StnBenchError
 from stn_bench.system.global_state import environment
 from stn_bench.system.machine import children_without_main, training_environment
@@ -137,6 +148,9 @@ class Pool:
     def _take_note(self, worker: _Member, event: Event) -> None:
         if isinstance(event, Halt):
             self._stop(event.reason)
+            return
+        if isinstance(event, Told):
+            self._listener.say(event.line)
             return
         worker.take_note(event)
         if isinstance(event, JobStarted):

@@ -37,6 +37,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import (
     StudyDirectionModel,
     StudyModel,
+    StudyUserAttributeModel,
     TrialHeartbeatModel,
     TrialModel,
     TrialParamModel,
@@ -83,6 +84,7 @@ LOCK_SECONDS = 60  # how long a statement waits for another process's write to e
 CLOCK_SECONDS = 5  # by how much a process' start may seem to move while the machine's clock is set
 LATE_SECONDS = 5  # that the last sign of life of a try may take
 SEED = "seed"
+POSTED = "posted"  # user attribute of a study without trials: what workers elsewhere need
 OWNER = "owner"  # user attribute of a trial: the process that works on it
 SEEDS = Range(low=0, high=2**31 - 1)
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
@@ -367,6 +369,30 @@ class Queue:
 
         return self.patience.insist(fail)
 
+    def posted(self, study: str) -> str:
+        """Return what was posted of a study for its workers; "" if nothing was, or the queue is this machine's."""
+        if self._everywhere is None:
+            return ""
+        with self._reachable():
+            return self._storage.posted(f"{study} / {POSTED}")
+
+    def post(self, study: str, text: str, agree: Callable[[str], None]) -> None:
+        """Post what the workers of a study need; what they have already must agree with it while any is at work.
+
+        Args:
+            study: its name.
+            text: what they need.
+            agree: called with what was posted before, to raise if it does not agree.
+        """
+        if self._everywhere is None:  # no other machine asks
+            return
+        with self._alone():
+            before = self._storage.posted(f"{study} / {POSTED}")
+            if before and before != text and self._storage.any_runs(study):
+                agree(before)
+            if before != text:
+                self._storage.post(f"{study} / {POSTED}", text)
+
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
         with self._reachable():
@@ -625,6 +651,25 @@ class _Store(RDBStorage):
         query = sqlalchemy.select(TrialModel.state, sqlalchemy.func.count())
         found = self._read(query.where(TrialModel.study_id == self._ids().get(name)).group_by(TrialModel.state))
         return dict(sorted((state.name, count) for state, count in found))
+
+    def posted(self, name: str) -> str:
+        """Return the text that a study without trials holds; "" if there is none."""
+        query = sqlalchemy.select(StudyUserAttributeModel.value_json)
+        query = query.where(StudyUserAttributeModel.study_id == self._ids().get(name))
+        return "".join(json.loads(value) for (value,) in self._read(query))
+
+    def post(self, name: str, text: str) -> None:
+        """Let a study without trials hold a text, in place of an older one."""
+        study = self.open_studies({name: "maximize"})[name]
+        with self._writing() as session:
+            old = sqlalchemy.delete(StudyUserAttributeModel).where(StudyUserAttributeModel.study_id == study)
+            session.execute(old)
+            session.add(StudyUserAttributeModel(study_id=study, key=POSTED, value_json=json.dumps(text)))
+
+    def any_runs(self, name: str) -> bool:
+        """Return whether anybody works on a job of a study of ours, which has one of Optuna's an arm and phase."""
+        ours = [study for known, study in self._ids().items() if known.startswith(f"{name} / ")]
+        return any(not (one.is_stale or _is_dead(one.owner)) for one in self.running(ours))
 
     # Trials, read
 

@@ -14,17 +14,19 @@ from stn_bench.runner.crashes import Crashes
 from stn_bench.runner.job import Job
 from stn_bench.runner.pool import Listener, Pool
 from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
-from stn_bench.runner.stores import Stores, open_stores
+from stn_bench.runner.stores import Stores, open_queue, open_stores
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.study.spec import Range
 from stn_bench.subject import Lent, Metric
-from stn_bench.system.errors import Interrupted, StnBenchError
+from stn_bench.system.errors import Interrupted, StnBenchError, StoreAwayError, StoreError
 from stn_bench.system.machine import Resources, children_without_main, now
+from stn_bench.system.patience import Patience
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.posted import Posted, as_text, check_same, post, read_posted
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
 from stn_bench.tracking.results import ArmResults, Keys, Results, check_code, gather
 from stn_bench.tracking.store import ArmPage
@@ -71,6 +73,7 @@ class Runner:
         resources: processes and threads.
         watcher: what is told of the progress.
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
+        given: what was posted of the plan, where it was taken from the store.
     """
 
     plan: Plan
@@ -79,6 +82,7 @@ class Runner:
     resources: Resources
     watcher: Watcher
     accept_stale: bool = False
+    given: Posted | None = None
 
     def run(self, *, confirm: bool = False) -> Analysis:
         """Train what is not trained yet and return what the results say.
@@ -95,14 +99,39 @@ class Runner:
             lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
             with children_without_main():  # it may share out the work
                 plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
+        self._post()
         experiment = tracking.open_study(plan.study.name, study_note(plan))
         try:
             self._rounds(experiment, confirm=confirm)
             return self._describe_arms(experiment)
         except BaseException:
             with contextlib.suppress(StnBenchError):  # the store may be what is broken
-                tracking.kill_open(experiment, kind="arm")
+                if not self.stores.queue.leased():  # who goes on elsewhere needs them open
+                    tracking.kill_open(experiment, kind="arm")
             raise
+
+    def _post(self) -> None:
+        """Tell workers elsewhere what they need, and see that they train the same as is trained here.
+
+        Raises:
+            StoreError: if they do not, or the plan was taken from the store and something is another here.
+        """
+        here, study = post(self.plan, Keys(self.plan.subject, self.workspace.datasets)), self.plan.study.name
+        if self.given:
+            check_same(self.given, here)
+        else:
+            queue = self.stores.queue
+            queue.post(study, as_text(here), lambda there: check_same(read_posted(there, study), here))
+
+    def _check_posted(self) -> None:
+        """See that nobody has begun to train the study otherwise since.
+
+        Raises:
+            StoreError: if somebody has: two plans would take back each other's jobs.
+        """
+        study = self.plan.study.name
+        if (there := self.stores.queue.posted(study)) and self.plan.digest != read_posted(there, study).digest:
+            raise StoreError(f"study `{study}`: another plan of it was begun meanwhile, and is trained from now on")
 
     def _rounds(self, experiment: str, *, confirm: bool) -> None:
         self._round("tune", experiment)
@@ -119,8 +148,13 @@ class Runner:
 
     def _round(self, phase: Phase, experiment: str, tried: frozenset[str] = frozenset()) -> frozenset[str]:
         """Train the runs that a phase wants today, but for those that were tried; return their run keys."""
-        with self.stores.queue.planning():
-            found = self._prepare(phase, experiment, tried)
+
+        def plan() -> _Round:
+            with self.stores.queue.planning():
+                self._check_posted()
+                return self._prepare(phase, experiment, tried)
+
+        found = self.stores.queue.patience.insist(plan)
         if found.jobs:
             for line in _later_looks(self.plan, phase, found.jobs.values()):
                 self.watcher.say(line)
@@ -232,6 +266,7 @@ def train_study(
     *,
     confirm: bool = False,
     accept_stale: bool = False,
+    given: Posted | None = None,
 ) -> tuple[Analysis, Tracking]:
     """Train what is not trained yet of a plan, and return what its results say, with the store that holds them.
 
@@ -242,15 +277,36 @@ def train_study(
         watcher: what is told of the progress.
         confirm: whether the best arm of each question is trained on fresh seeds at the end.
         accept_stale: whether runs that other code or libraries trained are kept, instead of trained again.
+        given: what was posted of the plan, where it was taken from the store.
 
     Raises:
         Interrupted: after Ctrl-C, SIGTERM or a hang-up.
-        StnBenchError: if data or stores cannot be had.
+        StnBenchError: if data or stores cannot be had, or something is another here than where the plan is from.
     """
     check_code(plan)
     stores = open_stores(workspace)
-    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale)
+    stores.wait_aloud(watcher.say)
+    runner = Runner(plan, stores, workspace, resources, watcher, accept_stale, given)
     return runner.run(confirm=confirm), stores.tracking
+
+
+def find_posted(study: str, workspace: Workspace, patience: Patience) -> Posted | None:
+    """Return what `run` posted of a study for workers elsewhere; None if nobody did while there was patience.
+
+    Raises:
+        StoreError: if the queue cannot be opened, or what was posted not be read.
+    """
+    queue = open_queue(workspace)
+
+    def look() -> str:
+        if text := queue.posted(study):
+            return text
+        raise StoreAwayError(f"study `{study}` was not begun yet, in {workspace.queue}")
+
+    try:
+        return read_posted(patience.insist(look), study)
+    except StoreAwayError:
+        return None
 
 
 @dataclass(frozen=True)

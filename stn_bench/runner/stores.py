@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -32,6 +32,11 @@ class Stores:
 
     tracking: Tracking
     queue: Queue
+
+    def wait_aloud(self, tell: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False) -> None:
+        """Let whoever waits for a store that is away say so, and wait no longer than until it is asked to stop."""
+        for store in (self.tracking, self.queue):
+            store.patience.tell, store.patience.should_stop = tell, should_stop
 
 
 def open_stores(workspace: Workspace) -> Stores:

@@ -20,19 +20,23 @@ from stn_bench.system.errors import (
     LeaseLostError,
     MachineError,
     StnBenchError,
+    StoreAwayError,
     StoreError,
     SubjectError,
 )
 from stn_bench.system.machine import disk_full, training_environment
 from stn_bench.system.own_code import origin, own_lines, root_cause
+from stn_bench.system.patience import Patience
 from stn_bench.system.signals import leave_to_parent
 from stn_bench.system.sounds import Direction
 from stn_bench.system.text import Discreet, spell_out, without_secrets
-from stn_bench.system.workspace import Workspace
+from stn_bench.system.workspace import Workspace, sqlite_file
 
 if TYPE_CHECKING:
-    from stn_bench.runner.job import EpochEnd, Job
+    from stn_bench.runner.epochs import EpochEnd
+    from stn_bench.runner.job import Job
     from stn_bench.runner.queue import Finished, Lease
+    from stn_bench.runner.stores import Stores
     from stn_bench.tracking.record import RunRecord
 
 STOP = "stop"
@@ -107,8 +111,15 @@ class Halt:
     reason: str
 
 
+@dataclass(frozen=True)
+class Told:
+    """Something happened in a worker that a person should know."""
+
+    line: str
+
+
 JobEvent = JobStarted | JobEpoch | JobEnded
-Event = JobEvent | Halt
+Event = JobEvent | Halt | Told
 
 
 def run_worker(assignment: Assignment, connection: Connection) -> None:
@@ -167,11 +178,25 @@ def _find_code(assignment: Assignment) -> None:
 
 class _Worker:
     def __init__(self, assignment: Assignment, connection: Connection, stopping: threading.Event) -> None:
-        from stn_bench.runner.stores import open_stores  # late: what it loads reads the environment
-
         self._assignment, self._connection, self._stopping = assignment, connection, stopping
         self._has_finished = self._has_crashed = self.is_spent = False
-        self._stores = open_stores(assignment.workspace)
+        patience = Patience(should_stop=stopping.is_set, tell=self._tell)
+        self._stores = patience.insist(self._open)
+        self._stores.wait_aloud(self._tell, stopping.is_set)
+
+    def _open(self) -> Stores:
+        from stn_bench.runner.stores import open_stores  # late: what it loads reads the environment
+
+        workspace = self._assignment.workspace
+        try:
+            return open_stores(workspace)
+        except StoreError as error:
+            if sqlite_file(workspace.tracking) and sqlite_file(workspace.queue):
+                raise
+            raise StoreAwayError(str(error)) from error  # its parent has opened it a while ago
+
+    def _tell(self, line: str) -> None:
+        self._connection.send(Told(line))
 
     def work(self) -> None:
         def should_stop() -> bool:
@@ -231,6 +256,8 @@ class _Worker:
         def tell(epoch: EpochEnd) -> None:
             self._connection.send(JobEpoch(lease.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
 
+        if lease.run_key not in self._assignment.jobs:
+            raise StoreError(f"job {lease.run_key[:12]}: was planned by other code than this worker's; run again")
         job = self._assignment.jobs[lease.run_key]
         return train_job(
             job,

@@ -200,6 +200,7 @@ class Plan:
         preregistration: what was fixed of it before, if anything was; no part of the digest.
         reads: what its runs read of the user's, as it is now; None while nobody looked; no part of the digest.
         levels: number of arms -> level of one look, as calibrated for the study's looks; no part of the digest.
+        overrides: settings that were given for every arm, beside the study; the arms have them.
     """
 
     study: Study
@@ -211,6 +212,7 @@ class Plan:
     preregistration: Preregistration | None = None
     reads: Reads | None = None
     levels: Mapping[int, float] = field(default_factory=dict)
+    overrides: Overrides = field(default_factory=dict)
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -282,7 +284,7 @@ def make_plan(
     base = override(base, overrides, where=option)
     planner = _Planner(study, subject, base, place)
     questions = tuple(planner.question(ablation) for ablation in ablations)
-    return Plan(study, subject, questions, tuple(planner.shared.values()), metric, tuning)
+    return Plan(study, subject, questions, tuple(planner.shared.values()), metric, tuning, overrides=overrides)
 
 
 @dataclass(frozen=True)
