@@ -713,6 +713,8 @@ def _refusal(error: Exception, uri: str) -> str:
     """
     if isinstance(error, OSError):
         return f"cannot be used ({error})"
+    if LOST in str(error):
+        return "does not answer for now; is it there, and MLflow's?"
     if status := _status(error):
         return _refused_by_server(status)
     lines = [line for line in without_secrets(str(error)).strip().splitlines() if not line.startswith(AUTOFLUSH)]
