@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,7 +31,7 @@ class Epochs:
     """Passes on what a training tells of its epochs, and stops it where it is time.
 
     A store that is away stops no training: its epochs are written as soon as it answers again, and before its run is
-    closed. What is not written as a process dies, the next try writes: the checkpoint has the history.
+    closed. What is not written as a process dies, the next try writes: it tells of the epochs of the checkpoint again.
 
     Args:
         job: what is trained.
@@ -52,7 +52,6 @@ class Epochs:
         self._job, self._tracking, self._run_id = job, tracking, run_id
         self._on_epoch, self._should_stop, self._began = on_epoch, should_stop, time.monotonic()
         self.history: dict[str, list[float]] = {}
-        self._first = 0  # the first epoch of this try, 0 before it
         self._unsent: list[tuple[int, Mapping[str, float], int]] = []  # each with the moment of its end
         self._try_again = 0.0
 
@@ -65,7 +64,6 @@ class Epochs:
         epoch, metrics = read_epoch(self._job.subject, epoch), read_metrics(self._job.subject, metrics)
         for name, value in metrics.items():
             self.history.setdefault(name, []).append(value)
-        self._first = min(epoch, self._first or epoch)
         self._unsent.append((epoch, metrics, int(time.time() * 1000)))
         if time.monotonic() >= self._try_again:
             try:
@@ -76,18 +74,8 @@ class Epochs:
         if self._should_stop() and epoch != self._job.epochs:
             raise Interrupted(f"stopped after epoch {epoch}; run again to go on from there")
 
-    def send_all(self, history: Mapping[str, Sequence[float]]) -> None:
-        """Write what was not written yet, however long that takes, before a run is closed.
-
-        Args:
-            history: all epochs of a training that went on from a checkpoint, to write those of its earlier tries too.
-        """
-        now, count = int(time.time() * 1000), max(map(len, history.values()), default=0)
-        earlier = range(1, self._first or count + 1)
-        self._unsent[:0] = [
-            (epoch, {name: series[epoch - 1] for name, series in history.items() if len(series) == count}, now)
-            for epoch in earlier
-        ]
+    def send_all(self) -> None:
+        """Write what was not written yet, however long that takes, before the run is closed."""
         self._tracking.patience.insist(self._send)
 
     def _send(self) -> None:

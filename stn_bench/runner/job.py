@@ -257,7 +257,7 @@ def train_job(
         _check_data(job, subject, settings)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
-        goes_on = _take_over(job.checkpoints, own)
+        _take_over(job.checkpoints, own)
         with tempfile.TemporaryDirectory() as folder:
             files = Path(folder)
             run = LentRun(job.identity.run_key, job.data, own, files, epochs.log, start, job.is_trial)
@@ -270,7 +270,7 @@ def train_job(
             _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
         record = _record(job, run_id, started, outcome, isolation.facts, split)
-        epochs.send_all(record.history if goes_on else {})
+        epochs.send_all()
         _finish(record, tracking, ending)
     except (Exception, Interrupted) as error:
         _close(job, tracking, run_id, error, ending, started, own)
@@ -282,8 +282,8 @@ def train_job(
 # During the training -------------------------------------------------------------------------------------------------
 
 
-def _take_over(folder: Path, own: Path) -> bool:
-    """Give this try a folder of its own for checkpoints, with what the latest try left in it, and tell if any did.
+def _take_over(folder: Path, own: Path) -> None:
+    """Give this try a folder of its own for checkpoints, with what the latest try left in it.
 
     A worker that was given up and wakes again overwrites nobody's: the folder that it knows is not there any more.
     """
@@ -297,7 +297,6 @@ def _take_over(folder: Path, own: Path) -> bool:
         shutil.rmtree(own, ignore_errors=True)
         latest.replace(own)
     own.mkdir(parents=True, exist_ok=True)
-    return bool(left)
 
 
 def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
