@@ -182,6 +182,6 @@ def without_ids(tree: Any) -> Any:
     return [without_ids(one) for one in tree] if isinstance(tree, list) else tree
 
 
-IS_OF_THE_DAY = {"run_ids", "cpu_seconds", "peak_memory_mb"}
+IS_OF_THE_DAY = {"run_ids", "started", "ended", "cpu_seconds", "peak_memory_mb"}
 
 __all__ = ["GRACE", "Machines", "histories", "machines", "make_toy_root", "report"]

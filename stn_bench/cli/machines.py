@@ -46,7 +46,8 @@ def worker(
                 f"on one machine, `stn-bench run` is all it takes"
             )
     from stn_bench.cli.progress import Progress
-    from stn_bench.runner.runner import find_posted, train_study
+    from stn_bench.runner.elsewhere import find_posted
+    from stn_bench.runner.runner import train_study
     from stn_bench.tracking.posted import plan_of
 
     posted = find_posted(study, workspace, Patience(wait, tell=_say))

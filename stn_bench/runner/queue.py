@@ -369,10 +369,13 @@ class Queue:
 
         return self.patience.insist(fail)
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether several machines may take jobs from it."""
+        return self._everywhere is not None
+
     def posted(self, study: str) -> str:
-        """Return what was posted of a study for its workers; "" if nothing was, or the queue is this machine's."""
-        if self._everywhere is None:
-            return ""
+        """Return what was posted of a study for its workers; "" if nothing was."""
         with self._reachable():
             return self._storage.posted(f"{study} / {POSTED}")
 
@@ -384,8 +387,6 @@ class Queue:
             text: what they need.
             agree: called with what was posted before, to raise if it does not agree.
         """
-        if self._everywhere is None:  # no other machine asks
-            return
         with self._alone():
             before = self._storage.posted(f"{study} / {POSTED}")
             if before and before != text and self._storage.any_runs(study):

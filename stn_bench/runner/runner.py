@@ -11,28 +11,28 @@ from typing import TYPE_CHECKING, Any, Protocol
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.verdicts import ArmVerdict
 from stn_bench.runner.crashes import Crashes
+from stn_bench.runner.elsewhere import agree_with_others, check_still_posted
 from stn_bench.runner.job import Job
 from stn_bench.runner.pool import Listener, Pool
 from stn_bench.runner.queue import SEED, SEEDS, TRIES, Finished, QueuedJob
-from stn_bench.runner.stores import Stores, open_queue, open_stores
+from stn_bench.runner.stores import Stores, open_stores
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
 from stn_bench.study.plan import Phase, Plan, PlannedArm, RunSpec
 from stn_bench.study.spec import Range
 from stn_bench.subject import Lent, Metric
-from stn_bench.system.errors import Interrupted, StnBenchError, StoreAwayError, StoreError
+from stn_bench.system.errors import Interrupted, StnBenchError
 from stn_bench.system.machine import Resources, children_without_main, now
-from stn_bench.system.patience import Patience
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.posted import Posted, as_text, check_same, post, read_posted
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
 from stn_bench.tracking.results import ArmResults, Keys, Results, check_code, gather
 from stn_bench.tracking.store import ArmPage
 
 if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
+    from stn_bench.tracking.posted import Posted
 
 
 class Watcher(Listener, Protocol):
@@ -99,7 +99,7 @@ class Runner:
             lent = Lent(self.workspace.datasets, self.resources.workers, self.watcher.preparing)
             with children_without_main():  # it may share out the work
                 plan.subject.prepare([arm.config.resolved() for arm in plan.arms], lent)
-        self._post()
+        agree_with_others(plan, self.stores.queue, self.workspace, self.given)
         experiment = tracking.open_study(plan.study.name, study_note(plan))
         try:
             self._rounds(experiment, confirm=confirm)
@@ -109,29 +109,6 @@ class Runner:
                 if not self.stores.queue.leased():  # who goes on elsewhere needs them open
                     tracking.kill_open(experiment, kind="arm")
             raise
-
-    def _post(self) -> None:
-        """Tell workers elsewhere what they need, and see that they train the same as is trained here.
-
-        Raises:
-            StoreError: if they do not, or the plan was taken from the store and something is another here.
-        """
-        here, study = post(self.plan, Keys(self.plan.subject, self.workspace.datasets)), self.plan.study.name
-        if self.given:
-            check_same(self.given, here)
-        else:
-            queue = self.stores.queue
-            queue.post(study, as_text(here), lambda there: check_same(read_posted(there, study), here))
-
-    def _check_posted(self) -> None:
-        """See that nobody has begun to train the study otherwise since.
-
-        Raises:
-            StoreError: if somebody has: two plans would take back each other's jobs.
-        """
-        study = self.plan.study.name
-        if (there := self.stores.queue.posted(study)) and self.plan.digest != read_posted(there, study).digest:
-            raise StoreError(f"study `{study}`: another plan of it was begun meanwhile, and is trained from now on")
 
     def _rounds(self, experiment: str, *, confirm: bool) -> None:
         self._round("tune", experiment)
@@ -151,7 +128,7 @@ class Runner:
 
         def plan() -> _Round:
             with self.stores.queue.planning():
-                self._check_posted()
+                check_still_posted(self.plan, self.stores.queue)
                 return self._prepare(phase, experiment, tried)
 
         found = self.stores.queue.patience.insist(plan)
@@ -288,25 +265,6 @@ def train_study(
     stores.wait_aloud(watcher.say)
     runner = Runner(plan, stores, workspace, resources, watcher, accept_stale, given)
     return runner.run(confirm=confirm), stores.tracking
-
-
-def find_posted(study: str, workspace: Workspace, patience: Patience) -> Posted | None:
-    """Return what `run` posted of a study for workers elsewhere; None if nobody did while there was patience.
-
-    Raises:
-        StoreError: if the queue cannot be opened, or what was posted not be read.
-    """
-    queue = open_queue(workspace)
-
-    def look() -> str:
-        if text := queue.posted(study):
-            return text
-        raise StoreAwayError(f"study `{study}` was not begun yet, in {workspace.queue}")
-
-    try:
-        return read_posted(patience.insist(look), study)
-    except StoreAwayError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import shutil
-import socket
 import tempfile
 import time
 import warnings
@@ -29,6 +28,7 @@ from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan, RunSpec
 from stn_bench.subject import Lent, find_subject
 from stn_bench.system.errors import StoreError
+from stn_bench.system.machine import machine_name
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.identity import identify
 from stn_bench.tracking.mlflow import Tracking
@@ -69,7 +69,7 @@ def age(path: Path, days: float = 2) -> None:
 def checkpoint(workspace: Workspace, run_key: str, days: float = 0) -> Path:
     """Write the checkpoint that one try left of a job, and return the job's folder."""
     folder = workspace.checkpoints / run_key
-    fill(folder / f"{socket.gethostname()}-{NOBODY}" / "checkpoint.npz", days=days)
+    fill(folder / f"{machine_name()}-{NOBODY}" / "checkpoint.npz", days=days)
     age(folder, days)
     return folder
 

@@ -38,9 +38,9 @@ pytestmark = [
 
 MINUTE = 60 / 15
 HOUR = 3600 / 15
-EPOCHS = 20
+EPOCHS = 16
 SECONDS = 0.3
-AT_ONCE = 10  # seeds of a study: twice as many jobs
+AT_ONCE = 6  # seeds of a study: twice as many jobs
 STARTING = 240  # seconds that machines may take to come to train
 Values = dict[str, dict[str, list[tuple[int, float]]]]
 

@@ -7,7 +7,6 @@ import dataclasses
 import errno
 import math
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +41,8 @@ from stn_bench.system.errors import (
     StoreError,
     SubjectError,
 )
+from stn_bench.system.machine import machine_name
+from stn_bench.system.patience import Patience
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import Keys
@@ -53,6 +54,7 @@ class Memory:
     """A tracking store in memory, as a job uses it."""
 
     def __init__(self) -> None:
+        self.patience = Patience(0)
         self.status = ""
         self.searched = True
         self.tags: Mapping[str, str] = {}
@@ -78,7 +80,7 @@ class Memory:
     def log_settings(self, run_id: str, settings: Any, data: DataNote | None, fingerprint: str) -> None:
         self.data = (data, fingerprint)
 
-    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float]) -> None:
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], now: int) -> None:
         self.epochs.append(epoch)
 
     def log_files(self, run_id: str, folder: Path) -> None:
@@ -149,7 +151,7 @@ def spec_of(phase: str, settings: Mapping[str, Any]) -> RunSpec:
 
 def own_folder(root: Path) -> Path:
     """Return the folder of this process's try."""
-    return job_of(root).checkpoints / f"{socket.gethostname()}-{os.getpid()}"
+    return job_of(root).checkpoints / f"{machine_name()}-{os.getpid()}"
 
 
 # What is kept ----------------------------------------------------------------------------------------------------

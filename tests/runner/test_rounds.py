@@ -25,6 +25,7 @@ from stn_bench.study.spec import Ablation, Range, Tuning
 from stn_bench.subject import FormerKey, Subject, find_subject
 from stn_bench.system.errors import CatalogueError, Interrupted
 from stn_bench.system.machine import Resources
+from stn_bench.system.patience import Patience
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.record import RunRecord, settings_digest
 from stn_bench.tracking.results import Keys
@@ -117,7 +118,10 @@ def listed(one: RunRecord) -> FinishedRun:
 class Waiting:
     """A job queue in memory, for one runner alone."""
 
+    is_shared = False
+
     def __init__(self) -> None:
+        self.patience = Patience(0)
         self.waiting: dict[str, list[str]] = {}
         self.directions: dict[str, str] = {}
         self.done: dict[str, dict[str, Finished]] = {}
