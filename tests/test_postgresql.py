@@ -127,3 +127,91 @@ def test_machines_share_the_jobs_of_a_queue_in_postgresql(server: str, tmp_path:
         queue._storage.engine.dispose()
     assert numbers == [list(range(len(those))) for those in numbers]
     assert len(worked) == len(set(worked)) == done
+
+
+def open_queue(server: str, folder: Path) -> Queue:
+    return Queue(f"{server}/search", heartbeat=15, lock=folder / "search.lock")
+
+
+def close(*queues: Queue) -> None:
+    for queue in queues:
+        queue._storage.remove_session()
+        queue._storage.engine.dispose()
+
+
+def ask(queue: Queue, statement: str) -> list[tuple[object, ...]]:
+    with queue._storage.engine.begin() as connection:
+        found = connection.execute(text(statement))
+        return [tuple(row) for row in found] if found.returns_rows else []
+
+
+def test_nobody_leases_a_job_while_another_machine_plans(server: str, tmp_path: Path) -> None:
+    one, two = open_queue(server, tmp_path / "one"), open_queue(server, tmp_path / "two")
+    one.enqueue("arm", "maximize", [QueuedJob("key", {SEED: 1}, {SEED: SEEDS})], {})
+    worked: list[str] = []
+
+    def note(lease: Lease) -> Finished:
+        worked.append(lease.run_key)
+        return Finished(0.5, "run", "finished")
+
+    thread = threading.Thread(target=two.work, args=(["arm"], note))
+    with one.planning():
+        thread.start()
+        thread.join(timeout=1)
+        assert not worked
+    thread.join(timeout=60)
+    assert worked == ["key"]
+    close(one, two)
+
+
+def test_a_job_is_not_given_away_while_its_result_is_written(server: str, tmp_path: Path) -> None:
+    """Its worker was silent for long, on another machine; now it is about to end it."""
+    one, two = open_queue(server, tmp_path / "one"), open_queue(server, tmp_path / "two")
+    one.enqueue("arm", "maximize", [QueuedJob("key", {SEED: 1}, {SEED: SEEDS})], {})
+    given_away: list[bool] = []
+
+    def late(lease: Lease) -> Finished:
+        with lease.ending():
+            ask(two, "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 hour'")
+            two._storage._is_stale = lambda *times: True  # type: ignore[method-assign]
+            given_away.append(two.bury(["arm"], "key"))
+            assert two.counts("arm") == {"RUNNING": 1}
+        return Finished(0.5, "run", "finished")
+
+    one.work(["arm"], late)
+    assert given_away == [False]
+    assert one.counts("arm") == {"COMPLETE": 1}
+    close(one, two)
+
+
+def test_workers_are_not_taken_for_silent_while_the_server_could_not_hear_them(server: str, tmp_path: Path) -> None:
+    """It has just restarted, or this machine had no network: their signs of life begin again now."""
+    queue = open_queue(server, tmp_path)
+    queue.enqueue("arm", "maximize", [QueuedJob("key", {SEED: 1}, {SEED: SEEDS})], {})
+    (trial,) = [trial_id for (trial_id,) in ask(queue, "SELECT trial_id FROM trials")]
+    assert queue._storage.claim(int(str(trial)))
+    ask(queue, "UPDATE trial_heartbeats SET heartbeat = heartbeat - interval '1 hour'")
+    (running,) = queue._storage.running()
+    (since,) = ask(queue, "SELECT now() - pg_postmaster_start_time() > interval '1 minute'")
+    assert running.is_stale == since[0]
+    queue._storage.note_away()
+    (running,) = queue._storage.running()
+    assert not running.is_stale
+    close(queue)
+
+
+def test_a_session_of_another_time_zone_is_as_alive(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGTZ", "Asia/Tokyo")
+    far = open_queue(server, tmp_path / "far")
+    far.enqueue("arm", "maximize", [QueuedJob("key", {SEED: 1}, {SEED: SEEDS})], {})
+    (trial,) = [trial_id for (trial_id,) in ask(far, "SELECT trial_id FROM trials")]
+    assert far._storage.claim(int(str(trial)))
+    monkeypatch.setenv("PGTZ", "America/Lima")
+    near = open_queue(server, tmp_path / "near")
+    for queue in (near, far):
+        far._storage._beat(int(str(trial)))
+        beat, now = ask(queue, "SELECT heartbeat, timezone('UTC', now()) FROM trial_heartbeats")[0]
+        assert abs(now - beat).total_seconds() < 60  # type: ignore[operator]
+    close(near, far)

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from stn_bench.runner import queue
 from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob, owner
 from stn_bench.study.spec import Range
-from stn_bench.system.errors import LeaseLostError, StoreError
+from stn_bench.system.errors import Interrupted, LeaseLostError, MachineError, StoreError
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
@@ -641,3 +641,42 @@ def test_jobs_that_were_deleted_meanwhile_end_the_work(store: Queue) -> None:
 
     with pytest.raises(StoreError, match="jobs were deleted while they waited; run again"):
         store.work([NAME], delete)
+
+
+# Given back ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [Interrupted("stopped"), MachineError("the disk is full"), StoreError("gone")])
+def test_a_job_that_is_no_ones_fault_waits_for_another_worker(store: Queue, error: BaseException) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    tries: list[bool] = []
+
+    def attempt(lease: Lease) -> Finished:
+        tries.append(lease.is_first)
+        if len(tries) == 1:
+            raise error
+        return finish(lease)
+
+    store.work([NAME], attempt, should_stop=lambda: len(tries) == 1)
+    assert store.counts(NAME) == {"FAIL": 1, "WAITING": 1}
+    store.work([NAME], attempt)
+    assert store.counts(NAME) == {"COMPLETE": 1, "FAIL": 1}
+    assert tries == [True, False]
+    assert [trial.params for trial in trials(store)] == [{SEED: 1}] * 2
+
+
+def test_a_job_may_be_given_back_any_number_of_times_but_not_die_so_often(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    for _ in range(2 * queue.TRIES):
+        store._storage.release(lease(store, owner())._trial_id, has_died=False)
+    assert store.counts(NAME) == {"FAIL": 2 * queue.TRIES, "WAITING": 1}
+    for _ in range(queue.TRIES):
+        store._storage.release(lease(store, owner())._trial_id)
+    assert store.counts(NAME) == {"FAIL": 3 * queue.TRIES}
+
+
+def test_a_worker_of_another_machine_of_the_same_name_is_not_taken_for_dead() -> None:
+    name, _, rest = DEAD.partition(" ")
+    host, _, _ = name.rpartition(".")
+    assert queue._is_dead(DEAD)
+    assert not queue._is_dead(f"{host}.00000000 {rest}")

@@ -1,0 +1,67 @@
+"""The epochs of a training whose store is away: none is lost, none is written twice, and the training goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from stn_bench.runner import epochs
+from stn_bench.runner.epochs import EpochEnd, Epochs
+from stn_bench.system import patience
+from stn_bench.system.errors import StoreAwayError
+from stn_bench.system.patience import Patience
+
+
+class Store:
+    """A tracking store that is away when it is told to be."""
+
+    def __init__(self) -> None:
+        self.is_away, self.asked = False, 0
+        self.written: list[tuple[int, float, int]] = []
+        self.patience = Patience(60, should_stop=lambda: False)
+
+    def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], now: int) -> None:
+        self.asked += 1
+        if self.is_away:
+            raise StoreAwayError("away")
+        self.written.append((epoch, metrics["loss"], now))
+
+
+class Nobody:
+    subject, epochs = "toy", 5
+
+
+def training(store: Store, told: list[EpochEnd]) -> Epochs:
+    job: Any = Nobody()
+    tracking: Any = store
+    return Epochs(job, tracking, "r1", told.append, lambda: False)
+
+
+def test_epochs_are_kept_while_the_store_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epochs, "AGAIN_SECONDS", 0.0)
+    store, told = Store(), list[EpochEnd]()
+    found = training(store, told)
+    for epoch in range(1, 6):
+        store.is_away = epoch in (2, 3)
+        found.log(epoch, {"loss": epoch / 10})
+    assert [(epoch, value) for epoch, value, _ in store.written] == [(n, n / 10) for n in range(1, 6)]
+    moments = [now for _, _, now in store.written]
+    assert moments == sorted(moments)
+    assert [one.epoch for one in told] == [1, 2, 3, 4, 5]
+
+
+def test_a_store_that_is_away_is_not_asked_at_each_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PAUSES", (0.01,))
+    store = Store()
+    found = training(store, [])
+    store.is_away = True
+    for epoch in range(1, 6):
+        found.log(epoch, {"loss": 0.0})
+    assert store.asked == 1
+    store.is_away = False
+    found.send_all()
+    assert [epoch for epoch, _, _ in store.written] == [1, 2, 3, 4, 5]
+    found.send_all()
+    assert len(store.written) == 5

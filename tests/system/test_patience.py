@@ -1,0 +1,64 @@
+"""Waiting for a store that is away: again and again, aloud, and not for ever."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from stn_bench.system import patience
+from stn_bench.system.errors import StoreAwayError, StoreError
+from stn_bench.system.patience import Patience
+
+
+@pytest.fixture(autouse=True)
+def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PAUSES", (0.01,))
+
+
+class Away:
+    """A store that is away for some times."""
+
+    def __init__(self, times: int) -> None:
+        self.asked, self._times = 0, times
+
+    def __call__(self) -> str:
+        self.asked += 1
+        if self.asked <= self._times:
+            raise StoreAwayError("store x: does not answer for now")
+        return "here"
+
+
+def test_it_is_asked_until_it_answers_and_both_are_told_once() -> None:
+    told: list[str] = []
+    away = Away(3)
+    assert Patience(60, tell=told.append).insist(away) == "here"
+    assert away.asked == 4
+    assert told == ["waiting: store x: does not answer for now", "it answers again after 0 s"]
+
+
+def test_patience_ends() -> None:
+    began = time.monotonic()
+    with pytest.raises(StoreAwayError):
+        Patience(0.05).insist(Away(10**6))
+    assert time.monotonic() - began < 10
+
+
+def test_who_is_asked_to_stop_waits_no_longer() -> None:
+    away = Away(10**6)
+    with pytest.raises(StoreAwayError):
+        Patience(60, should_stop=lambda: away.asked == 2).insist(away)
+    assert away.asked == 2
+
+
+def test_what_is_refused_for_good_is_asked_once() -> None:
+    def refuse() -> None:
+        raise StoreError("wrong password")
+
+    with pytest.raises(StoreError, match="wrong password"):
+        Patience(60).insist(refuse)
+
+
+def test_the_environment_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STN_BENCH_PATIENCE", "7")
+    assert Patience().seconds == 7
