@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,7 +18,9 @@ from typing import Any
 import optuna
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
-from servers import MlflowServer, Postgres, Proxy, mlflow_server, postgres, proxy
+from servers import STARTING, MlflowServer, Postgres, Proxy, mlflow_server, postgres, proxy
+from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy.exc import SQLAlchemyError
 from tiny import make_toy_root
 
 HEARTBEAT = 1
@@ -72,6 +76,30 @@ class Machines:
         )
         self.started.append(process)
         return process
+
+    def start_both(
+        self, root: Path, elsewhere: Path, *, is_cut: bool = True, **more: str
+    ) -> list[subprocess.Popen[str]]:
+        """Start `run`, and a worker on another machine once its plan is in the store.
+
+        Args:
+            root: where the study's files are.
+            elsewhere: the root of the other machine.
+            is_cut: whether `run` is behind the network that can be cut; the worker is.
+            more: the environment of the worker.
+        """
+        before, deadline = self._posted(), time.monotonic() + STARTING
+        run = self.start("run", root, is_cut=is_cut)
+        while self._posted() == before and time.monotonic() < deadline:
+            assert run.poll() is None, run.communicate()[0]
+            time.sleep(0.3)
+        return [run, self.start("worker", elsewhere, **more)]
+
+    def _posted(self) -> list[Any]:
+        engine = create_engine(self.queue, poolclass=NullPool)
+        with contextlib.suppress(SQLAlchemyError), engine.connect() as connection:
+            return list(connection.execute(text("SELECT value_json FROM study_user_attributes")))
+        return []
 
     def fresh(self) -> None:
         """Take another, empty database for the queue, and forget the runs."""

@@ -91,8 +91,7 @@ class Trial:
         root = self.folder / f"root-{self.jobs}"
         make_toy_root(root, study(seeds))
         self.jobs += 2 * AT_ONCE
-        run = self.shared.start("run", root)
-        worker = self.shared.start("worker", self.folder / f"elsewhere-{self.jobs}", "--wait", str(STARTING))
+        run, worker = self.shared.start_both(root, self.folder / f"elsewhere-{self.jobs}")
         deadline = time.monotonic() + STARTING
         while len(self._finished()) < self.jobs - 2 * AT_ONCE + self._before + 2:
             assert time.monotonic() < deadline, "no machine came to train"
@@ -163,8 +162,7 @@ def test_one_machine_loses_the_network_for_longer_than_the_grace_period(trial: T
     """The other, which keeps it, has its job meanwhile; back again, it drops what it trained of it."""
     shared, root = trial.shared, make_toy_root(trial.folder / "root", study([trial._first + n for n in range(10)]))
     trial.jobs = 20
-    run = shared.start("run", root, is_cut=False)
-    worker = shared.start("worker", trial.folder / "elsewhere", "--wait", str(STARTING))
+    run, worker = shared.start_both(root, trial.folder / "elsewhere", is_cut=False)
     for _ in range(times(10)):
         before = trial.jobs_left()
         deadline = time.monotonic() + STARTING
@@ -285,9 +283,7 @@ def test_two_machines_whose_clocks_differ_by_five_minutes(trial: Trial) -> None:
         first = trial._first + trial.jobs // 2
         root = make_toy_root(trial.folder / f"root-{turn}", study([first, first + 1, first + 2]))
         trial.jobs += 6
-        run = trial.shared.start("run", root)
-        worker = trial.shared.start("worker", trial.folder / f"late-{turn}", "--wait", str(STARTING), **other)
-        for process in (run, worker):
+        for process in trial.shared.start_both(root, trial.folder / f"late-{turn}", **other):
             trial.shared.finish(process)
     trial.check()
     own = [run for run in trial.shared.runs() if int(run.data.tags["seed"]) >= trial._first]
@@ -301,8 +297,7 @@ def test_a_full_disk_on_one_machine(trial: Trial) -> None:
     try:
         root = make_toy_root(trial.folder / "root", study([trial._first + n for n in range(5)]))
         trial.jobs = 10
-        run = trial.shared.start("run", root)
-        worker = trial.shared.start("worker", small.path, "--wait", str(STARTING))
+        run, worker = trial.shared.start_both(root, small.path)
         deadline = time.monotonic() + STARTING
         while not list(small.path.glob("mlruns/checkpoints/*/*/*")) and time.monotonic() < deadline:
             time.sleep(0.1)
