@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,18 +198,22 @@ def end(process: subprocess.Popen[str]) -> None:
     process.communicate()
 
 
-def report(root: Path) -> Any:
-    """Return the numbers of a report, without ids and times."""
-    return without_ids(json.loads((root / "reports/tiny/report.json").read_text()))
+def report(root: Path) -> dict[str, Any]:
+    """Return the values of a report by their place in it, without ids, times and costs."""
+    return dict(leaves(json.loads((root / "reports/tiny/report.json").read_text())))
 
 
-def without_ids(tree: Any) -> Any:
-    """Return a report without what is another in every store and on every day."""
-    if isinstance(tree, Mapping):
-        return {key: without_ids(value) for key, value in tree.items() if not IS_OF_THE_DAY & {key}}
-    return [without_ids(one) for one in tree] if isinstance(tree, list) else tree
+def leaves(tree: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the values of a report but for what is another in every store and on every day."""
+    inner = tree.items() if isinstance(tree, dict) else enumerate(tree) if isinstance(tree, list) else None
+    if inner is None:
+        yield place, tree
+        return
+    for name, value in inner:
+        if name not in OF_THE_DAY:
+            yield from leaves(value, f"{place}/{name}")
 
 
-IS_OF_THE_DAY = {"run_ids", "started", "ended", "cpu_seconds", "peak_memory_mb"}
+OF_THE_DAY = {"run_ids", "started", "ended", "seconds", "cpu_seconds", "peak_memory_mb"}
 
 __all__ = ["GRACE", "Machines", "histories", "machines", "make_toy_root", "report"]

@@ -22,6 +22,7 @@ DOCUMENTS = [
         "docs/statistics.md",
         "docs/security.md",
         "docs/reliability.md",
+        "docs/scale-out.md",
         "benchmarks/README.md",
     )
 ]

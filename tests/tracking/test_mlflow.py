@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+import contextlib
 import math
 import sqlite3
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -227,3 +233,74 @@ def test_the_run_of_an_arm_is_open_while_it_is_trained_and_closed_where_it_is_st
     ):
         end()
         assert client.get_run(arm).info.status == expected
+
+
+# Servers ---------------------------------------------------------------------------------------------------------
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A server that answers each request alike, as one does that stands before MLflow's, or is another."""
+
+    status, answer = 200, b""
+
+    def _refuse(self) -> None:
+        self.send_response(self.status)
+        self.end_headers()
+        self.wfile.write(self.answer)
+
+    do_GET = do_POST = do_PATCH = _refuse
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def answering(status: int, answer: bytes) -> Iterator[str]:
+    """Yield the address of such a server, with a token in it."""
+    handler = type("Answering", (Refusing,), {"status": status, "answer": answer})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://s3cr3t-token@127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "told"),
+    [
+        (401, b"You are not authenticated.", "refuses the password or token (401); set MLFLOW_TRACKING_USERNAME"),
+        (403, b'{"error_code": "PERMISSION_DENIED", "message": "no"}', "refuses the password or token (403)"),
+        (404, b"<html>\n<p>a page</p></html>", "answers with 404; is it MLflow's?"),
+        (503, b"starting", "does not answer for now"),
+        (200, b"hello", "is it there, and MLflow's?"),
+    ],
+)
+def test_a_server_that_does_not_do_what_it_is_asked_is_told_in_a_line(
+    status: int, answer: bytes, told: str, tmp_path: Path
+) -> None:
+    began = time.monotonic()
+    with answering(status, answer) as address, pytest.raises(StoreError) as raised:
+        Tracking(address, tmp_path / "artifacts", tmp_path / "tracking.lock")
+    assert told in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert "s3cr3t" not in str(raised.value)
+    assert time.monotonic() - began < 5
+
+
+def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it was open: until then nobody knows whether it ever was there."""
+    store = open_store(tmp_path)
+    monkeypatch.setattr(store, "_sqlite", None)
+    asked: list[int] = []
+
+    def search(*arguments: object) -> list[Any]:
+        asked.append(1)
+        if len(asked) < 3:
+            raise MlflowException("API request to http://x failed with exception Connection refused")
+        return []
+
+    monkeypatch.setattr(store, "_search", search)
+    monkeypatch.setattr("stn_bench.system.patience.PAUSES", (0.01,))
+    store.kill_open("1", kind="arm")
+    assert len(asked) == 3
