@@ -38,17 +38,19 @@ from stn_bench.report.latex import ESCAPED
 from stn_bench.report.page import markdown_table, plain
 from stn_bench.settings import override
 from stn_bench.study.catalogue import Catalogue, bundled_root
+from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.folder import import_folder
 from stn_bench.subjects.stn.files import MODEL
 from stn_bench.system import errors
-from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError
+from stn_bench.system.errors import ArchiveError, CatalogueError, ConfigError, DataError, StoreError
 from stn_bench.system.text import Discreet, is_name, printable, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import MANIFEST, RECORDS, Archive, Manifest, pack, unpack
+from stn_bench.tracking.posted import plan_of, post
 from stn_bench.tracking.record import RunRecord
-from stn_bench.tracking.results import gather
+from stn_bench.tracking.results import Keys, gather
 
 KEPT: dict[str, list[str]] = {}
 """Sentence of docs/security.md -> the tests that keep it."""
@@ -373,6 +375,7 @@ def archive_with(**changes: Any) -> bytes:
 TOML = "Study and ablation files are TOML"
 FACTORY = "`model.factory` is taken from the study, its ablations and `--set` alone"
 FOLDER = "Nothing that lies in the current folder or under the root is imported"
+ELSEWHERE = "`worker` takes a study from the store, but imports no subject and calls no factory that only the store"
 MODELS = "stn-bench reads only numbers from a model file"
 EXECUTING = {"eval", "exec", "compile", "__import__", "execfile"}
 UNPICKLING = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml", "code", "runpy"}
@@ -657,6 +660,22 @@ def test_a_run_makes_nobody_import_its_subject(tmp_path: Path, command: Command)
 
 
 # Archives --------------------------------------------------------------------------------------------------------
+
+
+@keeps(ELSEWHERE)
+def test_a_worker_runs_no_code_that_only_the_store_names(tmp_path: Path) -> None:
+    root = factory_root(tmp_path, "trap_of_the_store")
+    trace = spring(root, "trap_of_the_store")
+    (tmp_path / "elsewhere").mkdir()
+    own, other = Workspace.at(root), Workspace.at(tmp_path / "elsewhere")
+    plan = load_plan("small", own)
+    posted = post(plan, Keys(plan.subject, own.datasets))
+    subject = posted.model_copy(update={"study": {**posted.study, "subject": "trap_of_the_store:train"}})
+    for one in (posted, subject):
+        with pytest.raises(StoreError, match="add --trust"):
+            plan_of(one, other)
+    assert not trace.exists()
+
 
 ARCHIVES = "An archive of runs is checked whole before anything of it is kept"
 

@@ -451,8 +451,8 @@ class Queue:
                 state = TrialState.FAIL if math.isnan(finished.value) else TrialState.COMPLETE
             except GIVEN_BACK as error:
                 is_given_back, has_died = True, not isinstance(error, Interrupted)
-            except Exception:
-                pass  # the objective has told of it
+            except Exception as error:  # the objective has told of it
+                is_given_back = disk_full(error) is not None
             finally:
                 self.patience.insist(lambda: self._end(claimed, state, finished, is_given_back, has_died))
         return state == TrialState.COMPLETE

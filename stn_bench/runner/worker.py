@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
@@ -135,7 +136,7 @@ def run_worker(assignment: Assignment, connection: Connection) -> None:
         worker = _Worker(assignment, connection, stopping)
         worker.work()
     except Exception as error:
-        traceback.print_exc()  # for the log
+        _log_traceback()
         reason = disk_full(error) or (error if isinstance(error, StnBenchError) else None)
         if reason is None:
             raise
@@ -153,6 +154,12 @@ def _redirect_noise(path: Path) -> None:
         os.dup2(file.fileno(), sys.stderr.fileno())
     spell_out(sys.stdout, sys.stderr)
     sys.stdout, sys.stderr = Discreet(sys.stdout), Discreet(sys.stderr)
+
+
+def _log_traceback() -> None:
+    """Write the traceback of an error to the log; where its disk is full, the error itself must still be told."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 def _listen(connection: Connection, stopping: threading.Event) -> None:
@@ -223,7 +230,7 @@ class _Worker:
             self._connection.send(JobEnded(lease.run_key, "interrupted", ""))
             raise
         except Exception as error:
-            traceback.print_exc()  # for the log
+            _log_traceback()
             outcome, self._has_crashed = "crashed", True
             if isinstance(error, NOBODYS_FAULT):
                 self._connection.send(Halt(str(error)))

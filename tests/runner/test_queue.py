@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import os
 import shutil
 import sqlite3
@@ -646,7 +647,15 @@ def test_jobs_that_were_deleted_meanwhile_end_the_work(store: Queue) -> None:
 # Given back ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("error", [Interrupted("stopped"), MachineError("the disk is full"), StoreError("gone")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        Interrupted("stopped"),
+        MachineError("the disk is full"),
+        StoreError("gone"),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ],
+)
 def test_a_job_that_is_no_ones_fault_waits_for_another_worker(store: Queue, error: BaseException) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
     tries: list[bool] = []
