@@ -526,13 +526,17 @@ class _Wanted:
         return [one.trial_id for one in found if one.state == TrialState.WAITING and one.run_key not in wanted]
 
     def lacking(self, found: Iterable[_Job]) -> Iterator[tuple[QueuedJob, Finished | None]]:
-        """Yield the jobs that lack a trial, each with its result if it has one."""
+        """Yield the jobs that lack a trial, each with its result if it has one.
+
+        A job whose run is closed may still be running here, for the moment until its worker tells of it.
+        """
         states = dict[str, set[TrialState]]()
         for one in found:
             states.setdefault(one.run_key, set()).add(one.state)
         for job in self.jobs:
             had, done = states.get(job.run_key, set()), self.done.get(job.run_key)
-            if TrialState.COMPLETE not in had if done else job.run_key not in self.tried and not had & set(OPEN):
+            is_known = TrialState.COMPLETE in had or TrialState.RUNNING in had
+            if not is_known if done else job.run_key not in self.tried and not had & set(OPEN):
                 yield job, done
 
 

@@ -689,3 +689,22 @@ def test_a_worker_of_another_machine_of_the_same_name_is_not_taken_for_dead() ->
     host, _, _ = name.rpartition(".")
     assert queue._is_dead(DEAD)
     assert not queue._is_dead(f"{host}.00000000 {rest}")
+
+
+def test_a_job_whose_run_is_closed_is_left_to_its_worker_to_end(store: Queue) -> None:
+    """Another machine plans between the two: it must not end the job besides."""
+    store.enqueue(NAME, "maximize", [job(1)], {})
+
+    def closed(lease: Lease) -> Finished:
+        store.enqueue(NAME, "maximize", [job(1)], {"key-1": result("key-1")})
+        return finish(lease)
+
+    store.work([NAME], closed)
+    assert store.counts(NAME) == {"COMPLETE": 1}
+
+
+def test_a_job_whose_run_was_closed_by_a_worker_that_died_is_done(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    lease(store, DEAD)
+    store.enqueue(NAME, "maximize", [job(1)], {"key-1": result("key-1")})
+    assert store.counts(NAME) == {"COMPLETE": 1, "FAIL": 2}
