@@ -300,7 +300,8 @@ class _Registrar:
         job, started, tracking = self.round.known[run_key], now(), self.stores.tracking
         run_id = tracking.start_run(job.experiment, job.parent, job.name, job.tags)
         tracking.note_run(run_id, job.note)
-        tracking.finish_run(job.record(run_id, started, "crashed", reason), {})
+        record = job.record(run_id, started, "crashed", reason)
+        tracking.patience.insist(lambda: tracking.finish_run(record, {}))
 
 
 # Which jobs ----------------------------------------------------------------------------------------------------------

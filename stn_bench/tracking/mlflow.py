@@ -220,13 +220,20 @@ class Tracking:
             started: when it began, in milliseconds since 1970; now, unset.
         """
         self.kill_open(experiment, run_key=tags["run_key"])
-        return self.start_first_run(experiment, parent, name, tags, started)
+        return self._start(experiment, parent, name, tags, started)
 
-    @_patient
     def start_first_run(
         self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None = None
     ) -> str:
         """Do as `start_run`, where no earlier try can be open: looking for one reads the run keys of all runs."""
+        try:
+            return self._start(experiment, parent, name, tags, started)
+        except StoreAwayError:  # the run may have begun, and the answer been lost
+            return self.start_run(experiment, parent, name, tags, started)
+
+    def _start(
+        self, experiment: str, parent: str | None, name: str, tags: Mapping[str, str], started: int | None
+    ) -> str:
         lineage = {MLFLOW_PARENT_RUN_ID: parent} if parent else {}
         with self._reachable():
             return self._create(experiment, name, {**tags, **lineage, KIND: "run"}, started)

@@ -20,7 +20,7 @@ from stores import PICTURES, STN, finish, open_store, question
 
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import TrainedModel
-from stn_bench.system.errors import MachineError, StoreError
+from stn_bench.system.errors import MachineError, StoreAwayError, StoreError
 from stn_bench.tracking.mlflow import Tracking, _loadable, _refusal
 from stn_bench.tracking.record import RunRecord, run_tags
 from stn_bench.tracking.store import ImportedRun
@@ -304,3 +304,22 @@ def test_a_server_that_goes_away_is_waited_for(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("stn_bench.system.patience.PAUSES", (0.01,))
     store.kill_open("1", kind="arm")
     assert len(asked) == 3
+
+
+def test_a_run_whose_beginning_was_not_answered_leaves_no_other_open(
+    store: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    experiment, tags = store.open_study(SPEC.study), {"run_key": "a" * 64}
+    create, lost = store._create, list[str]()
+
+    def lose_the_first_answer(*arguments: Any) -> str:
+        run_id = create(*arguments)
+        if not lost:
+            lost.append(run_id)
+            raise StoreAwayError("the answer was lost")
+        return run_id
+
+    monkeypatch.setattr(store, "_create", lose_the_first_answer)
+    began = store.start_first_run(experiment, None, "base, seed 1", tags)
+    assert began != lost[0]
+    assert statuses(store) == ["KILLED", "RUNNING"]
