@@ -40,6 +40,7 @@ HEAVY = {
     "sqlalchemy",
     "alembic",
     "pytest",
+    "ray",
     "markdown_it",
 }
 """Libraries that are not loaded here: modules of ours that need them are only read."""

@@ -35,7 +35,7 @@ try:
     import ray
     from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-except ImportError:
+except ModuleNotFoundError:
     raise ConfigError("--engine ray: needs Ray; install it with `pip install 'stn-bench[ray]'`") from None
 
 LOCAL = "local"

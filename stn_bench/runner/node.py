@@ -65,7 +65,7 @@ def _own_root(root: Path, code: Code) -> Path:
     name = hashlib.sha256(str(root).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"stn-bench-{getpass.getuser()}" / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
+    if hasattr(os, "getuid") and folder.stat().st_uid != os.getuid():
         raise MachineError(f"{folder}: is another user's; set TMPDIR on this node to a folder of your own")
     for file, content in code.items():
         path = folder / file

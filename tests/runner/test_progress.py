@@ -22,7 +22,7 @@ class Told:
         plan: Any = SimpleNamespace(
             study=SimpleNamespace(name="mine"), subject=SimpleNamespace(curve=None, example="example")
         )
-        self.watcher = ProgressLines(plan, self.lines.append)
+        self.watcher = ProgressLines(plan.study.name, plan.subject, self.lines.append)
         made: Any = {
             key: SimpleNamespace(name=key, epochs=epochs, spec=SimpleNamespace(label=arm)) for key, arm in jobs.items()
         }

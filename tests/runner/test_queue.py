@@ -4,7 +4,6 @@ import datetime
 import errno
 import os
 import shutil
-import socket
 import sqlite3
 import threading
 import time
@@ -24,6 +23,7 @@ from stn_bench.runner import queue
 from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob, owner
 from stn_bench.study.spec import Range
 from stn_bench.system.errors import Interrupted, LeaseLostError, MachineError, StoreError
+from stn_bench.system.machine import machine_name
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
 
@@ -321,7 +321,7 @@ def enqueue_one(store: Queue) -> None:
         pytest.param(enqueue_one, id="enqueue"),
         pytest.param(lambda store: store.work([NAME], finish), id="work"),
         pytest.param(lambda store: store.bury([NAME], "key-1"), id="bury"),
-        pytest.param(lambda store: store.give_up([NAME], "key-1", socket.gethostname(), 1), id="give up"),
+        pytest.param(lambda store: store.give_up([NAME], "key-1", machine_name(), 1), id="give up"),
         pytest.param(lambda store: store.counts(NAME), id="counts"),
         pytest.param(lambda store: store.leased(), id="leased"),
     ],
@@ -395,9 +395,9 @@ def test_a_dead_workers_job_is_lost_only_after_its_last_try(store: Queue) -> Non
 def test_a_job_that_is_given_up_is_not_tried_again(store: Queue) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
     lease(store, owner())
-    assert not store.give_up([NAME], "key-1", socket.gethostname(), 999999999)
+    assert not store.give_up([NAME], "key-1", machine_name(), 999999999)
     assert store.counts(NAME) == {"RUNNING": 1}
-    assert store.give_up([NAME], "key-1", socket.gethostname(), psutil.Process().pid)
+    assert store.give_up([NAME], "key-1", machine_name(), psutil.Process().pid)
     assert store.counts(NAME) == {"FAIL": 1}
     assert store.bury([NAME], "key-1")
 
