@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from commands import call
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from stn_bench.settings import override
 from stn_bench.subjects.stn.commands import _ground_of
@@ -132,13 +132,25 @@ HARD: dict[str, Callable[[Path], None]] = {
 CASES = [(name, make, letter()) for name, make in SOFT.items()] + [(name, make, hard()) for name, make in HARD.items()]
 
 
+def is_refused(path: Path) -> bool:
+    """Whether a picture is refused, as older versions of Pillow know no grey TIFF whose alpha is multiplied in."""
+    try:
+        with Image.open(path):
+            return False
+    except UnidentifiedImageError:
+        with pytest.raises(DataError, match="a TIFF whose transparency cannot be read; save it as PNG"):
+            read_picture(path)
+        return path.name == "la_multiplied.tiff"
+
+
 @pytest.mark.parametrize("ground", GROUNDS)
 @pytest.mark.parametrize(("name", "make", "picture"), CASES, ids=[name for name, *_ in CASES])
 def test_a_transparent_picture_lies_on_the_ground(
     name: str, make: Callable[[Path], None], picture: Picture, ground: tuple[int, int, int], tmp_path: Path
 ) -> None:
     make(tmp_path / name)
-    np.testing.assert_allclose(read_picture(tmp_path / name, ground), laid(picture, ground), atol=1)
+    if not is_refused(tmp_path / name):
+        np.testing.assert_allclose(read_picture(tmp_path / name, ground), laid(picture, ground), atol=1)
 
 
 @pytest.mark.parametrize(("name", "make", "picture"), CASES, ids=[name for name, *_ in CASES])
@@ -146,7 +158,8 @@ def test_unless_set_the_ground_is_white(
     name: str, make: Callable[[Path], None], picture: Picture, tmp_path: Path
 ) -> None:
     make(tmp_path / name)
-    np.testing.assert_allclose(read_picture(tmp_path / name), laid(picture, (255, 255, 255)), atol=1)
+    if not is_refused(tmp_path / name):
+        np.testing.assert_allclose(read_picture(tmp_path / name), laid(picture, (255, 255, 255)), atol=1)
 
 
 def test_a_transparency_that_cannot_be_read_is_told(tmp_path: Path) -> None:
