@@ -21,7 +21,7 @@ __all__ = ["cluster"]  # a fixture, by its name
 
 
 def test_nodes_are_killed_at_random_moments(cluster: Cluster, tmp_path: Path) -> None:
-    """Each job is COMPLETE once, each finished run is there once, and the numbers are those of an undisturbed study."""
+    """Each job is COMPLETE once, each finished run there once, and the numbers are those of an undisturbed study."""
     study = slow_toys(8)
     sound = make_toy_root(tmp_path / "sound", study)
     assert stn_bench("run", "tiny", root=sound).returncode == 0
