@@ -124,8 +124,16 @@ class Cluster:
     def wait(self, workers: Sequence[Worker], seconds: float) -> None:
         """Return when a worker has ended, or after so many seconds, with what all have told in the meantime."""
         tasks = [one.reference for one in workers if isinstance(one, _Task)]
+        ray.wait(tasks, num_returns=1, timeout=seconds)
+        self.collect()
+
+    def collect(self) -> None:
+        """Take what workers have sent until now.
+
+        Raises:
+            MachineError: if the cluster is gone.
+        """
         try:
-            ray.wait(tasks, num_returns=1, timeout=seconds)
             messages = ray.get(self._mailbox.take.remote(), timeout=ANSWER_SECONDS)
         except RayError as error:
             reason = str(error).strip().splitlines()[0]
@@ -263,6 +271,7 @@ class _Task:
                 self._ended = int(ray.get(self.reference))
             except RayError as error:
                 self._ended, self._cause = 1, type(error).__name__
+            self._cluster.collect()  # its last words arrived before its end was known
         return self._ended
 
     def cause(self) -> str:
@@ -294,7 +303,7 @@ def _serve(sent: tuple[Assignment, Code, Mapping[str, str]], mailbox: Any, numbe
     except SystemExit as error:
         return int(error.code or 0)
     finally:
-        end.send(None)
+        end.close()
     return 0
 
 
@@ -307,8 +316,14 @@ class _WorkersEnd:
         self._host = machine_name()
         self._is_stopped = False
 
-    def send(self, event: Event | None) -> None:
+    def send(self, event: Event) -> None:
         self._mailbox.put.remote(_Message(self._number, self._host, os.getpid(), event, self._new_lines()))
+
+    def close(self) -> None:
+        """See that the last words have arrived: this process ends, and what is under way would be lost."""
+        with contextlib.suppress(RayError):
+            last = _Message(self._number, self._host, os.getpid(), None, self._new_lines())
+            ray.get(self._mailbox.put.remote(last), timeout=ANSWER_SECONDS)
 
     def recv(self) -> str:
         """Return the next word of the parent, whenever it comes.

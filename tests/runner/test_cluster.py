@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,8 @@ from processes import checkpoints, complete_trials, running, statuses, values, w
 from ray.cluster_utils import Cluster
 from servers import INITDB, NEEDS_POSTGRES
 from tiny import PLAIN, TOYS, make_root, make_toy_root, slow_toys, stn_bench
+
+from stn_bench.system.machine import machine_name
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600), pytest.mark.xdist_group("ray")]
 
@@ -83,7 +84,7 @@ def test_a_study_of_somebodys_own_code(cluster: Cluster, tmp_path: Path) -> None
     assert ran.returncode == 0, ran.stderr
     base, four = values(root)
     assert (base, four) == (pytest.approx([-0.9, -0.8, -1.0]), pytest.approx([1.1, 1.2, 1.0]))
-    told = "".join(path.read_text() for path in root.glob(f"mlruns/logs/worker-{socket.gethostname()}-*.log"))
+    told = "".join(path.read_text() for path in root.glob(f"mlruns/logs/worker-{machine_name()}-*.log"))
     assert sorted(re.findall("trained on seed ([123])", told)) == ["1", "1", "2", "2", "3", "3"]  # sent to the parent
 
 
