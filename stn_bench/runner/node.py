@@ -77,9 +77,7 @@ def _own_root(root: Path, code: Code) -> Path:
 
 
 def _moved(job: Job, workspace: Workspace) -> Job:
-    return replace(
-        job, checkpoints=workspace.checkpoints / job.identity.run_key, data=workspace.datasets, threads=job.threads
-    )
+    return replace(job, checkpoints=workspace.checkpoints / job.identity.run_key, data=workspace.datasets)
 
 
 def settle_in(assignment: Assignment) -> None:
