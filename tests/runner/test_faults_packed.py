@@ -14,17 +14,12 @@ from typing import Any
 import psutil
 import pytest
 from packs import numbers, pack, working
+from test_faults import times
 from tiny import make_toy_root, slow_toys
 
 from stn_bench.tracking.archive import read_archive
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
-
-SCALE = float(os.environ.get("STN_BENCH_FAULTS", "1"))
-
-
-def times(count: int) -> int:
-    return max(1, round(SCALE * count))
 
 
 @pytest.fixture(scope="module")
