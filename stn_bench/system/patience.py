@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -35,6 +38,8 @@ class Patience:
     seconds: float = field(default_factory=_seconds)
     should_stop: Callable[[], bool] = lambda: False
     tell: Callable[[str], None] = lambda line: None
+    _waiting: int = field(default=0, init=False, repr=False)
+    _counting: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def insist(self, ask: Callable[[], Answer]) -> Answer:
         """Return what a store answers, asked again while it is away.
@@ -42,21 +47,43 @@ class Patience:
         Raises:
             StoreAwayError: if it is away for too long, or somebody asks to stop meanwhile.
         """
-        began, tries = time.monotonic(), 0
-        while True:
+        try:
+            return ask()
+        except StoreAwayError as error:
+            if self.should_stop() or self.seconds <= 0:
+                raise
+            away = error
+        with self._told(away):
+            return self._ask_again(ask)
+
+    def _ask_again(self, ask: Callable[[], Answer]) -> Answer:
+        deadline = time.monotonic() + self.seconds
+        for pause in itertools.chain(PAUSES, itertools.repeat(PAUSES[-1])):
+            self._pause(pause)
             try:
-                answer = ask()
-            except StoreAwayError as error:
-                if self.should_stop() or time.monotonic() - began >= self.seconds:
+                return ask()
+            except StoreAwayError:
+                if self.should_stop() or time.monotonic() >= deadline:
                     raise
-                if not tries:
-                    self.tell(f"waiting: {error}")
-                self._pause(PAUSES[min(tries, len(PAUSES) - 1)])
-                tries += 1
-            else:
-                if tries:
-                    self.tell(f"it answers again after {time.monotonic() - began:.0f} s")
-                return answer
+        raise AssertionError  # pauses never end
+
+    @contextlib.contextmanager
+    def _told(self, error: StoreAwayError) -> Iterator[None]:
+        """Tell that a wait begins, and that it ended well: once for all threads that wait side by side."""
+        began = time.monotonic()
+        with self._counting:
+            self._waiting += 1
+            is_first = self._waiting == 1
+        if is_first:
+            self.tell(f"waiting: {error}")
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._waiting -= 1
+                is_last = not self._waiting
+        if is_last:
+            self.tell(f"it answers again after {time.monotonic() - began:.0f} s")
 
     def _pause(self, seconds: float) -> None:
         deadline = time.monotonic() + seconds

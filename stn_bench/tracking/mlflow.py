@@ -18,6 +18,7 @@ import re
 import shlex
 import sqlite3
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
@@ -32,6 +33,7 @@ import mlflow
 import numpy as np
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
+from mlflow.artifacts import download_artifacts
 from mlflow.entities import (
     Dataset,
     DatasetInput,
@@ -142,6 +144,8 @@ class Tracking:
         self.patience = Patience()
         self._requests = HASTY
         self._downloads: tempfile.TemporaryDirectory[str] | None = None
+        self._one_folder = threading.Lock()  # records are fetched side by side
+        self._homes: dict[str, str] = {}  # of runs that this process has begun: where their artifacts lie
         self._stored = StoredRuns(uri, self.ended, self.fetch, self.deleted, kept)
         check_answers("tracking store", uri, "--tracking-uri")
         with self._lock, self._reachable():  # several processes opening a new store at once break it for good
@@ -311,6 +315,7 @@ class Tracking:
         """
         with self._reachable():
             self._finish(record.run_id, record, _metrics(metrics, now=_milliseconds(record.ended)))
+        self._stored.keep(record, self._homes.pop(record.run_id, ""))
 
     def _finish(self, run_id: str, record: RunRecord, metrics: list[Metric], ended: int | None = None) -> None:
         tags = [RunTag("outcome", record.outcome)]
@@ -385,6 +390,7 @@ class Tracking:
     def _create(self, experiment: str, name: str, tags: Mapping[str, str], started: int | None = None) -> str:
         tags = {**tags, MLFLOW_SOURCE_NAME: "stn-bench"}
         run = self._client.create_run(experiment, start_time=started, tags=tags, run_name=name)
+        self._homes[run.info.run_id] = run.info.artifact_uri
         return str(run.info.run_id)
 
     def _location(self) -> str | None:
@@ -449,14 +455,23 @@ class Tracking:
         return [_stored_run(run, tuple(models.get(run.info.run_id, ()))) for run in runs]
 
     @_patient
-    def fetch(self, run_id: str, path: str) -> Path:
+    def fetch(self, run_id: str, path: str, home: str = "") -> Path:
         """Return a local path to an artifact of a run, by its id here.
+
+        Args:
+            run_id: id of the run here.
+            path: path of the artifact, below the run's or below one of its models'.
+            home: where it is the run's own and their address is known, that address; asking the store for it, and
+                whether a model has it, takes three questions more.
 
         Raises:
             StoreError: if the run has no such artifact.
         """
-        home = "the store"
         try:
+            if home:
+                folder = str(Path(self._folder_for(run_id), path).parent)
+                return Path(download_artifacts(f"{home}/{path}", dst_path=folder, tracking_uri=self.uri))
+            home = "the store"
             home = self._client.get_run(run_id).info.artifact_uri
             if is_local_uri(home, is_tracking_or_registry_uri=False):
                 local = Path(local_file_uri_to_path(home)) / path
@@ -487,9 +502,10 @@ class Tracking:
 
     def _folder_for(self, run_id: str) -> str:
         """Return a folder for what a server sends of a run; all of them are gone when this process ends."""
-        if self._downloads is None:
-            self._downloads = tempfile.TemporaryDirectory(prefix="stn-bench-", ignore_cleanup_errors=True)
-            atexit.register(self._downloads.cleanup)  # before Python warns of it
+        with self._one_folder:
+            if self._downloads is None:
+                self._downloads = tempfile.TemporaryDirectory(prefix="stn-bench-", ignore_cleanup_errors=True)
+                atexit.register(self._downloads.cleanup)  # before Python warns of it
         folder = Path(self._downloads.name, run_id)
         folder.mkdir(exist_ok=True)
         return str(folder)

@@ -49,7 +49,7 @@ class Door(Protocol):
     def ended(self, wanted: Wanted) -> list[EndedRun]:
         """Return runs that have ended, in no order."""
 
-    def fetch(self, run_id: str, path: str) -> Path:
+    def fetch(self, run_id: str, path: str, home: str = "") -> Path:
         """Return a local path to an artifact of a run, by its id here."""
 
     def deleted(self, name: str) -> str:
@@ -76,8 +76,8 @@ def quick_runs(uri: str, kept: KeptRecords, door: Callable[[], Door]) -> StoredR
                 return found
         return door().ended(wanted)
 
-    def fetch(run_id: str, path: str) -> Path:
-        return door().fetch(run_id, path)
+    def fetch(run_id: str, path: str, home: str = "") -> Path:
+        return door().fetch(run_id, path, home)
 
     return StoredRuns(uri, listing, fetch, lambda name: door().deleted(name), kept)
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Protocol
 
-from stn_bench.system.errors import StoreError
+from stn_bench.system.errors import StoreAwayError, StoreError
 from stn_bench.system.text import without_secrets
 from stn_bench.tracking.ended import ORIGINAL, EndedRun, Wanted, local_folder
 from stn_bench.tracking.kept import KeptRecords
@@ -16,9 +19,27 @@ from stn_bench.tracking.store import FinishedRun
 IMPORTED = "the run was imported, and models stay where they were trained"
 """Why a run that was trained elsewhere lacks a file."""
 
+SIDE_BY_SIDE = 8
+"""Records that a server is asked for at once: it answers each in some hundredths of a second, most of them waiting."""
+
 Listing = Callable[[Wanted], list[EndedRun]]
-Fetch = Callable[[str, str], Path]
-"""(id of a run here, path) -> local path of an artifact; raises StoreError where there is none."""
+
+
+class Fetch(Protocol):
+    """Gets an artifact that does not lie in a folder here."""
+
+    def __call__(self, run_id: str, path: str, home: str = "") -> Path:
+        """Return a local path of an artifact.
+
+        Args:
+            run_id: id of the run here.
+            path: path of the artifact, below the run's or below one of its models'.
+            home: where it is the run's own and their address is known, that address: the store need not be asked.
+
+        Raises:
+            StoreError: if there is no such artifact.
+        """
+
 
 Deleted = Callable[[str], str]
 """The beginning of an id or of a run key -> what to do about such a run if it was deleted in the store, else ""."""
@@ -42,6 +63,8 @@ class StoredRuns:
         self._known: dict[str, EndedRun] = {}
         self._here: dict[str, EndedRun] = {}  # imported runs, by the id that they had where they were trained
         self._read: dict[str, tuple[str, RunRecord]] = {}
+        self._came: dict[tuple[str, str], Path] = {}  # what a server sent, by run and path
+        self._lacking: dict[tuple[str, str], str] = {}  # what it said that it has not
 
     def finished(self) -> list[FinishedRun]:
         """Return every finished run in the store, the latest first."""
@@ -91,8 +114,9 @@ class StoredRuns:
         if self._kept and missing:
             known |= self._kept.read(missing)
         fresh = []
-        for run_id in [one for one in sources if one not in known]:
-            known[run_id], content = _record_in(self._artifact(run_id, RECORD))
+        lacking = [one for one in sources if one not in known]
+        for run_id, file in zip(lacking, self._files(lacking, RECORD), strict=True):
+            known[run_id], content = _record_in(file)
             if source := sources[run_id]:
                 fresh.append((run_id, source, content))
         if self._kept and fresh:
@@ -121,6 +145,23 @@ class StoredRuns:
     def _is_read(self, run_id: str, source: str) -> bool:
         return bool(source) and run_id in self._read and self._read[run_id][0] == source
 
+    def keep(self, record: RunRecord, home: str) -> None:
+        """Keep a record that was just written to a server, so that nobody who shares this file asks it back."""
+        if self._kept and home and local_folder(home) is None:
+            content = json.dumps(record.model_dump(mode="json")).encode()
+            self._kept.keep([(record.run_id, self._source_at(home), content)])
+
+    def _files(self, run_ids: Sequence[str], path: str) -> Iterator[Path]:
+        """Yield the files of a path that runs have, several asked for at once where a server has them."""
+        far = [one for one in run_ids if one in self._known and local_folder(self._known[one].home) is None]
+        pool = ThreadPoolExecutor(SIDE_BY_SIDE)
+        try:
+            coming = {one: pool.submit(self._artifact, one, path) for one in far}
+            for run_id in run_ids:
+                yield coming[run_id].result() if run_id in coming else self._artifact(run_id, path)
+        finally:
+            pool.shutdown(cancel_futures=True)  # where one cannot be had, the others are not waited for
+
     def _artifact(self, run_id: str, path: str) -> Path:
         local = self._local(run_id, path)
         if local and local.is_file():
@@ -129,7 +170,26 @@ class StoredRuns:
             known = self._known[run_id]
             reason = IMPORTED if known.original != run_id else f"no such file, in {known.home}"
             raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})")
-        return self._fetch(run_id, path)
+        return self._sent(run_id, path)
+
+    def _sent(self, run_id: str, path: str) -> Path:
+        """Return a local path to what a server sent, once: what a run that has ended lacks, it will always lack."""
+        known, place = self._known.get(run_id), (run_id, path)
+        if known is None:
+            return self._fetch(run_id, path)
+        if place in self._lacking:
+            raise StoreError(self._lacking[place])
+        if place not in self._came:
+            try:
+                self._came[place] = self._fetch(run_id, path, known.home)
+            except StoreAwayError:
+                raise
+            except StoreError as error:
+                is_imported = known.original != run_id
+                told = f"run {run_id}: artifact `{path}` cannot be read ({IMPORTED})" if is_imported else str(error)
+                self._lacking[place] = told
+                raise StoreError(told) from None
+        return self._came[place]
 
     def _local(self, run_id: str, path: str) -> Path | None:
         """Return where an artifact lies if it is in a folder here: MLflow would ask the store thrice."""
@@ -151,7 +211,10 @@ class StoredRuns:
             except OSError:
                 return ""
             return f"{found.st_ctime_ns} {found.st_size}"
-        return hashlib.sha256(f"{without_secrets(self._uri)} {known.home}".encode()).hexdigest()
+        return self._source_at(known.home)
+
+    def _source_at(self, home: str) -> str:
+        return hashlib.sha256(f"{without_secrets(self._uri)} {home}".encode()).hexdigest()
 
 
 def _record_in(path: Path) -> tuple[RunRecord, bytes]:

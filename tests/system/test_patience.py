@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -62,3 +65,27 @@ def test_what_is_refused_for_good_is_asked_once() -> None:
 def test_the_environment_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STN_BENCH_PATIENCE", "7")
     assert Patience().seconds == 7
+
+
+def test_threads_that_wait_side_by_side_are_told_of_as_one() -> None:
+    told: list[str] = []
+    patience_, together = Patience(60, tell=told.append), threading.Barrier(4)
+
+    def ask(store: Away) -> str:
+        if not store.asked:
+            together.wait(10)  # nobody is answered before all wait
+        return store()
+
+    with ThreadPoolExecutor(4) as pool:
+        found = [pool.submit(patience_.insist, functools.partial(ask, Away(9))) for _ in range(4)]
+    assert [one.result() for one in found] == ["here"] * 4
+    assert told == ["waiting: store x: does not answer for now", "it answers again after 0 s"]
+
+
+def test_a_wait_that_ended_badly_lets_the_next_be_told() -> None:
+    told: list[str] = []
+    impatient = Patience(0.05, tell=told.append)
+    with pytest.raises(StoreAwayError):
+        impatient.insist(Away(10**6))
+    assert impatient.insist(Away(1)) == "here"
+    assert [line.split()[0] for line in told] == ["waiting:", "waiting:", "it"]

@@ -1,0 +1,133 @@
+"""Files of runs that MLflow's server keeps: each is asked for once, several at a time; what lacks is known then."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from servers import mlflow_server
+from stores import finish, question
+
+import stn_bench.tracking.mlflow as door
+from stn_bench.subject import EXAMPLES
+from stn_bench.system.errors import StoreAwayError, StoreError
+from stn_bench.tracking.kept import KeptRecords
+from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.record import RECORD, RunRecord
+from stn_bench.tracking.stored import SIDE_BY_SIDE, StoredRuns
+
+SPECS = [spec for arm in question(trials=0).arms for spec in arm.verdict_specs({})]
+GALLERY = "rectified.npz"
+"""A file that each of these runs kept; none kept the values of its test examples."""
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[RunRecord]]]:
+    """Lend the address of a server and the records of the runs on it."""
+    folder = tmp_path_factory.mktemp("served")
+    with mlflow_server(folder / "server") as server:
+        store = Tracking(server.address, folder / "none", folder / "tracking.lock")
+        yield server.address, [finish(spec, store) for spec in SPECS]
+
+
+def opened(address: str, folder: Path) -> Tracking:
+    return Tracking(address, folder / "none", folder / "tracking.lock", KeptRecords(folder / "records.db"))
+
+
+class Watched:
+    """MLflow's way to get a file of a known address, counted."""
+
+    def __init__(self, way: Callable[..., str]) -> None:
+        self.asked: list[str] = []
+        self.at_once = self.most_at_once = 0
+        self._way, self._lock = way, threading.Lock()
+
+    def __call__(self, address: str, **rest: Any) -> str:
+        with self._lock:
+            self.asked.append(address.rpartition("/")[2])
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        time.sleep(0.2)  # so that several are on their way together where they can be
+        try:
+            return self._way(address, **rest)
+        finally:
+            with self._lock:
+                self.at_once -= 1
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
+    one = Watched(door.download_artifacts)
+    monkeypatch.setattr(door, "download_artifacts", one)
+    return one
+
+
+def test_records_come_several_at_a_time_in_their_order_and_once(
+    served: tuple[str, list[RunRecord]], watched: Watched, tmp_path: Path
+) -> None:
+    address, made = served
+    store = opened(address, tmp_path)
+    store.finished()
+    wanted = [one.run_id for one in reversed(made)]
+    assert store.records(wanted) == list(reversed(made))
+    assert watched.asked == [RECORD] * len(made)
+    assert 1 < watched.most_at_once <= SIDE_BY_SIDE
+    again = opened(address, tmp_path)
+    again.finished()
+    assert again.records(wanted) == list(reversed(made))
+    assert len(watched.asked) == len(made)
+
+
+def test_what_this_root_has_written_it_does_not_ask_back(
+    served: tuple[str, list[RunRecord]], watched: Watched, tmp_path: Path
+) -> None:
+    address, _ = served
+    writer = opened(address, tmp_path)
+    made = finish(SPECS[0], writer, outcome="crashed")
+    reader = opened(address, tmp_path)
+    reader.crashed(SPECS[0].study)
+    assert reader.records([made.run_id]) == [made]
+    assert watched.asked == []
+    elsewhere = opened(address, tmp_path / "elsewhere")
+    elsewhere.crashed(SPECS[0].study)
+    assert elsewhere.records([made.run_id]) == [made]
+    assert watched.asked == [RECORD]
+
+
+def test_a_file_is_sent_once_and_one_that_lacks_is_asked_for_once(
+    served: tuple[str, list[RunRecord]], watched: Watched, tmp_path: Path
+) -> None:
+    address, made = served
+    store = opened(address, tmp_path)
+    store.finished()
+    run_id = made[0].run_id
+    first = store.file(run_id, GALLERY)
+    assert store.file(run_id, GALLERY) == first
+    for _ in range(2):
+        with pytest.raises(StoreError, match=f"run {run_id}: artifact `{EXAMPLES}` cannot be read"):
+            store.file(run_id, EXAMPLES)
+    assert watched.asked == [GALLERY, EXAMPLES]
+    assert {path.name: path.read_bytes() for path in first.parent.iterdir()}.keys() == {GALLERY}
+
+
+def test_a_server_that_is_away_is_asked_again_for_a_file(tmp_path: Path, served: tuple[str, list[RunRecord]]) -> None:
+    """That it was away says nothing of the file."""
+    address, made = served
+    store = opened(address, tmp_path)
+    turns = itertools.count()
+
+    def fetch(run_id: str, path: str, home: str = "") -> Path:
+        if not next(turns):
+            raise StoreAwayError("away")
+        return store.fetch(run_id, path, home)
+
+    runs = StoredRuns(address, store.ended, fetch, store.deleted)
+    runs.finished()
+    with pytest.raises(StoreAwayError):
+        runs.file(made[0].run_id, GALLERY)
+    assert runs.file(made[0].run_id, GALLERY).is_file()
