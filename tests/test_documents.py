@@ -67,7 +67,8 @@ def test_the_lowest_versions_are_those_of_the_project_file() -> None:
 
 def test_the_project_file_names_the_door_of_each_library() -> None:
     """A comment behind a requirement says which code needs it; code moves, and the comment with it."""
-    named = re.findall(r"stn_bench/[\w/.]*\w", (ROOT / "pyproject.toml").read_text())
+    comments = re.findall(r"^ *\".*#(.*)", (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    named = [path for comment in comments for path in re.findall(r"stn_bench/[\w/.]*\w", comment)]
     assert len(named) > 15
     assert [path for path in named if not (ROOT / path).exists()] == []
 
