@@ -1,10 +1,10 @@
-"""What commands cost that train nothing: on the runs of `slim`, on 10,000 finished runs in 500 arms, and on a plan.
+"""What commands cost that train nothing: on the runs of slim_november, on 10,000 runs in 500 arms, and on a plan.
 
     python benchmarks/records.py [--runs 10000] [--cells 100000]
 
-The runs are written into MLflow's tables by SQL, as a worker leaves them; `slim` is imported. Each command is run
+The runs are written into MLflow's tables by SQL, as a worker leaves them; `slim_november` is imported. Each command is run
 twice in a process of its own; the table shows both: processor seconds, and of the second its largest memory and what
-it left in the temporary folder. `slim` itself would train on, since its words were published under another rule;
+it left in the temporary folder. That study itself would train on, since its words were published under another rule;
 `again` asks the same questions on its first three seeds, of which every run is there.
 """
 
@@ -42,7 +42,7 @@ import math
 def train(*, seed: int, rate: float = 0.1, depth: int = 4) -> dict[str, float]:
     return {"score": 1.0 - abs(math.log10(rate) + 1) + 0.01 * (seed % 7)}
 '''
-AGAIN = 'title = "Slim, its first three seeds"\nextends = "slim"\nseeds = [1, 2, 3]\nlooks = []\n'
+AGAIN = 'title = "Slim, its first three seeds"\nextends = "slim_november"\nseeds = [1, 2, 3]\nlooks = []\n'
 DAY = 1_750_000_000_000  # milliseconds since 1970
 
 
@@ -156,9 +156,9 @@ def main() -> None:
         slim = Path(folder, "slim")
         (slim / "studies").mkdir(parents=True)
         (slim / "studies/again.toml").write_text(AGAIN)
-        measure(slim, "import", str(PROJECT / "reports/slim/runs.zip"))
-        show("slim", slim, [(("--help",), 0.5), (("list",), 0.5), (("show", "slim"), 0.5)])
-        show("slim", slim, [(("status", "slim"), 1.5), (("report", "slim"), 10), (("run", "again"), 3)])
+        measure(slim, "import", str(PROJECT / "reports/slim_november/runs.zip"))
+        show("slim", slim, [(("--help",), 0.5), (("list",), 0.5), (("show", "slim_november"), 0.5)])
+        show("slim", slim, [(("status", "slim_november"), 1.5), (("report", "slim_november"), 10), (("run", "again"), 3)])
         many = make_root(Path(folder, "many"), asked.arms, asked.runs // asked.arms)
         began = time.perf_counter()
         count = finish_all(many)

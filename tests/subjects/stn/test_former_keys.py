@@ -33,7 +33,7 @@ def records(study: str) -> list[dict[str, Any]]:
         return list({json.dumps(record["identity"]["code"]): record for record in found}.values())
 
 
-SLIM = records("slim")
+SLIM = records("slim_november")
 
 
 def named(record: dict[str, Any]) -> str:
