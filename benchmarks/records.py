@@ -2,10 +2,10 @@
 
     python benchmarks/records.py [--runs 10000] [--cells 100000]
 
-The runs are written into MLflow's tables by SQL, as a worker leaves them; `slim_november` is imported. Each command is run
-twice in a process of its own; the table shows both: processor seconds, and of the second its largest memory and what
-it left in the temporary folder. That study itself would train on, since its words were published under another rule;
-`again` asks the same questions on its first three seeds, of which every run is there.
+The runs are written into MLflow's tables by SQL, as a worker leaves them; `slim_november` is imported. Each command is
+run twice in a process of its own; the table shows both: processor seconds, and of the second its largest memory and
+what it left in the temporary folder. That study itself would train on, since its words were published under another
+rule; `again` asks the same questions on its first three seeds, of which every run is there.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ import math
 def train(*, seed: int, rate: float = 0.1, depth: int = 4) -> dict[str, float]:
     return {"score": 1.0 - abs(math.log10(rate) + 1) + 0.01 * (seed % 7)}
 '''
+OLD = "slim_november"
 AGAIN = 'title = "Slim, its first three seeds"\nextends = "slim_november"\nseeds = [1, 2, 3]\nlooks = []\n'
 DAY = 1_750_000_000_000  # milliseconds since 1970
 
@@ -158,7 +159,11 @@ def main() -> None:
         (slim / "studies/again.toml").write_text(AGAIN)
         measure(slim, "import", str(PROJECT / "reports/slim_november/runs.zip"))
         show("slim", slim, [(("--help",), 0.5), (("list",), 0.5), (("show", "slim_november"), 0.5)])
-        show("slim", slim, [(("status", "slim_november"), 1.5), (("report", "slim_november"), 10), (("run", "again"), 3)])
+        show(
+            "slim",
+            slim,
+            [(("status", "slim_november"), 1.5), (("report", "slim_november"), 10), (("run", "again"), 3)],
+        )
         many = make_root(Path(folder, "many"), asked.arms, asked.runs // asked.arms)
         began = time.perf_counter()
         count = finish_all(many)

@@ -25,6 +25,8 @@ FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))  # Debian keeps
 INITDB = str(FOUND[-1]) if FOUND else shutil.which("initdb")
 PASSWORD = "s3cr3t/of-the-store"
 NEEDS_POSTGRES = "no PostgreSQL server on this machine (2026-11-22)"
+PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+NEEDS_PGBOUNCER = "no PgBouncer on this machine (2026-11-27)"
 STARTING = 120  # seconds that a server may take on a busy machine
 
 
@@ -96,6 +98,45 @@ def postgres(*databases: str) -> Iterator[Postgres]:
                 server.stop("immediate")
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def pgbouncer(server: Postgres, connections: int) -> Iterator[int]:
+    """Start a pool before a server, which lends a connection for a transaction, and yield its port.
+
+    Args:
+        server: the server.
+        connections: how many it may have to each database.
+    """
+    assert PGBOUNCER is not None
+    folder, port = Path(tempfile.mkdtemp(prefix="pgbouncer-")), free_port()
+    (folder / "users").write_text(f'"bench" "{PASSWORD}"\n')
+    (folder / "ini").write_text(
+        f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+        f"listen_port = {port}\nunix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {folder}/users\n"
+        f"pool_mode = transaction\ndefault_pool_size = {connections}\nmax_client_conn = 500\n"
+    )
+    if server.user:  # it refuses to run as root, as the server does
+        shutil.chown(folder, server.user)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([PGBOUNCER, str(folder / "ini")], user=server.user, stdout=log, stderr=log)
+    try:
+        _wait_for(port, process, folder / "log")
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+        shutil.rmtree(folder)
+
+
+def _wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + STARTING
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=2):
+            return
+        time.sleep(0.1)
+    raise AssertionError("the pool did not come up")
 
 
 @dataclass

@@ -10,16 +10,20 @@ from urllib.parse import quote
 
 import optuna
 import pytest
-from servers import INITDB, NEEDS_POSTGRES, PASSWORD, Postgres, postgres
+from servers import INITDB, NEEDS_PGBOUNCER, NEEDS_POSTGRES, PASSWORD, PGBOUNCER, Postgres, pgbouncer, postgres
 from sqlalchemy import NullPool, create_engine, inspect, text
 from tiny import make_toy_root, stn_bench
 
 from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob
+from stn_bench.system.postgres import SLOTS
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(INITDB is None, reason=NEEDS_POSTGRES),
 ]
+
+MACHINES = 24
+JOBS = 20  # of an arm
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +88,35 @@ def test_a_wrong_password_is_one_line_that_does_not_tell_it(
         assert "wr0ng" not in run.stdout + run.stderr
 
 
-def test_machines_share_the_jobs_of_a_queue_in_postgresql(server: str, tmp_path: Path) -> None:
-    """Each machine has a lock of its own: the store alone tells who was faster."""
+@pytest.fixture(params=[False, True], ids=["straight", "through a pool"])
+def way(request: pytest.FixtureRequest, server: str, started: Postgres) -> Iterator[str]:
+    """Return the address of the server, or of a pool that has fewer connections to it than there are machines."""
+    if not request.param:
+        yield server
+        return
+    if PGBOUNCER is None:
+        pytest.skip(NEEDS_PGBOUNCER)
+    with pgbouncer(started, connections=2 * SLOTS + 2) as port:
+        yield started.through(port)
+
+
+def test_machines_share_the_jobs_of_a_queue_in_postgresql(way: str, tmp_path: Path) -> None:
+    """Each machine has a lock of its own: the store alone tells who was faster.
+
+    They plan and lease at the same moment, so that most of them wait for a lock that another has.
+    """
     names = [f"arm {number}" for number in range(3)]
 
     def open_queue(machine: str) -> Queue:
-        return Queue(f"{server}/search", heartbeat=15, lock=tmp_path / machine / "search.lock")
+        return Queue(f"{way}/search", heartbeat=15, lock=tmp_path / machine / "search.lock")
 
-    def jobs(machine: str, name: str) -> list[QueuedJob]:
-        return [QueuedJob(f"{name}, {machine} {seed}", {SEED: seed}, {SEED: SEEDS}) for seed in range(10)]
+    def jobs(name: str) -> list[QueuedJob]:
+        return [QueuedJob(f"{name}, {seed}", {SEED: seed}, {SEED: SEEDS}) for seed in range(JOBS)]
 
     def enter(machine: str) -> None:
         with queues[machine].planning():
             for name in names:
-                both = jobs("one", name) + jobs("two", name)
-                queues[machine].enqueue(name, "maximize", [one for one in both if machine in one.run_key], {})
+                queues[machine].enqueue(name, "maximize", jobs(name), {})
 
     worked: list[str] = []
 
@@ -109,7 +127,7 @@ def test_machines_share_the_jobs_of_a_queue_in_postgresql(server: str, tmp_path:
 
         queues[machine].work(names, note)
 
-    machines = ("one", "two")
+    machines = [f"machine {number}" for number in range(MACHINES)]
     queues = {machine: open_queue(machine) for machine in machines}
     for do in (enter, work):
         threads = [threading.Thread(target=do, args=(machine,)) for machine in machines]
@@ -117,16 +135,14 @@ def test_machines_share_the_jobs_of_a_queue_in_postgresql(server: str, tmp_path:
             thread.start()
         for thread in threads:
             thread.join()
-    numbers = [
-        [trial.number for trial in optuna.load_study(study_name=n, storage=queues["one"]._storage).trials]
-        for n in names
-    ]
-    done = sum(queues["one"].counts(name)["COMPLETE"] for name in names)
+    storage = queues[machines[0]]._storage
+    numbers = [[trial.number for trial in optuna.load_study(study_name=n, storage=storage).trials] for n in names]
+    done = sum(queues[machines[0]].counts(name)["COMPLETE"] for name in names)
     for queue in queues.values():
         queue._storage.remove_session()
         queue._storage.engine.dispose()
     assert numbers == [list(range(len(those))) for those in numbers]
-    assert len(worked) == len(set(worked)) == done
+    assert len(worked) == len(set(worked)) == done == JOBS * len(names)
 
 
 def open_queue(server: str, folder: Path) -> Queue:

@@ -8,22 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import random
 import socket
 import ssl
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
 
-from sqlalchemy import Engine, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from stn_bench.system.errors import StoreError
 
 CONNECT_SECONDS = 3
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
-LIBPQ = ("postgresql", "postgresql+psycopg", "postgresql+psycopg2")
+PSYCOPG = "postgresql+psycopg"
+LIBPQ = ("postgresql", PSYCOPG, "postgresql+psycopg2")
 REACHING = {
     "connect_timeout": CONNECT_SECONDS,
     "keepalives_idle": 10,
@@ -41,6 +44,12 @@ SERVING = {
 }
 """Settings of a session that holds a lock, by which the server knows that its client is gone, and lets go."""
 
+PAUSES = (0.02, 1.0)
+"""Seconds between two tries to have a lock, the first and the longest."""
+
+SLOTS = 8
+"""Processes that share a lock at a time: of a pool, each takes two connections, and who has it alone two more."""
+
 REFUSED = "28"
 """Class of the errors by which PostgreSQL refuses a user or a password: waiting would change nothing."""
 
@@ -52,13 +61,14 @@ def is_postgres(address: str) -> bool:
 
 def engine_options(address: str) -> dict[str, Any]:
     """Return with what options an engine reaches a server; those that its address sets stay as they are."""
-    if address.partition(":")[0] not in LIBPQ:
+    dialect = address.partition(":")[0]
+    if dialect not in LIBPQ:
         return {"pool_pre_ping": True} if is_postgres(address) else {}
     said = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(address).query, keep_blank_values=True))
-    return {
-        "pool_pre_ping": True,
-        "connect_args": {name: value for name, value in REACHING.items() if name not in said},
-    }
+    options: dict[str, Any] = {name: value for name, value in REACHING.items() if name not in said}
+    if dialect == PSYCOPG and "prepare_threshold" not in said:
+        options["prepare_threshold"] = None  # a pool lends another connection, which does not know what was prepared
+    return {"pool_pre_ping": True, "connect_args": options}
 
 
 def check_answers(what: str, address: str, option: str) -> None:
@@ -147,7 +157,11 @@ def is_away(error: BaseException | None) -> bool:
 class DatabaseLock:
     """What one process of all machines does at a time; or many share, and none does meanwhile.
 
-    It is held in a transaction, so that a pool of connections (PgBouncer) may stand before the server.
+    It is held in a transaction, so that a pool of connections (PgBouncer) may stand before the server. Who holds it
+    takes a second connection for the work itself: if a thousand held or awaited it at once, each on a connection of
+    the pool, none would be left for that work. So no more than `SLOTS` share it, and whoever waits asks again and
+    again, each time in a transaction of its own. Only the next to have it alone waits in the server's queue, where it
+    goes before all that share it and came later.
 
     Args:
         engine: what reaches the database.
@@ -156,7 +170,8 @@ class DatabaseLock:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self._engine = engine
-        self._key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+        self._key, self._turn = _key_of(name), _key_of(f"{name}, whose turn is next")
+        self._slots = [_key_of(f"{name}, slot {number}") for number in range(SLOTS)]
 
     @contextmanager
     def held(self, *, shared: bool = False) -> Iterator[DatabaseHold]:
@@ -165,12 +180,31 @@ class DatabaseLock:
         Args:
             shared: whether others may hold it too, that share it.
         """
-        take = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
-        with self._engine.connect() as connection, connection.begin():
-            for name, value in SERVING.items():
-                connection.execute(text(f"SET LOCAL {name} = '{value}'"))
-            connection.execute(text(f"SELECT {take}(:key)"), {"key": self._key})
-            yield DatabaseHold(connection)
+        pause, chance = PAUSES[0], random.Random()  # the global one is a training's
+        with self._engine.connect() as connection:
+            while True:
+                with connection.begin():
+                    for name, value in SERVING.items():
+                        connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+                    first = chance.choice(self._slots) if shared else self._turn
+                    if _takes(connection, "pg_try_advisory_xact_lock", first) and (
+                        _takes(connection, "pg_try_advisory_xact_lock_shared", self._key)
+                        if shared
+                        else _takes(connection, "pg_advisory_xact_lock", self._key)
+                    ):
+                        yield DatabaseHold(connection)
+                        return
+                time.sleep(pause * chance.uniform(0.5, 1.0))  # those who began together do not ask together
+                pause = min(2 * pause, PAUSES[1])
+
+
+def _key_of(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+
+
+def _takes(connection: Connection, how: str, key: int) -> bool:
+    """Return whether a lock was had; a way that waits always has it."""
+    return connection.execute(text(f"SELECT {how}(:key)"), {"key": key}).scalar() is not False
 
 
 class DatabaseHold:

@@ -80,6 +80,8 @@ def test_options_of_an_address_stay_as_they_are() -> None:
     asked = engine_options("postgresql+psycopg://me@db/x?connect_timeout=60")["connect_args"]
     assert "connect_timeout" not in asked
     assert asked["keepalives_count"] == 4
+    assert asked["prepare_threshold"] is None  # a pool before the server knows no prepared statements
+    assert "prepare_threshold" not in engine_options("postgresql+psycopg2://me@db/x")["connect_args"]
     assert engine_options("sqlite:///x.db") == {}
 
 
