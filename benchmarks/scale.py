@@ -5,6 +5,8 @@
 A function that returns at once is trained by `run`, with PostgreSQL and MLflow's server on this machine, which the
 benchmark starts; with --sqlite in two files, by two workers. Rates are those between a tenth of the jobs and nineteen
 twentieths, so that starting the workers is left out. Processor time is told of the workers and of either server.
+Behind it stand the seconds of `status` and `report` where the study was run, and of `status` on a machine that has
+seen none of its runs.
 """
 
 from __future__ import annotations
@@ -88,6 +90,14 @@ def measure(root: Path, stores: Stores, jobs: int) -> tuple[Moment, Moment, floa
     return moments[0], moments[1], time.monotonic() - began
 
 
+def seconds_of(root: Path, *arguments: str) -> float:
+    """Return the seconds that a command takes."""
+    began = time.monotonic()
+    command = [sys.executable, "-m", "stn_bench", *arguments, "--root", str(root)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.monotonic() - began
+
+
 def complete(engine: sqlalchemy.Engine) -> int:
     """Return how many jobs are complete."""
     try:
@@ -122,17 +132,22 @@ def main() -> None:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             arms = max(FEWEST_ARMS, jobs // SEEDS)
-            root = make_root(folder / "many", arms, jobs // arms)
+            root, elsewhere = (make_root(folder / name, arms, jobs // arms) for name in ("many", "elsewhere"))
             queue = f"sqlite:///{root}/mlruns/optuna.db"
             stores = Stores({}, queue, {}, 2) if asked.sqlite else stack.enter_context(servers(asked.workers))
             begin, end, seconds = measure(root, stores, jobs)
+            os.environ |= stores.environment
+            reading = {"status": seconds_of(root, "status", "many"), "report": seconds_of(root, "report", "many")}
+            if not asked.sqlite:
+                reading["status elsewhere"] = seconds_of(elsewhere, "status", "many")
         count = end.done - begin.done
         cost = {name: (end.cpu[name] - begin.cpu[name]) / count * 1e3 for name in end.cpu}
         first = first or sum(cost.values())
         parts = ", ".join(f"{name} {value:.0f} ms" for name, value in cost.items())
         print(
             f"{jobs:>6,} jobs, {stores.workers} workers: {count / (end.at - begin.at):5.1f} jobs a second; processor "
-            f"a job: {parts}; ratio to the first {sum(cost.values()) / first:.2f}; {seconds:.0f} s in all",
+            f"a job: {parts}; ratio to the first {sum(cost.values()) / first:.2f}; {seconds:.0f} s in all; "
+            + ", ".join(f"{name} {value:.1f} s" for name, value in reading.items()),
             flush=True,
         )
 

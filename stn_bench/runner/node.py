@@ -10,15 +10,15 @@ import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stn_bench.runner.data import prepare_data
 from stn_bench.settings import canonical
-from stn_bench.subject import Subject, find_subject, is_shipped
+from stn_bench.subject import Subject, find_subject
 from stn_bench.system.errors import MachineError
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources
-from stn_bench.tracking.code import files_of
+from stn_bench.tracking.code import files_of, own_modules
 from stn_bench.tracking.identity import differences, identify
 from stn_bench.tracking.results import fingerprint_of
 
@@ -33,11 +33,11 @@ Code = Mapping[str, bytes]
 
 def code_of(jobs: Iterable[Job], root: Path) -> Code:
     """Return the files under a root that jobs need: the user's own modules, and all that these import there."""
-    named = set[str]()
-    for settings, name in {canonical(job.spec.settings): (job.spec.settings, job.subject) for job in jobs}.values():
-        subject = find_subject(name)
-        named |= set(subject.foreign_code(subject.read(settings))) | (set() if is_shipped(name) else {name})
-    files = files_of(sorted({one.partition(":")[0] for one in named})).values()
+    settings: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for job in jobs:
+        settings.setdefault(job.subject, {})[canonical(job.spec.settings)] = job.spec.settings
+    modules = [one for name, some in settings.items() for one in own_modules(find_subject(name), some.values())]
+    files = files_of(modules).values()
     return {file.relative_to(root).as_posix(): file.read_bytes() for file in files if file.is_relative_to(root)}
 
 

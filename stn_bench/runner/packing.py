@@ -16,12 +16,11 @@ from stn_bench.settings import canonical
 from stn_bench.study.catalogue import Catalogue
 from stn_bench.study.plan import Phase, Plan
 from stn_bench.study.toml import read_toml
-from stn_bench.subject import is_shipped
 from stn_bench.system.errors import ArchiveError
 from stn_bench.system.files import is_clutter
 from stn_bench.system.machine import describe_machine
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.code import files_of
+from stn_bench.tracking.code import files_of, own_modules
 from stn_bench.tracking.results import Keys, Results
 from stn_bench.tracking.zipped import MOST_BYTES, is_place
 
@@ -95,11 +94,7 @@ class Packing:
 
     def _code(self, jobs: Iterable[PackedJob]) -> Iterator[Path]:
         """Yield the files of the user's own code: all that is imported on the way from what is named."""
-        subject = self.plan.subject
-        named = {subject.name} if not is_shipped(subject.name) else set()
-        for settings in _settings(jobs):
-            named |= set(subject.foreign_code(subject.read(settings)))
-        modules = sorted({one.partition(":")[0] for one in named})
+        modules = own_modules(self.plan.subject, _settings(jobs))
         for module, file in files_of(modules).items():
             if file.is_relative_to(self.workspace.root):
                 yield file

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from stn_bench.settings import Group, Settings, canonical
+from stn_bench.subject import Subject, is_shipped
 from stn_bench.system.own_code import is_own
 from stn_bench.tracking.former import Definition, Reference, read_former
 
@@ -170,6 +171,13 @@ def names_in(module: str, name: str) -> tuple[bool, tuple[str, ...]]:
     """Return whether a module may define a name, as far as reading it can tell, and the names that it defines."""
     source = _module(module)
     return source.may_define(name), tuple(source.definitions)
+
+
+def own_modules(subject: Subject, settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the modules of the user's own that trainings with these settings name: the subject's and foreign code."""
+    named = {code for some in settings for code in subject.foreign_code(subject.read(some))}
+    named |= set() if is_shipped(subject.name) else {subject.name}
+    return sorted({one.partition(":")[0] for one in named})
 
 
 def files_of(modules: Iterable[str]) -> dict[str, Path]:
