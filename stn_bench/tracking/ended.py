@@ -19,10 +19,12 @@ from typing import Any
 from stn_bench.tracking.store import FinishedRun
 
 KIND = "kind"
+FILES = "files"  # tag of a run: the files that it kept, where it says; of a server nobody asks for others
 ORIGINAL = "original_run_id"  # tag of an imported run: its id in the store that trained it, and in its record
 NEEDED = frozenset({"run_key", "phase", "outcome", "seed"})
 TOLD = ("settings", "dataset", "outcome", "study", "ablation", "arm", "trial", "schema")
-TAGS = (KIND, ORIGINAL, *sorted({*NEEDED, *TOLD}))
+TAGS = (KIND, ORIGINAL, FILES, *sorted({*NEEDED, *TOLD}))
+BETWEEN = ", "  # names of files
 SEED = re.compile(r"-?[0-9]{1,20}")
 ACTIVE = "active"
 WORKSPACE = "default"  # MLflow's client sees but one of its workspaces
@@ -42,6 +44,7 @@ class EndedRun:
         started: when it began, in milliseconds since 1970.
         ended: when it ended.
         home: address of its artifacts.
+        files: the files that it kept, where they lie below that; None where nothing tells.
     """
 
     run: FinishedRun
@@ -49,6 +52,7 @@ class EndedRun:
     started: int
     ended: int
     home: str
+    files: frozenset[str] | None = None
 
     @property
     def age(self) -> tuple[int, str]:
@@ -71,6 +75,12 @@ class Wanted:
     tags: tuple[tuple[str, str], ...] = ()
 
 
+def files_tag(names: Iterable[str], longest: int) -> dict[str, str]:
+    """Return the tag that tells which files a run kept; none where it would be too long, or names have commas."""
+    told = BETWEEN.join(sorted(names))
+    return {} if len(told) > longest or any("," in name for name in names) else {FILES: told}
+
+
 def ended_run(
     run_id: str, started: int | None, ended: int | None, home: str, tags: Mapping[str, str]
 ) -> list[EndedRun]:
@@ -79,7 +89,8 @@ def ended_run(
         return []
     told = {name: tags.get(name, "") for name in TOLD}
     run = FinishedRun(run_id, tags["run_key"], phase=tags["phase"], seed=int(tags["seed"]), **told)
-    return [EndedRun(run, tags.get(ORIGINAL, run_id), started or 0, ended or 0, home)]
+    files = frozenset(tags[FILES].split(BETWEEN)) if FILES in tags else None
+    return [EndedRun(run, tags.get(ORIGINAL, run_id), started or 0, ended or 0, home, files)]
 
 
 def ended_runs(ask: Ask, wanted: Wanted) -> list[EndedRun] | None:
@@ -165,6 +176,7 @@ def local_folder(home: str) -> Path | None:
 
 __all__ = [
     "ACTIVE",
+    "FILES",
     "KIND",
     "ORIGINAL",
     "Ask",
@@ -172,6 +184,7 @@ __all__ = [
     "Wanted",
     "ended_run",
     "ended_runs",
+    "files_tag",
     "local_folder",
     "reading",
     "revision_of",

@@ -66,7 +66,7 @@ from stn_bench.system.patience import Patience
 from stn_bench.system.postgres import brief_engine, check_answers, is_away, making_tables
 from stn_bench.system.text import did_you_mean, shorten, without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
-from stn_bench.tracking.ended import KIND, ORIGINAL, Ask, EndedRun, Wanted, ended_run, ended_runs, reading
+from stn_bench.tracking.ended import KIND, ORIGINAL, Ask, EndedRun, Wanted, ended_run, ended_runs, files_tag, reading
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.moved import bring_home
 from stn_bench.tracking.quick import note_opened
@@ -145,6 +145,7 @@ class Tracking:
         self._requests = HASTY
         self._downloads: tempfile.TemporaryDirectory[str] | None = None
         self._one_folder = threading.Lock()  # records are fetched side by side
+        self._files: dict[str, set[str]] = {}  # of runs that this process trains: what they have kept
         self._homes: dict[str, str] = {}  # of runs that this process has begun: where their artifacts lie
         self._stored = StoredRuns(uri, self.ended, self.fetch, self.deleted, kept)
         check_answers("tracking store", uri, "--tracking-uri")
@@ -284,6 +285,9 @@ class Tracking:
         """Keep a folder's files as artifacts of a run, under `path`."""
         with self._reachable():
             self._client.log_artifacts(run_id, str(folder), path)
+        below = Path(path or "")
+        files = {(below / file.relative_to(folder)).as_posix() for file in folder.rglob("*") if file.is_file()}
+        self._files.setdefault(run_id, set()).update(files)
 
     @_patient
     def log_model(self, run_id: str, name: str, model: TrainedModel) -> None:
@@ -320,10 +324,14 @@ class Tracking:
     def _finish(self, run_id: str, record: RunRecord, metrics: list[Metric], ended: int | None = None) -> None:
         tags = [RunTag("outcome", record.outcome)]
         tags += [RunTag("reason", record.reason[:TAG_LENGTH])] if record.reason else []
+        if record.outcome != "crashed":  # who writes that one has not seen what the training kept
+            files = files_tag(self._files.get(run_id, set()) | {RECORD}, TAG_LENGTH)
+            tags += [RunTag(name, told) for name, told in files.items()]
         self._client.log_batch(run_id, metrics, tags=tags)
         self._client.log_dict(run_id, record.model_dump(mode="json"), RECORD)
         status = "FAILED" if record.outcome == "crashed" else "FINISHED"
         self._client.set_terminated(run_id, status=status, end_time=ended)
+        self._files.pop(run_id, None)
 
     def import_run(self, experiment: str, parent: str, run: ImportedRun) -> None:
         """Write a run that another store trained, under an id of this one; the id that it had there finds it too."""

@@ -64,7 +64,7 @@ class StoredRuns:
         self._here: dict[str, EndedRun] = {}  # imported runs, by the id that they had where they were trained
         self._read: dict[str, tuple[str, RunRecord]] = {}
         self._came: dict[tuple[str, str], Path] = {}  # what a server sent, by run and path
-        self._lacking: dict[tuple[str, str], str] = {}  # what it said that it has not
+        self._lacking = set[tuple[str, str]]()  # what it said that it has not
 
     def finished(self) -> list[FinishedRun]:
         """Return every finished run in the store, the latest first."""
@@ -167,9 +167,7 @@ class StoredRuns:
         if local and local.is_file():
             return local
         if local and local.parent.is_dir():  # a run may keep no such file, and then nobody else has it either
-            known = self._known[run_id]
-            reason = IMPORTED if known.original != run_id else f"no such file, in {known.home}"
-            raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})")
+            raise self._lacks(self._known[run_id], path)
         return self._sent(run_id, path)
 
     def _sent(self, run_id: str, path: str) -> Path:
@@ -177,19 +175,21 @@ class StoredRuns:
         known, place = self._known.get(run_id), (run_id, path)
         if known is None:
             return self._fetch(run_id, path)
-        if place in self._lacking:
-            raise StoreError(self._lacking[place])
+        if place in self._lacking or (known.files is not None and path not in known.files):
+            raise self._lacks(known, path)
         if place not in self._came:
             try:
                 self._came[place] = self._fetch(run_id, path, known.home)
             except StoreAwayError:
                 raise
-            except StoreError as error:
-                is_imported = known.original != run_id
-                told = f"run {run_id}: artifact `{path}` cannot be read ({IMPORTED})" if is_imported else str(error)
-                self._lacking[place] = told
-                raise StoreError(told) from None
+            except StoreError:
+                self._lacking.add(place)
+                raise
         return self._came[place]
+
+    def _lacks(self, run: EndedRun, path: str) -> StoreError:
+        reason = IMPORTED if run.original != run.run.run_id else f"no such file, in {run.home}"
+        return StoreError(f"run {run.run.run_id}: artifact `{path}` cannot be read ({reason})")
 
     def _local(self, run_id: str, path: str) -> Path | None:
         """Return where an artifact lies if it is in a folder here: MLflow would ask the store thrice."""

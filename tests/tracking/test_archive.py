@@ -188,7 +188,7 @@ def test_it_keeps_its_own_times(arrived: Any) -> None:
 
 def test_settings_tags_and_pictures_are_those_of_a_trained_run(source: Tracking, imported: Tracking) -> None:
     ours = {run.data.tags["run_key"]: run for run in runs_of(source)}
-    local = {"mlflow.parentRunId", "mlflow.user"}
+    local = {"mlflow.parentRunId", "mlflow.user", "files"}
     for run in runs_of(imported):
         trained = ours[run.data.tags["run_key"]]
         assert run.data.params == trained.data.params
@@ -196,6 +196,8 @@ def test_settings_tags_and_pictures_are_those_of_a_trained_run(source: Tracking,
         assert run.info.run_name == trained.info.run_name
         tags = {name: value for name, value in run.data.tags.items() if name not in local}
         assert tags.pop("original_run_id") == trained.info.run_id
+        kept, came = (set(one.data.tags["files"].split(", ")) for one in (trained, run))
+        assert kept & {"record.json", "predictions.npz"} <= came < kept  # models stay where they were trained
         assert tags == {name: value for name, value in trained.data.tags.items() if name not in local}
         assert run.inputs.dataset_inputs[0].dataset.digest == FINGERPRINT[:12]
 

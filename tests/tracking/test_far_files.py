@@ -6,6 +6,7 @@ import itertools
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from stores import finish, question
 import stn_bench.tracking.mlflow as door
 from stn_bench.subject import EXAMPLES
 from stn_bench.system.errors import StoreAwayError, StoreError
+from stn_bench.tracking.ended import Wanted, files_tag
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD, RunRecord
@@ -108,11 +110,15 @@ def test_a_file_is_sent_once_and_one_that_lacks_is_asked_for_once(
     run_id = made[0].run_id
     first = store.file(run_id, GALLERY)
     assert store.file(run_id, GALLERY) == first
+    runs = StoredRuns(
+        address, lambda wanted: [replace(one, files=None) for one in store.ended(wanted)], store.fetch, store.deleted
+    )
+    runs.finished()
     for _ in range(2):
         with pytest.raises(StoreError, match=f"run {run_id}: artifact `{EXAMPLES}` cannot be read"):
-            store.file(run_id, EXAMPLES)
+            runs.file(run_id, EXAMPLES)
     assert watched.asked == [GALLERY, EXAMPLES]
-    assert {path.name: path.read_bytes() for path in first.parent.iterdir()}.keys() == {GALLERY}
+    assert [path.name for path in first.parent.iterdir()] == [GALLERY]
 
 
 def test_a_server_that_is_away_is_asked_again_for_a_file(tmp_path: Path, served: tuple[str, list[RunRecord]]) -> None:
@@ -131,3 +137,22 @@ def test_a_server_that_is_away_is_asked_again_for_a_file(tmp_path: Path, served:
     with pytest.raises(StoreAwayError):
         runs.file(made[0].run_id, GALLERY)
     assert runs.file(made[0].run_id, GALLERY).is_file()
+
+
+def test_a_run_says_which_files_it_kept_and_is_asked_for_no_other(
+    served: tuple[str, list[RunRecord]], watched: Watched, tmp_path: Path
+) -> None:
+    address, made = served
+    store = opened(address, tmp_path)
+    known = {one.run.run_id: one.files for one in store.ended(Wanted("FINISHED"))}
+    assert known[made[0].run_id] == {RECORD, GALLERY, "predictions.npz", "model.keras"}
+    store.finished()
+    with pytest.raises(StoreError, match=f"{made[0].run_id}: artifact `{EXAMPLES}` cannot be read .no such file"):
+        store.file(made[0].run_id, EXAMPLES)
+    assert watched.asked == []
+
+
+def test_names_that_a_tag_cannot_hold_are_not_told() -> None:
+    assert files_tag({"b.npz", "a.npz"}, 100) == {"files": "a.npz, b.npz"}
+    assert files_tag({"a,b.npz"}, 100) == {}
+    assert files_tag({"x" * 60, "y" * 60}, 100) == {}
