@@ -124,16 +124,16 @@ def run(
     from stn_bench.runner.progress import progress_of
     from stn_bench.runner.runner import train_study
     from stn_bench.runner.settled import Settled
+    from stn_bench.runner.shares import share_out
     from stn_bench.runner.stores import borrowing_mlflow
     from stn_bench.study.calibration import calibrated
     from stn_bench.study.load import check_runnable
     from stn_bench.system.errors import Interrupted
-    from stn_bench.system.machine import Resources
     from stn_bench.tracking.results import as_read
 
-    shared_out = Resources.of(workers, threads)
     plan, workspace = _load(study, root, tracking_uri, settings, storage)
     plan = as_read(plan, workspace.datasets)
+    shared_out = share_out(plan, workers, threads)
     check_runnable(plan, study, confirm=confirm)
     plan = calibrated(plan, workspace.root)
     settled = Settled.of(plan, workspace, confirm=confirm)

@@ -154,6 +154,7 @@ SPOKEN = {
     ("subject.py", "stn"): "DEFAULT, the subject of a study that names none",
     ("system/text.py", "letters"): "of which names are made",
     ("system/library_state.py", "pixel"): "of Pillow's own setting",
+    ("system/gpus.py", "tensorflow"): "the name of a distribution that computes on GPUs",
     ("testing.py", "pictures"): "figures, as a test's name calls them",
     ("cli/studies.py", "letters"): "of a run's id",
     ("cli/new.py", "keras"): "the kind of subject that `new --keras` writes",

@@ -8,7 +8,6 @@ import typer
 
 from stn_bench.cli.options import Root, Storage, StudyName, Threads, TrackingUri, Workers, console
 from stn_bench.system.errors import StoreError
-from stn_bench.system.machine import Resources
 from stn_bench.system.patience import Patience
 from stn_bench.system.workspace import STORAGE_VARIABLE, TRACKING_VARIABLE, Workspace, sqlite_file
 
@@ -48,6 +47,7 @@ def worker(
     from stn_bench.cli.progress import Progress
     from stn_bench.runner.elsewhere import find_posted
     from stn_bench.runner.runner import train_study
+    from stn_bench.runner.shares import share_out
     from stn_bench.tracking.posted import plan_of
 
     posted = find_posted(study, workspace, Patience(wait, tell=_say))
@@ -58,7 +58,7 @@ def worker(
         )
     plan = plan_of(posted, workspace, trust=trust)
     with Progress(plan.study.name, plan.subject, console) as progress:
-        analysis, _ = train_study(plan, workspace, Resources.of(workers, threads), progress, given=posted)
+        analysis, _ = train_study(plan, workspace, share_out(plan, workers, threads), progress, given=posted)
     missing = analysis.unfinished(confirm=False)
     console.print(
         f"{analysis.results.finished} runs of study {study} are finished, {missing} missing; "

@@ -13,6 +13,7 @@ from stn_bench.study.load import check_runnable, load_plan
 from stn_bench.subject import is_shipped
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.format import counted
+from stn_bench.system.gpus import gpus
 from stn_bench.system.machine import Resources
 from stn_bench.system.text import quote
 from stn_bench.system.workspace import Workspace
@@ -93,7 +94,8 @@ def work(
 
     packed = read_packed(file)
     jobs = shard(packed.jobs, number, count)
-    here = Work(packed, jobs, output.expanduser().absolute(), Resources.of(workers, threads))
+    visible = gpus({name for job in jobs for name in job.identity.libraries})
+    here = Work(packed, jobs, output.expanduser().absolute(), Resources.of(workers, threads, visible))
     here.check()
     if not jobs:
         _say(f"{file}: {counted(len(packed.jobs), 'run')} in {count} parts: part {number} has none")

@@ -30,6 +30,7 @@ from stn_bench.cli.options import (
     print_json,
     print_table,
 )
+from stn_bench.runner.shares import share_out
 from stn_bench.stats import FEWEST_SEEDS
 from stn_bench.study.calibration import calibrated_anew
 from stn_bench.study.load import load_plan
@@ -82,7 +83,7 @@ def plan(
     if freezing or because:
         fixed = _freeze(planned, workspace, freezing, because)
         analysis = analyse(dataclasses.replace(analysis.results, plan=fixed))
-    resources = Resources.of(workers, threads)
+    resources = share_out(planned, workers, threads)
     clock = Clock(describe_machine(resources.threads))
     found = preview(analysis, keys, clock, resources, _probe(workspace) if probe else None)
     if as_json:
@@ -312,4 +313,5 @@ def _total(estimate: CostEstimate) -> str:
 
 
 def _shared_out(resources: Resources) -> str:
-    return f"{counted(resources.workers, 'worker')} of {counted(resources.threads, 'thread')}"
+    on_gpus = f" on {counted(len(resources.gpus), 'GPU')}" if resources.gpus else ""
+    return f"{counted(resources.workers, 'worker')} of {counted(resources.threads, 'thread')}{on_gpus}"

@@ -82,9 +82,11 @@ def run(
     check_runnable(planned, study, confirm=confirm)
     planned = calibrated(planned, workspace.root)
     from stn_bench.runner.settled import Settled
+    from stn_bench.runner.shares import share_out
 
     share = _share(planned.study, engine, cpus, gpus, threads)
-    shared_out = Resources.of(workers, share.cpus if engine == "ray" else threads)
+    on_nodes = engine == "ray"  # which Ray gives its workers' GPUs
+    shared_out = Resources.of(workers, share.cpus) if on_nodes else share_out(planned, workers, threads)
     settled = Settled.of(planned, workspace, confirm=confirm)
     if found := None if accept_stale else settled.look():
         analysis, _ = found

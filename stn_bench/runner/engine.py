@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
@@ -11,7 +12,8 @@ from typing import Protocol
 
 from stn_bench.runner.worker import Assignment, Event, run_worker
 from stn_bench.system.global_state import environment
-from stn_bench.system.machine import children_without_main, machine_name, training_environment
+from stn_bench.system.gpus import GROWING, VISIBLE
+from stn_bench.system.machine import Resources, children_without_main, machine_name, training_environment
 from stn_bench.system.signals import children_ignore_interrupts
 
 
@@ -63,14 +65,15 @@ class Engine(Protocol):
 
 
 class Processes:
-    """The engine of one machine: a process a worker.
+    """The engine of one machine: a process a worker, each with one of its GPUs where it has any.
 
     Args:
-        workers: how many at most.
+        resources: how many at most, and the GPUs; more workers than GPUs share them.
     """
 
-    def __init__(self, workers: int) -> None:
-        self._most = workers
+    def __init__(self, resources: Resources) -> None:
+        self._most, self._gpus = resources.workers, [gpu.name for gpu in resources.gpus]
+        self._users: dict[str, list[BaseProcess]] = {gpu: [] for gpu in self._gpus}
         self._context = multiprocessing.get_context("spawn")  # TensorFlow does not survive fork
 
     def count(self, jobs: int) -> int:
@@ -81,11 +84,21 @@ class Processes:
         """Start a process; numpy reads some variables of its environment before any code of ours."""
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_worker, args=(assignment, theirs), daemon=True)
-        variables = training_environment(assignment.threads)
+        variables = training_environment(assignment.threads) | self._gpu_for(process)
         with children_ignore_interrupts(), children_without_main(), environment(variables):
             process.start()
         theirs.close()
         return _OwnProcess(process, ours)
+
+    def _gpu_for(self, process: BaseProcess) -> dict[str, str]:
+        """Return the variables by which a process sees the GPU that the fewest others use, and no other one."""
+        if not self._gpus:
+            return {}
+        for gpu, users in self._users.items():
+            self._users[gpu] = [one for one in users if one.is_alive()]
+        chosen = min(self._gpus, key=lambda gpu: len(self._users[gpu]))
+        self._users[chosen].append(process)
+        return {VISIBLE: chosen, **{name: value for name, value in GROWING.items() if name not in os.environ}}
 
     def wait(self, workers: Sequence[Worker], seconds: float) -> None:
         """Return when a worker has told something or ended, or after so many seconds."""

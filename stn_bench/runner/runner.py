@@ -182,7 +182,7 @@ class Runner:
         assignment = Assignment(
             self.workspace, places, threads, found.names, found.known, metric.name, metric.direction
         )
-        engine = self.engine or Processes(self.resources.workers)
+        engine = self.engine or Processes(self.resources)
         count = engine.count(len(found.jobs))
         registrar = JobRegistrar(self.stores, found.names, found.known, self.plan.subject.timeout)
         crashes = Crashes(found.jobs, found.reused, self.workspace.logs)

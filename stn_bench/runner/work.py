@@ -159,7 +159,7 @@ class Work:
             "",
             "maximize",
         )
-        engine = Processes(self.resources.workers)
+        engine = Processes(self.resources)
         registrar = JobRegistrar(places, names, fresh, subject.timeout)
         crashes = Crashes(fresh, reused, self.workspace.logs)
         with counting_interrupts() as interrupts:

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from stn_bench.system.gpus import HIDDEN, VISIBLE
 from stn_bench.system.machine import describe_machine, training_environment
 from stn_bench.system.text import shorten, without_secrets
 
@@ -20,7 +21,10 @@ HEARD = re.compile(
 )
 """Variables of the environment that libraries of numbers read."""
 
-SILENT = re.compile(r"_(LOG|VERBOSE|DEBUG|DUMP|CACHE|CONFIG|TELEMETRY)|TF_CPP_|TORCH_HOME|_PATH$|_DIR$")
+SILENT = re.compile(
+    r"_(LOG|VERBOSE|DEBUG|DUMP|CACHE|CONFIG|TELEMETRY)|TF_CPP_|TORCH_HOME|_PATH$|_DIR$"
+    r"|^TF_FORCE_GPU_ALLOW_GROWTH$|^XLA_PYTHON_CLIENT_PREALLOCATE$"
+)
 """Those among them that change no number."""
 
 SET_ON_IMPORT = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
@@ -32,7 +36,7 @@ INSTRUCTIONS = (
 )
 """Instruction sets for which libraries bring code of their own, as Linux names them."""
 
-MACHINE = ("processor", "system", "python", "threads")
+MACHINE = ("processor", "gpu", "system", "python", "threads")
 """What a record has told of its machine from the beginning, and what may change digits of it."""
 
 
@@ -43,6 +47,8 @@ def read_conditions(threads: int) -> dict[str, str]:
         threads: threads of the training process.
     """
     variables = {**os.environ, **training_environment(threads)}
+    if variables.get(VISIBLE, "") not in HIDDEN:  # which of several GPUs trains changes no number; that none does, may
+        del variables[VISIBLE]
     found = {name: shorten(without_secrets(value)) for name, value in sorted(variables.items()) if is_heard(name)}
     return {
         **found,

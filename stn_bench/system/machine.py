@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 
 from stn_bench.system.errors import ConfigError, MachineError
+from stn_bench.system.gpus import Gpu, gpus
 from stn_bench.system.quota import allowed_cores
 
 MEGABYTE = 1024 * 1024
@@ -126,14 +127,20 @@ def load() -> float:
 
 @dataclass(frozen=True)
 class Resources:
-    """How jobs are shared out: worker processes, and threads in each."""
+    """How jobs are shared out: worker processes, threads in each, and the GPUs that they have in turn."""
 
     workers: int
     threads: int
+    gpus: tuple[Gpu, ...] = ()
 
     @classmethod
-    def of(cls, workers: int | None = None, threads: int | None = None) -> Resources:
-        """Return resources; what is not said is such that every core has one thread.
+    def of(cls, workers: int | None = None, threads: int | None = None, gpus: tuple[Gpu, ...] = ()) -> Resources:
+        """Return resources; what is not said is such that every GPU has one worker, and every core one thread.
+
+        Args:
+            workers: processes.
+            threads: threads of each.
+            gpus: the GPUs that the training can use.
 
         Raises:
             ConfigError: if there are to be none.
@@ -141,8 +148,8 @@ class Resources:
         for name, number in (("workers", workers), ("threads", threads)):
             if number is not None and number < 1:
                 raise ConfigError(f"`{name}`: expected 1 or more, got {number}")
-        count = workers or (max(1, cores() // threads) if threads else cores())
-        return cls(count, threads or max(1, cores() // count))
+        count = workers or len(gpus) or (max(1, cores() // threads) if threads else cores())
+        return cls(count, threads or max(1, cores() // count), gpus)
 
 
 def describe_machine(threads: int) -> dict[str, Any]:
@@ -154,6 +161,7 @@ def describe_machine(threads: int) -> dict[str, Any]:
         "threads": threads,
         "memory_gb": round(psutil.virtual_memory().total / 1024**3),
         "python": platform.python_version(),
+        **({"gpu": found[0].make} if (found := gpus()) else {}),
     }
 
 

@@ -82,9 +82,17 @@ def identify(subject: Subject, settings: Mapping[str, Any], seed: int, dataset: 
         ConfigError: if the settings name code that cannot be found.
     """
     trail = _trail(subject, settings)
-    names = subject.libraries() if callable(subject.libraries) else subject.libraries
-    libraries = _versions(names or libraries_of(trail))
+    libraries = _versions(_libraries(subject, trail))
     return Identity(_keyed(subject, settings), seed, dataset, digests(trail), libraries, start)
+
+
+def libraries_named(subject: Subject, settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the distributions that a training with these settings needs, as far as its run key tells."""
+    return _libraries(subject, _trail(subject, settings))
+
+
+def _libraries(subject: Subject, trail: Trail) -> tuple[str, ...]:
+    return (subject.libraries() if callable(subject.libraries) else subject.libraries) or libraries_of(trail)
 
 
 def own_code(subject: Subject, settings: Mapping[str, Any]) -> dict[str, str]:
