@@ -87,7 +87,8 @@ class Trial:
 
     def begin(self) -> tuple[subprocess.Popen[str], subprocess.Popen[str]]:
         """Start `run` and a worker elsewhere on fresh seeds, and return once both have trained a run."""
-        seeds = list(range(self._first + self.jobs, self._first + self.jobs + AT_ONCE))
+        begun = self._first + self.jobs // 2
+        seeds = list(range(begun, begun + AT_ONCE))
         root = self.folder / f"root-{self.jobs}"
         make_toy_root(root, study(seeds))
         self.jobs += 2 * AT_ONCE
