@@ -7,7 +7,6 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +56,6 @@ from stn_bench.tracking.record import RunRecord
 from stn_bench.tracking.results import ArmResults
 
 MARKED_COSTS = ("flops", "parameters")
-AT_ONCE = 8  # files of runs that are asked for side by side: a server takes some hundredths of a second for each
 
 Artifact = Callable[[str, str], Path]
 """(run id, path) -> local path of an artifact of a run."""
@@ -88,9 +86,6 @@ def summarise(analysis: Analysis, artifact: Artifact | None = None) -> Summary:
         except (OSError, KeyError, ValueError, StnBenchError):
             return None
 
-    if artifact and not source:  # a server is asked for several at once
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(read, [run.run_id for run in analysis.results.records], itertools.repeat(metric.name)))
     ablations = tuple(_ablation(one, analysis, lambda run, name: read(run.run_id, name)) for one in plan.questions)
     return Summary(
         study=study.name,

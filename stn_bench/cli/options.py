@@ -46,7 +46,9 @@ Settings = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes that train [default: one a GPU, else one a core].", show_default=False),
+    typer.Option(
+        "--workers", min=1, help="Processes that train [default: one a GPU or core].", show_default=False
+    ),
 ]
 Threads = Annotated[
     int | None,

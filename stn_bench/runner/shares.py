@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from stn_bench.study.plan import Plan
+from stn_bench.system.errors import ConfigError
 from stn_bench.system.gpus import gpus
 from stn_bench.system.machine import Resources
 from stn_bench.tracking.identity import libraries_named
@@ -19,7 +22,10 @@ def share_out(plan: Plan, workers: int | None = None, threads: int | None = None
     Raises:
         ConfigError: if there are to be none.
     """
-    libraries = {name for arm in plan.arms for name in libraries_named(arm.subject, arm.config.resolved().flat())}
+    libraries = set[str]()
+    for arm in plan.arms:
+        with contextlib.suppress(ConfigError):  # code that cannot be found is told of with the arm that names it
+            libraries |= set(libraries_named(arm.subject, arm.config.resolved().flat()))
     return Resources.of(workers, threads, gpus(libraries))
 
 
