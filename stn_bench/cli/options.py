@@ -46,9 +46,7 @@ Settings = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(
-        "--workers", min=1, help="Processes that train [default: one a GPU or core].", show_default=False
-    ),
+    typer.Option("--workers", min=1, help="Processes that train [default: one a GPU or core].", show_default=False),
 ]
 Threads = Annotated[
     int | None,
