@@ -244,7 +244,9 @@ def test_a_mutated_file_is_planned_alike_or_refused(root: Path, kind: str, sound
         accepted.append(check_stable(root, kind, tree))
 
     check()
-    assert 5 < sum(accepted) < len(accepted)
+    whole = [check_stable(root, kind, tree) for tree in sound]  # how many mutated ones are accepted is chance
+    assert all(whole)
+    assert sum(accepted) < len(accepted)
 
 
 def test_a_random_file_is_refused(root: Path) -> None:
