@@ -24,13 +24,12 @@ from pathlib import Path
 
 import psutil
 import sqlalchemy
-from records import make_root
+from records import ARMS, make_root
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 
 from servers import mlflow_server, postgres
 
-FEWEST_ARMS = 20  # of an ablation
 SEEDS = 20  # of an arm, where there are jobs enough
 FIRST, LAST = 0.10, 0.95
 COMPLETE = sqlalchemy.text("SELECT count(*) FROM trials WHERE state = 'COMPLETE'")
@@ -131,8 +130,9 @@ def main() -> None:
     for jobs in asked.jobs:
         with ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            arms = max(FEWEST_ARMS, jobs // SEEDS)
+            arms = max(1, jobs // SEEDS // ARMS) * ARMS
             root, elsewhere = (make_root(folder / name, arms, jobs // arms) for name in ("many", "elsewhere"))
+            jobs = (arms + 1) * (jobs // arms)  # the base beside them
             queue = f"sqlite:///{root}/mlruns/optuna.db"
             stores = Stores({}, queue, {}, 2) if asked.sqlite else stack.enter_context(servers(asked.workers))
             begin, end, seconds = measure(root, stores, jobs)
