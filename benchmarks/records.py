@@ -43,7 +43,7 @@ def train(*, seed: int, rate: float = 0.1, depth: int = 4) -> dict[str, float]:
     return {"score": 1.0 - abs(math.log10(rate) + 1) + 0.01 * (seed % 7)}
 '''
 OLD = "slim_november"
-AGAIN = 'title = "Slim, its first three seeds"\nextends = "slim_november"\nseeds = [1, 2, 3]\nlooks = []\n'
+AGAIN = f'title = "Slim, its first three seeds"\nextends = "{OLD}"\nseeds = [1, 2, 3]\nlooks = []\n'
 DAY = 1_750_000_000_000  # milliseconds since 1970
 
 
@@ -157,13 +157,9 @@ def main() -> None:
         slim = Path(folder, "slim")
         (slim / "studies").mkdir(parents=True)
         (slim / "studies/again.toml").write_text(AGAIN)
-        measure(slim, "import", str(PROJECT / "reports/slim_november/runs.zip"))
-        show("slim", slim, [(("--help",), 0.5), (("list",), 0.5), (("show", "slim_november"), 0.5)])
-        show(
-            "slim",
-            slim,
-            [(("status", "slim_november"), 1.5), (("report", "slim_november"), 10), (("run", "again"), 3)],
-        )
+        measure(slim, "import", str(PROJECT / "reports" / OLD / "runs.zip"))
+        show("slim", slim, [(("--help",), 0.5), (("list",), 0.5), (("show", OLD), 0.5)])
+        show("slim", slim, [(("status", OLD), 1.5), (("report", OLD), 10), (("run", "again"), 3)])
         many = make_root(Path(folder, "many"), asked.arms, asked.runs // asked.arms)
         began = time.perf_counter()
         count = finish_all(many)

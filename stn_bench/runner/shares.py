@@ -22,6 +22,8 @@ def share_out(plan: Plan, workers: int | None = None, threads: int | None = None
     Raises:
         ConfigError: if there are to be none.
     """
+    if not gpus():  # then no code has to be followed to see what it imports
+        return Resources.of(workers, threads)
     libraries = set[str]()
     for arm in plan.arms:
         with contextlib.suppress(ConfigError):  # code that cannot be found is told of with the arm that names it

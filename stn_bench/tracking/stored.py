@@ -124,6 +124,12 @@ class StoredRuns:
         self._read |= {run_id: (sources[run_id], record) for run_id, record in known.items()}
         return [known[run_id] for run_id in wanted]
 
+    def keep(self, record: RunRecord, home: str) -> None:
+        """Keep a record that was just written to a server, so that nobody who shares this file asks it back."""
+        if self._kept and home and local_folder(home) is None:
+            content = json.dumps(record.model_dump(mode="json")).encode()
+            self._kept.keep([(record.run_id, self._source_at(home), content)])
+
     def file(self, run_id: str, path: str) -> Path:
         """Return a local path to an artifact of a run, under its id here or where it was trained.
 
@@ -144,12 +150,6 @@ class StoredRuns:
 
     def _is_read(self, run_id: str, source: str) -> bool:
         return bool(source) and run_id in self._read and self._read[run_id][0] == source
-
-    def keep(self, record: RunRecord, home: str) -> None:
-        """Keep a record that was just written to a server, so that nobody who shares this file asks it back."""
-        if self._kept and home and local_folder(home) is None:
-            content = json.dumps(record.model_dump(mode="json")).encode()
-            self._kept.keep([(record.run_id, self._source_at(home), content)])
 
     def _files(self, run_ids: Sequence[str], path: str) -> Iterator[Path]:
         """Yield the files of a path that runs have, several asked for at once where a server has them."""
