@@ -184,16 +184,14 @@ class DatabaseLock:
         with self._engine.connect() as connection:
             while True:
                 with connection.begin():
-                    for name, value in SERVING.items():
-                        connection.execute(text(f"SET LOCAL {name} = '{value}'"))
                     first = chance.choice(self._slots) if shared else self._turn
-                    if _takes(connection, "pg_try_advisory_xact_lock", first) and (
-                        _takes(connection, "pg_try_advisory_xact_lock_shared", self._key)
-                        if shared
-                        else _takes(connection, "pg_advisory_xact_lock", self._key)
-                    ):
-                        yield DatabaseHold(connection)
-                        return
+                    if _takes(connection, "pg_try_advisory_xact_lock", first):
+                        for name, value in SERVING.items():
+                            connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+                        main = "pg_try_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+                        if _takes(connection, main, self._key):
+                            yield DatabaseHold(connection)
+                            return
                 time.sleep(pause * chance.uniform(0.5, 1.0))  # those who began together do not ask together
                 pause = min(2 * pause, PAUSES[1])
 
