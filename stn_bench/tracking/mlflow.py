@@ -51,8 +51,10 @@ from mlflow.store.db.utils import _get_alembic_config
 from mlflow.tracking import MlflowClient
 from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from mlflow.types.schema import Schema, TensorSpec
+from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.mlflow_tags import MLFLOW_PARENT_RUN_ID, MLFLOW_RUN_NOTE, MLFLOW_SOURCE_NAME
+from mlflow.utils.rest_utils import http_request, verify_rest_response
 from mlflow.utils.uri import is_local_uri
 from sqlalchemy import text as sql
 from sqlalchemy.exc import SQLAlchemyError
@@ -66,7 +68,18 @@ from stn_bench.system.patience import Patience
 from stn_bench.system.postgres import brief_engine, check_answers, is_away, making_tables
 from stn_bench.system.text import did_you_mean, shorten, without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, tables_of
-from stn_bench.tracking.ended import KIND, ORIGINAL, Ask, EndedRun, Wanted, ended_run, ended_runs, files_tag, reading
+from stn_bench.tracking.ended import (
+    KIND,
+    ORIGINAL,
+    Ask,
+    EndedRun,
+    Wanted,
+    ended_run,
+    ended_runs,
+    files_tag,
+    reading,
+    searched_runs,
+)
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.moved import bring_home
 from stn_bench.tracking.quick import note_opened
@@ -84,6 +97,7 @@ STEADY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT":
 """How it is asked from then on: MLflow's own tries stay few, since `Patience` knows when to stop."""
 
 TAG_LENGTH = 5000
+RUNS_SEARCH = "/api/2.0/mlflow/runs/search"
 URI_VARIABLE = "MLFLOW_TRACKING_URI"
 EXPERIMENT_KIND = {"mlflow.experimentKind": "custom_model_development"}  # the UI's view for training, not for agents
 REVISION = re.compile(  # of a damaged store it is something else, or None
@@ -551,9 +565,16 @@ class Tracking:
             experiments = [experiment] if experiment else []
         if not experiments:
             return []
-        tags = {KIND: "run", **dict(wanted.tags)}
-        runs = self._search(experiments, tags, f"attributes.status = '{wanted.status}'")
-        return [one for run in runs for one in _ended_run(run)]
+        tags, status = {KIND: "run", **dict(wanted.tags)}, f"attributes.status = '{wanted.status}'"
+        if self.uri.startswith("http"):
+            return searched_runs(self._ask_server, experiments, _filter(tags, status))
+        return [one for run in self._search(experiments, tags, status) for one in _ended_run(run)]
+
+    def _ask_server(self, question: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what a server answers about runs: MLflow's client would take as long to read it as it to write it."""
+        credentials = get_default_host_creds(self.uri)
+        answer = http_request(credentials, RUNS_SEARCH, "POST", json=dict(question))
+        return dict(verify_rest_response(answer, RUNS_SEARCH).json())
 
     def _experiment(self, study: str) -> str | None:
         """Return the experiment of a study, or None if it has none.
@@ -586,15 +607,18 @@ class Tracking:
     def _search(
         self, experiments: list[str], tags: Mapping[str, str], also: str = "", view: int = ViewType.ACTIVE_ONLY
     ) -> list[Run]:
-        clauses = [f"tags.`{name}` = '{value}'" for name, value in tags.items()] + ([also] if also else [])
         found: list[Run] = []
         token = None
         while True:
-            page = self._client.search_runs(experiments, " and ".join(clauses), view, PAGE, page_token=token)
+            page = self._client.search_runs(experiments, _filter(tags, also), view, PAGE, page_token=token)
             found += page
             token = page.token
             if not token:
                 return found
+
+
+def _filter(tags: Mapping[str, str], also: str = "") -> str:
+    return " and ".join([f"tags.`{name}` = '{value}'" for name, value in tags.items()] + ([also] if also else []))
 
 
 def foreign_runs(uri: str, experiment: str) -> list[dict[str, str]]:

@@ -11,16 +11,13 @@ from typing import Protocol
 
 from stn_bench.system.errors import StoreAwayError, StoreError
 from stn_bench.system.text import without_secrets
-from stn_bench.tracking.ended import ORIGINAL, EndedRun, Wanted, local_folder
+from stn_bench.tracking.ended import ORIGINAL, SIDE_BY_SIDE, EndedRun, Wanted, local_folder
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.record import RECORD, RunRecord
 from stn_bench.tracking.store import FinishedRun
 
 IMPORTED = "the run was imported, and models stay where they were trained"
 """Why a run that was trained elsewhere lacks a file."""
-
-SIDE_BY_SIDE = 8
-"""Records that a server is asked for at once: it answers each in some hundredths of a second, most of them waiting."""
 
 Listing = Callable[[Wanted], list[EndedRun]]
 

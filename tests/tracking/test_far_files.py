@@ -1,27 +1,31 @@
-"""Files of runs that MLflow's server keeps: each is asked for once, several at a time; what lacks is known then."""
+"""Runs that MLflow's server keeps, and their files: many are asked for at a time, each once; what lacks is known."""
 
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlflow import MlflowClient
 from servers import mlflow_server
 from stores import finish, question
 
 import stn_bench.tracking.mlflow as door
 from stn_bench.subject import EXAMPLES
 from stn_bench.system.errors import StoreAwayError, StoreError
-from stn_bench.tracking.ended import Wanted, files_tag
+from stn_bench.tracking import ended
+from stn_bench.tracking.ended import SIDE_BY_SIDE, Wanted, files_tag
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD, RunRecord
-from stn_bench.tracking.stored import SIDE_BY_SIDE, StoredRuns
+from stn_bench.tracking.stored import StoredRuns
 
 SPECS = [spec for arm in question(trials=0).arms for spec in arm.verdict_specs({})]
 GALLERY = "rectified.npz"
@@ -156,3 +160,45 @@ def test_names_that_a_tag_cannot_hold_are_not_told() -> None:
     assert files_tag({"b.npz", "a.npz"}, 100) == {"files": "a.npz, b.npz"}
     assert files_tag({"a,b.npz"}, 100) == {}
     assert files_tag({"x" * 60, "y" * 60}, 100) == {}
+
+
+@pytest.mark.parametrize("few", [2, 1000], ids=["in parts", "at once"])
+def test_a_server_tells_each_run_once_whether_it_is_asked_in_parts_or_at_once(
+    served: tuple[str, list[RunRecord]], few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, made = served
+    monkeypatch.setattr(ended, "FEW", few)
+    monkeypatch.setattr(ended, "PAGE", 2)
+    store = opened(address, tmp_path)
+    told = store.ended(Wanted("FINISHED"))
+    assert sorted(one.run.run_id for one in told) == sorted(one.run_id for one in made)
+    by_client = {run.info.run_id: run for run in MlflowClient(address).search_runs(["0", "1", "2"])}
+    for one in told:
+        known = by_client[one.run.run_id]
+        assert (one.started, one.ended) == (known.info.start_time, known.info.end_time)
+        assert one.home == known.info.artifact_uri
+        assert (one.run.run_key, one.run.arm) == (known.data.tags["run_key"], known.data.tags["arm"])
+
+
+@pytest.mark.parametrize("count", [0, 1, 199, 200, 201, 5000])
+def test_parts_and_pages_hold_every_run_once(count: int) -> None:
+    """Each page is one of a server's that sorts its runs and tells where the next page begins."""
+    tags = {"kind": "run", "run_key": "k", "phase": "seeds", "outcome": "finished", "seed": "1"}
+    runs = [
+        {"info": {"run_id": uuid.uuid4().hex}, "data": {"tags": [{"key": key, "value": tags[key]} for key in tags]}}
+        for _ in range(count)
+    ]
+    asked: list[int] = []
+
+    def search(question: Mapping[str, Any]) -> dict[str, Any]:
+        part = re.fullmatch(r"status(?: and attributes\.run_id LIKE '(.)%')?", question["filter"])
+        assert part
+        wanted = [run for run in runs if run["info"]["run_id"].startswith(part[1] or "")]
+        begin, most = int(question.get("page_token", 0)), question["max_results"]
+        asked.append(most)
+        more = {"next_page_token": str(begin + most)} if begin + most < len(wanted) else {}
+        return {"runs": wanted[begin : begin + most], **more}
+
+    found = [one.run.run_id for one in ended.searched_runs(search, ["1"], "status")]
+    assert sorted(found) == sorted(run["info"]["run_id"] for run in runs)
+    assert len(asked) == (1 if count <= ended.FEW else 1 + len(ended.PARTS))
