@@ -81,9 +81,12 @@ class Figure:
 
 
 def look(index: int) -> tuple[str, str, str]:
-    """Return colour, line and marker of an arm by its place; 64 arms pass before colour and marker repeat."""
+    """Return colour, line and marker of an arm by its place; grey print tells neighbours apart too.
+
+    32 arms pass before colour and line repeat, 64 before colour and marker do.
+    """
     turn = index // len(COLOURS)
-    return COLOURS[index % len(COLOURS)], LINES[turn % len(LINES)], MARKERS[(index + turn) % len(MARKERS)]
+    return COLOURS[index % len(COLOURS)], LINES[(index + turn) % len(LINES)], MARKERS[(index + turn) % len(MARKERS)]
 
 
 @dataclass(frozen=True)

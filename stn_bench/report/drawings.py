@@ -38,7 +38,7 @@ LONGEST = 66
 LONGEST_NAME = 32
 """Characters of an arm's name that leave room for the plot."""
 
-COSTS = 0.22
+COSTS = 0.24
 """Share of a forest plot's width that the costs beside it take."""
 
 BARS = 0.6
@@ -47,8 +47,8 @@ BARS = 0.6
 WIDE = 8.0
 """Costs that are farther apart than this many times are drawn on a logarithmic axis."""
 
-UNMARKED = len(COLOURS) * len(LINES)
-"""Curves that colour and line tell apart; those beyond have marks too."""
+UNMARKED = len(LINES)
+"""Curves that their lines tell apart where all is grey; of more than these each beyond has marks too."""
 
 MARKS = 8
 """Marks on such a curve, at most."""
@@ -186,8 +186,8 @@ def _draw_costs_beside(axes: Axes, rows: Sequence[ForestRow | None], scale: Fore
     axes.axvline(1, color="#000000", linewidth=0.8)
     for place, cost in known.items():
         axes.barh(place, cost - 1, left=1, height=0.5, color="#BBBBBB", linewidth=0)
-        at = (BARS + 0.05, place)
-        axes.annotate(f"{in_short(cost)}×", at, xycoords=("axes fraction", "data"), va="center", fontsize=8)
+        told, at = f"{in_short(cost)}×", (0.97, place)
+        axes.annotate(told, at, xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
     low, high = min(1.0, *known.values()), max(1.0, *known.values())
     if high > WIDE * low:
         axes.set_xscale("log")
@@ -205,7 +205,7 @@ def _write_verdicts(axes: Axes, rows: Sequence[str | ForestRow]) -> None:
     """Write each arm's verdict behind its row."""
     for place, row in enumerate(reversed(rows)):
         if isinstance(row, ForestRow):
-            at = (1.015, place)
+            at = (1.04, place)
             axes.annotate(
                 f"{row.verdict}{row.note}",
                 at,

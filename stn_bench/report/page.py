@@ -52,6 +52,7 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example, summary.direction)),
         effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
         cost_table=lambda ablation: _costs(ablation, example),
+        settings_table=_settings,
         class_table=lambda ablation: markdown(side_tables.class_table(ablation, unit, example)),
         class_note=lambda ablation: side_tables.class_note(ablation, unit),
         metric_table=lambda ablation: markdown(side_tables.metric_table(ablation)),
@@ -200,6 +201,12 @@ def _runs(summary: Summary) -> str:
 def _fairness(ablation: AblationSummary) -> str:
     table = columns.fairness_table(ablation)
     return columns.fairness_line(ablation) if table is None else markdown(table)
+
+
+def _settings(ablation: AblationSummary) -> str:
+    """Return the table of what arms of many settings set, or "" where there is none."""
+    table = side_tables.settings_table(ablation)
+    return markdown(table) if table else ""
 
 
 def _costs(ablation: AblationSummary, example: str) -> str:

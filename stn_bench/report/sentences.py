@@ -88,7 +88,7 @@ def _subject(arm: ArmSummary) -> str:
     """Return what an arm changes, and its name: "without the transformer (`none`)"."""
     settings, at_cost = arm.moved, "at the base's FLOPs, " if arm.match else ""
     if len(settings) > MOST_SETTINGS:
-        return f"{at_cost}with the {len(settings)} settings of {arm.marked_name}"
+        return f"{at_cost}with {arm.marked_name} ({len(settings)} settings)"
     gone = {path.rpartition(".")[0] for path in arm.without} - {""}  # what else is set of a part says nothing then
     left = [
         f"`{path}` = {setting_value(value)}"

@@ -1,14 +1,31 @@
-"""Tables that no verdict is about: the metric class by class, and the other metrics that runs returned."""
+"""Tables that no verdict is about: what arms of many settings set, the metric by class, what else runs returned."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from stn_bench.analysis.summary import AblationSummary, MetricSummary
-from stn_bench.report.tables import Row, Table
-from stn_bench.system.format import Unit
+from stn_bench.report.tables import NOTHING, Row, Table, has_many
+from stn_bench.system.format import Unit, setting_value
 from stn_bench.system.text import in_code
 
 MOST_ROWS = 40
 """Classes, or metrics, that a page lists; `report.json` has them all."""
+
+
+def settings_table(ablation: AblationSummary) -> Table | None:
+    """Return what arms of many settings set, a column an arm; None where each row of the question holds its own."""
+    arms = [arm for arm in ablation.arms if has_many(arm)]
+    if not arms:
+        return None
+    paths = dict.fromkeys(path for arm in arms for path in arm.set)
+    rows = [(in_code(path), *(_value(arm.set, path) for arm in arms)) for path in paths]
+    return Table(("setting", *(arm.marked_name for arm in arms)), tuple(rows))
+
+
+def _value(settings: Mapping[str, Any], path: str) -> str:
+    return setting_value(settings[path]) if path in settings else NOTHING
 
 
 def class_table(ablation: AblationSummary, unit: Unit, example: str = "example") -> Table:

@@ -30,6 +30,9 @@ from stn_bench.system.format import (
 
 NOTHING = "–"
 WHAT = "what it changes"
+MOST_SETTINGS = 4
+"""Settings of an arm that its row names; of more it names the first, and a table of their own has all."""
+
 MOST_RUNS = 2_000
 """Runs that a page lists; `runs.csv` has them all."""
 Row = tuple[str, ...]
@@ -84,8 +87,20 @@ def arm_table(ablation: AblationSummary, unit: Unit, looks: int = 1) -> Table:
     return table.without_empty(header[1], header[-1])
 
 
+def has_many(arm: ArmSummary) -> bool:
+    """Return whether an arm sets more than its row can hold."""
+    return len(arm.set) > MOST_SETTINGS
+
+
+def _changes(arm: ArmSummary) -> str:
+    if not has_many(arm):
+        return settings_in_words(arm.set) or NOTHING
+    first = dict(list(arm.set.items())[:1])
+    return f"{settings_in_words(first)} and {len(arm.set) - 1} more settings"
+
+
 def _arm_row(arm: ArmSummary, unit: Unit, looks: int) -> Row:
-    changes = settings_in_words(arm.set) if arm.set else NOTHING
+    changes = _changes(arm)
     tuned = f"; tuned: {settings_in_words(arm.chosen)}" if arm.chosen else ""
     spread = f"{unit.value(arm.mean)} ± {unit.value(arm.sd)}" if arm.sd is not None else unit.value(arm.mean)
     is_base = arm.name == BASE

@@ -19,6 +19,7 @@ from stn_bench.report import tables as columns
 from stn_bench.report.figures import illustrations, path_of
 from stn_bench.report.page import render_page
 from stn_bench.report.sentences import WORDS
+from stn_bench.report.side_tables import settings_table
 from stn_bench.study.catalogue import bundled_root
 from stn_bench.study.plan import Plan
 from stn_bench.study.spec import Ablation
@@ -260,3 +261,28 @@ def test_the_guide_explains_every_column_and_every_word() -> None:
     for heading in itertools.chain(*(table.header for table in tables), ["published"], WORDS):
         name = heading.partition(" [")[0].partition(",")[0]
         assert name.lower() in guide.lower(), heading
+
+
+def test_what_an_arm_of_many_settings_sets_stands_once_and_whole() -> None:
+    """Its row names the first; whoever wants all of them unfolds a table, in which other arms have no column."""
+    many = {
+        "model.width": 2.0,
+        "model.dropout": 0.5,
+        "train.epochs": 3,
+        "train.batch_size": 8,
+        "optimizer.learning_rate": 0.01,
+    }
+    arms = [arm("many", many, together="a recipe"), arm("few", dict(list(many.items())[:4]), together="part of it")]
+    analysis = gathered(plan(ablation(*arms)), {"base": BASE, "many": BETTER, "few": BETTER})
+    summary = summarise(analysis)
+    shown = columns.arm_table(summary.ablations[0], POINTS)
+    assert cells(shown, "`many`")[columns.WHAT] == "`model.width` = 2 and 4 more settings"
+    assert cells(shown, "`few`")[columns.WHAT].count(" = ") == 4
+    table = settings_table(summary.ablations[0])
+    assert table
+    assert table.header == ("setting", "`many`")
+    assert [row[0].strip("`") for row in table.rows] == list(many)
+    page = render_page(summary, {})
+    assert page.count("All that the arms of many settings set") == 1
+    assert "| `train.batch_size` " in page
+    assert settings_table(summed({"base": BASE, "wide": BETTER}).ablations[0]) is None

@@ -91,7 +91,11 @@ class TransformerConfig(Group):
     channels: Channels | None = None
     """Channels of the localisation net's blocks at width 1; unset, those of the classifier."""
     size: int | None = Field(None, ge=8, le=512)
-    """Height and width of what the classifier is shown, in pixels; unset, those of the picture."""
+    """Height and width of what the classifier is shown, in pixels; unset, those of the picture.
+
+    `letter.magnification` and `letter.centring` count those pixels: shown 40 of 60, a letter that stays as it is has a
+    magnification of 39/59.
+    """
     shrink: int = Field(1, ge=1, le=4)
     """Factor by which the localisation net's picture is smaller than the sampler's; 2 shows it half the size."""
     fill: float | None = Field(None, ge=-1, le=1)
@@ -148,7 +152,10 @@ class OptimizerConfig(Group):
     warmup_epochs: float = Field(0.0, ge=0)
     """Epochs over which the learning rate rises linearly from 0."""
     weight_decay: float = Field(0.0, ge=0, lt=1)
-    """Share of each weight, times the learning rate, that a step takes away (Loshchilov and Hutter 2019)."""
+    """Share of each weight of a convolution or a dense layer, times the learning rate, that a step takes away.
+
+    Biases, and the scales and shifts of normalisation, are spared (Loshchilov and Hutter 2019).
+    """
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -162,7 +169,7 @@ class OptimizerConfig(Group):
 class AugmentationConfig(Group):
     """How training pictures are altered, anew in each epoch; every picture draws evenly between the ends of each.
 
-    Turned, scaled, sheared and shifted about the middle, in one bilinear pass that repeats the border; then its
+    Sheared, scaled, turned and shifted about the middle, in one bilinear pass that repeats the border; then its
     colours, then noise. All off by default. The draws depend on the run's seed, the epoch and the picture alone.
     """
 
@@ -173,9 +180,9 @@ class AugmentationConfig(Group):
     stretch: float = Field(0.0, ge=0, lt=1)
     """The same of the width alone, while the height shrinks by as much."""
     shear: float = Field(0.0, ge=0, lt=1)
-    """Largest slant: pixels to the side for each pixel down, either way."""
+    """Largest slant, either way: pixels to the side for each pixel down, before the width is stretched."""
     shift: float = Field(0.0, ge=0, lt=1)
-    """Largest way along each axis, as a fraction of the picture's side."""
+    """Largest way along each axis, as a fraction of the picture's side; from about 0.3 on letters leave it."""
     contrast: float = Field(0.0, ge=0, lt=1)
     """Largest growth of the distances from the picture's mean, as for `scale`."""
     brightness: float = Field(0.0, ge=0, lt=1)

@@ -17,14 +17,18 @@ from pathlib import Path
 import numpy as np
 
 from stn_bench.subject import Lent
+from stn_bench.subjects.keras_training.batches import Shuffled
 from stn_bench.subjects.keras_training.checkpoint import Checkpoint, write_checkpoint
+from stn_bench.subjects.keras_training.data import Part
 from stn_bench.subjects.keras_training.progress import values
 from stn_bench.subjects.stn.config import Config
+from stn_bench.subjects.stn.data.augmentation import augmentation
 from stn_bench.subjects.stn.data.correction import correct
 from stn_bench.subjects.stn.data.dataset import make_dataset, open_dataset, read_fingerprint
 from stn_bench.subjects.stn.data.spec import DRAWN, DatasetSpec, Labels, Picture
 from stn_bench.subjects.stn.nn.compiled import fresh_network
 from stn_bench.subjects.stn.nn.scores import PREDICT_BATCH
+from stn_bench.subjects.stn.training import RECIPE
 
 STEPS = 48
 """Steps that are timed at a time, after the first, which also traces the graph."""
@@ -143,19 +147,26 @@ class _Trainee:
         config, data = sample.config, sample.config.data
         self.batch = config.train.batch_size
         self.predicted = math.ceil(data.validation / math.ceil(data.validation / PREDICT_BATCH))  # as `predict` does
-        images, self.labels = _pictures(sample, max(_needed(config), BATCHES * self.predicted))
+        images, labels = _pictures(sample, max(_needed(config), BATCHES * self.predicted))
         began = time.perf_counter()
         self.images = correct(images, config)
         corrected = time.perf_counter()
+        self._batches = {count: self._shuffled(config, labels, count) for count in (1, _steps(config))}
         self._model = fresh_network(config)
         self.train(1)
         self.predict(1)
         self.correction, self.start = (corrected - began) / len(images), time.perf_counter() - corrected
 
-    def train(self, batches: int) -> None:
-        """Train on some batches, in one call as an epoch is."""
+    def _shuffled(self, config: Config, labels: Labels, batches: int) -> Shuffled:
+        """Return some batches as a run is trained on them: in an order of their own, and altered."""
         count = batches * self.batch
-        self._model.fit(self.images[:count], self.labels[:count], batch_size=self.batch, shuffle=False, verbose=0)
+        part = Part((self.images[:count], labels[:count]))
+        return Shuffled(part, self.batch, 0, sized=RECIPE.sized, alter=augmentation(config, 0))
+
+    def train(self, batches: int) -> None:
+        """Train on 1 batch or `_steps`, in one call as an epoch is."""
+        self._batches[batches].begin(0)
+        self._model.fit(self._batches[batches].batches, shuffle=False, verbose=0)
 
     def predict(self, batches: int) -> None:
         """Predict some batches."""

@@ -12,7 +12,7 @@ from stn_bench.subjects.stn import subject
 from stn_bench.subjects.stn import timing as module
 from stn_bench.subjects.stn.config import Config
 from stn_bench.subjects.stn.data.dataset import make_dataset
-from stn_bench.subjects.stn.data.spec import DatasetSpec
+from stn_bench.subjects.stn.data.spec import DatasetSpec, Labels, Picture
 from stn_bench.subjects.stn.timing import Timing, measure, take_sample
 from stn_bench.system.errors import DataError
 
@@ -53,6 +53,19 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     assert timing.correction > 0
     assert min(timing.epoch, timing.picture, timing.call) >= 0
     assert timing.epoch > 0  # a checkpoint at least
+
+
+@pytest.mark.usefixtures("short")
+def test_pictures_are_altered_as_those_of_a_run_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def altered(pictures: Picture, indices: Labels, epoch: int) -> Picture:
+        seen.append(len(pictures))
+        return pictures
+
+    monkeypatch.setattr(module, "augmentation", lambda config, seed: altered)
+    measure(take_sample(override(Config(), SMALL), Lent(tmp_path / "data"), tmp_path / "scratch"))
+    assert seen == [8] * (1 + 1 + 3)  # to trace, one step alone, and three together
 
 
 @pytest.mark.usefixtures("short")
