@@ -45,13 +45,16 @@ def import_(
     tracking_uri: TrackingUri = None,
 ) -> None:
     """Merge runs of elsewhere into this store, so that they are not trained again here; those it has are skipped."""
-    from stn_bench.runner.stores import open_tracking
+    from stn_bench.runner.stores import note_import, open_tracking
+    from stn_bench.system.lock import Lock
     from stn_bench.tracking.archive import merge, read_archive
 
     archive = read_archive(file)
-    tracking = open_tracking(Workspace.at(root, tracking_uri))
-    with console.status("importing") as status:
+    workspace = Workspace.at(root, tracking_uri)
+    tracking = open_tracking(workspace)
+    with Lock(workspace.lock("import")), console.status("importing") as status:  # two would write the same runs twice
         merged = merge(archive, tracking, lambda done, count: status.update(f"importing: {done} of {count} runs"))
+        note_import(workspace)
     console.print(
         f"{file}: {merged.written} runs of study {archive.study} merged, "
         f"{merged.present} skipped, since the store has them",

@@ -11,7 +11,7 @@ from typing import Any
 from stn_bench.subject import Cost, Outcome, Subject
 from stn_bench.system.errors import SubjectError
 from stn_bench.system.own_code import reason
-from stn_bench.system.text import did_you_mean, is_metric_name, quote, shorten
+from stn_bench.system.text import as_metric_name, did_you_mean, is_metric_name, quote, shorten
 
 """The names that a store takes for a metric."""
 
@@ -130,11 +130,20 @@ def _status(subject: Subject, told: Outcome) -> Any:
 
 
 def _history(subject: Subject, told: Any) -> dict[str, tuple[float, ...]]:
-    """Return metrics by name, one value an epoch."""
+    """Return metrics by name, one value an epoch; what no store takes in a name becomes `_`, such as that of `top@5`.
+
+    A training that comes to its end is not lost for the name of a curve.
+    """
     where = f"subject `{subject.name}`: `history` of an Outcome holds numbers by name, one an epoch"
     if not isinstance(told, Mapping):
         raise SubjectError(f"{where}; got {type(told).__name__}")
-    try:
-        return {str(name): tuple(map(float, series)) for name, series in told.items()}
-    except (TypeError, ValueError) as error:
-        raise SubjectError(f"{where} ({reason(error)})") from error
+    history: dict[str, tuple[float, ...]] = {}
+    for told_as, series in told.items():
+        name = as_metric_name(str(told_as))
+        if name in history or not name:
+            raise SubjectError(f"{where}; no two alike, of a–z, A–Z, 0–9, `_.:/-` and spaces; got {quote(told_as)}")
+        try:
+            history[name] = tuple(map(float, series))
+        except (TypeError, ValueError) as error:
+            raise SubjectError(f"{where} ({reason(error)})") from error
+    return history

@@ -31,12 +31,12 @@ from stn_bench.system.machine import Resources, disk_full
 from stn_bench.system.signals import Interrupts, counting_interrupts
 from stn_bench.system.text import shorten
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.archive import TRAINED, Archive, write_archive
+from stn_bench.tracking.archive import TRAINED, Archive, may_hold, write_archive
 from stn_bench.tracking.code import forget
 from stn_bench.tracking.folders import RunFolders
 from stn_bench.tracking.identity import Identity, differences, identify
 from stn_bench.tracking.results import Keys
-from stn_bench.tracking.zipped import MOST_BYTES, check_home, is_place
+from stn_bench.tracking.zipped import MOST_BYTES, check_home
 
 WORK = ".work"
 DIGEST, LOCK = "packed.sha256", "work.lock"
@@ -53,7 +53,8 @@ class Worked:
         jobs: number of its jobs.
         finished: how many of them have finished or diverged.
         archived: number of runs in the file of results; 0 where nothing was written.
-        lacking: how many of these keep files that it has no room for, or whose names not every machine can have.
+        lacking: how many of these keep files that it has no room for, or that no archive may hold: such as have a name
+            that not every machine can have, or that a file manager gives, and arrays of Python objects.
     """
 
     jobs: int
@@ -240,12 +241,12 @@ class Work:
         files: dict[str, dict[str, bytes]] = {}
         listed = [(one.run_key, name, path) for one in records for name, path in runs.files(one.run_id)]
         for run_key, name, path in sorted(listed, key=lambda one: (not one[1].endswith(".npz"), one)):
-            size = path.stat().st_size
-            if not is_place(name) or size > left:
+            content = path.read_bytes() if path.stat().st_size <= left else None
+            if content is None or not may_hold(run_key, name, content):
                 lacking.add(run_key)
                 continue
-            left -= size
-            files.setdefault(run_key, {})[name] = path.read_bytes()
+            left -= len(content)
+            files.setdefault(run_key, {})[name] = content
         write_archive(self.output, Archive(self.packed.study, records, files, TRAINED))
         return len(records), len(lacking)
 

@@ -26,6 +26,7 @@ EXPECTED = f"a name of small letters, digits and _, {LONGEST} at most, that is n
 METRIC_NAME = re.compile(r"[\w.:/ -]{1,250}")
 """What MLflow takes for the name of a metric, which it makes a path of, too."""
 
+NO_METRIC_NAME = re.compile(r"[^\w.:/ -]")
 SHOWN = 100
 """Characters of a name or a value from a file that a message quotes; the rest is an ellipsis."""
 
@@ -78,6 +79,12 @@ SECRET = re.compile(rf"((?:{KEYS})[\w.-]{{0,40}}(?:=|%3D))(?:'[^']*'|\"[^\"]*\")
 def is_metric_name(name: str) -> bool:
     """Return whether a metric can have a name: `val/accuracy` is one, `recall@10` and `../x` are none."""
     return bool(METRIC_NAME.fullmatch(name)) and posixpath.normpath(name) == name and name[0] not in "./"
+
+
+def as_metric_name(text: str) -> str:
+    """Return a text as the name of a metric, with `_` where none can have its character; "" if it is none then."""
+    name = NO_METRIC_NAME.sub("_", text)
+    return name if is_metric_name(name) else ""
 
 
 def is_name(text: str) -> bool:

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stn_bench.settings import explain
 from stn_bench.subject import EXAMPLES, DataNote, Subject, find_subject, is_shipped
 from stn_bench.system.errors import ArchiveError, ConfigError, StoreError
+from stn_bench.system.files import is_clutter
 from stn_bench.system.text import hidden_in, is_metric_name, is_name, printable
 from stn_bench.tracking.record import RECORD, RunRecord, arm_note, arm_tags, run_name, run_note, run_tags
 from stn_bench.tracking.results import Results
@@ -36,6 +37,7 @@ from stn_bench.tracking.zipped import (
     check_digests,
     digests_of,
     first_line,
+    is_place,
     read_manifest,
     read_zip,
     stranger,
@@ -145,6 +147,19 @@ def write_archive(path: Path, archive: Archive) -> int:
         ArchiveError: if the file cannot be written.
     """
     return write_zip(path, pack(archive))
+
+
+def may_hold(run_key: str, name: str, content: bytes) -> bool:
+    """Return whether an archive of results may hold a file that a run kept; for another, `unpack` refuses it whole."""
+    member = f"runs/{run_key}/{name}"
+    if not is_place(member) or any(map(is_clutter, name.split("/"))) or not _is_file(member, TRAINED):
+        return False
+    try:
+        if name.endswith(".npz"):
+            _check_arrays(member, content)
+    except ArchiveError:
+        return False
+    return True
 
 
 def pack(archive: Archive) -> bytes:
@@ -291,13 +306,18 @@ def merge(
     """
     missing = _missing(archive, tracking)
     arms: dict[tuple[str, str], tuple[str, str]] = {}
+    late = 0
     for done, record in enumerate(missing, start=1):
+        if tracking.finished_as(record.run_key):  # somebody has finished it since
+            late += 1
+            continue
         arm = (record.study, record.label)
         if arm not in arms:
             arms[arm] = _open_arm(record, tracking)
         tracking.import_run(*arms[arm], _imported(record, archive.files.get(record.run_key, {})))
         on_run(done, len(missing))
-    return Merged(len(missing), len(archive.records) - len(missing))
+    written = len(missing) - late
+    return Merged(written, len(archive.records) - written)
 
 
 def _missing(archive: Archive, tracking: Tracking) -> list[RunRecord]:

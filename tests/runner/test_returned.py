@@ -91,6 +91,20 @@ def test_the_other_parts_of_an_outcome_are_checked_too(outcome: Outcome, message
         read_outcome(TOY, outcome, {}, {})
 
 
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("val loss", "val loss"), ("top@5", "top_5"), ("val loss (kg)", "val loss _kg_"), ("a\nb", "a_b")],
+)
+def test_a_run_is_not_lost_for_the_name_of_a_curve(name: str, kept: str) -> None:
+    assert read_outcome(TOY, Outcome({"a": 1.0}, history={name: [1.0, 2.0]}), {}, {}).history == {kept: (1.0, 2.0)}
+
+
+@pytest.mark.parametrize("names", [("top@5", "top_5"), ("../x",), ("",)])
+def test_curves_that_no_two_names_are_left_for_are_refused(names: tuple[str, ...]) -> None:
+    with pytest.raises(SubjectError, match="no two alike"):
+        read_outcome(TOY, Outcome({"a": 1.0}, history={name: [1.0] for name in names}), {}, {})
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_metric_that_is_not_finite_is_a_run_that_diverged(value: float) -> None:
     outcome = read_outcome(TOY, {"test.error": value}, {}, {})

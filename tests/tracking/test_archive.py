@@ -25,15 +25,18 @@ from stn_bench.system.errors import ArchiveError, Interrupted
 from stn_bench.tracking.archive import (
     FORMAT,
     RECORDS,
+    TRAINED,
     Archive,
     Merged,
     collect,
+    may_hold,
     merge,
     pack,
     unpack,
     write_archive,
 )
 from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.record import RECORD
 from stn_bench.tracking.results import Results, gather
 from stn_bench.tracking.zipped import MANIFEST
 
@@ -121,6 +124,18 @@ def test_importing_twice_changes_nothing(archive: Archive, imported: Tracking) -
 
 def test_where_it_was_trained_an_import_changes_nothing(archive: Archive, source: Tracking) -> None:
     assert merge(archive, source) == Merged(written=0, present=RUNS)
+
+
+def test_two_imports_at_once_write_each_run_once(archive: Archive, tmp_path: Path) -> None:
+    store, others = open_store(tmp_path), list[Merged]()
+
+    def other(done: int, count: int) -> None:
+        if not others:
+            others.append(merge(archive, store))
+
+    assert merge(archive, store, other) == Merged(written=1, present=RUNS - 1)
+    assert others == [Merged(written=RUNS - 1, present=1)]
+    assert len(store.finished()) == RUNS
 
 
 def test_the_seeds_of_two_machines_unite(source: Tracking, tmp_path: Path) -> None:
@@ -573,3 +588,41 @@ def test_an_archive_is_written_whole_or_not_at_all(archive: Archive, tmp_path: P
     shutil.rmtree(tmp_path / "runs.zip")
     size = write_archive(tmp_path / "runs.zip", archive)
     assert (tmp_path / "runs.zip").stat().st_size == size
+
+
+def arrays(**those: Any) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **those)
+    return file.getvalue()
+
+
+PLACES = [
+    "a.txt",
+    "._a.txt",
+    "figures/.DS_Store",
+    "figures/a.png",
+    "../a",
+    "con.txt",
+    RECORD,
+    "a" * 300,
+    "a/b",
+    "a\nb",
+]
+KEPT = [
+    *((place, b"text") for place in PLACES),
+    ("plain.npz", arrays(x=np.ones(3))),
+    ("ragged.npz", arrays(x=np.array([[1], [1, 2]], dtype=object))),
+    ("no.npz", b"text"),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), KEPT)
+def test_an_archive_may_hold_what_import_takes(name: str, content: bytes, archive: Archive) -> None:
+    """The oracle is `unpack` itself: one file that it refuses would keep all runs of the archive out."""
+    record = archive.records[0]
+    some = Archive(archive.study, (record,), {record.run_key: {name: content}}, TRAINED)
+    try:
+        is_taken = unpack(pack(some)) == some
+    except ArchiveError:
+        is_taken = False
+    assert may_hold(record.run_key, name, content) == is_taken
