@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from machines import Machines, machines, report
@@ -13,6 +16,7 @@ from servers import INITDB, NEEDS_POSTGRES
 from sqlalchemy import NullPool, create_engine, text
 from tiny import DEPTH, TUNED_TOYS, make_toy_root, stn_bench
 
+from stn_bench.runner.elsewhere import check_still_posted
 from stn_bench.study.load import load_plan
 from stn_bench.subject import Lent
 from stn_bench.system.errors import StoreError
@@ -80,6 +84,21 @@ def test_what_differs_is_named(tmp_path: Path, part: str, name: str, value: obje
         check_same(there, here)
     assert told.replace(name, known) in str(raised.value)
     assert len(str(raised.value).splitlines()) == 2
+
+
+def test_a_study_that_was_begun_otherwise_meanwhile_is_left_to_others(tmp_path: Path) -> None:
+    """Also where the plan is the same, and the code another; what a command asks for besides is its own business."""
+    here = read_posted(posted_of(make_toy_root(tmp_path)), "tiny")
+    queue: Any = SimpleNamespace(posted=lambda study: there[-1])
+    there = [""]
+    for alike in (here, here.model_copy(update={"confirm": True})):
+        check_still_posted(here, queue)
+        there.append(alike.model_dump_json())
+    check_still_posted(here, queue)
+    name = next(iter(here.code))
+    there.append(here.model_copy(update={"code": {**here.code, name: ["f" * 64]}}).model_dump_json())
+    with pytest.raises(StoreError, match=f"begun otherwise meanwhile.*: code {re.escape(name)}: there ffffffffffff"):
+        check_still_posted(here, queue)
 
 
 def test_a_store_that_names_code_is_not_trusted(tmp_path: Path) -> None:

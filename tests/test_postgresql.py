@@ -6,12 +6,13 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import optuna
 import pytest
 from servers import INITDB, NEEDS_PGBOUNCER, NEEDS_POSTGRES, PASSWORD, PGBOUNCER, Postgres, pgbouncer, postgres
-from sqlalchemy import NullPool, create_engine, inspect, text
+from sqlalchemy import NullPool, create_engine, event, inspect, text
 from tiny import make_toy_root, stn_bench
 
 from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob
@@ -213,6 +214,35 @@ def test_workers_are_not_taken_for_silent_while_the_server_could_not_hear_them(s
     queue._storage.note_away()
     (running,) = queue._storage.running()
     assert not running.is_stale
+    close(queue)
+
+
+def test_the_server_sees_soon_that_whoever_holds_something_is_gone(server: str, tmp_path: Path) -> None:
+    """Left to itself it keeps the rows and locks of a machine that was cut off for two hours."""
+    queue = open_queue(server, tmp_path)
+    told: dict[int, list[str]] = {}
+    careless = list[str]()
+
+    def note(connection: Any, cursor: Any, statement: str, *rest: object) -> None:
+        past = told.setdefault(id(connection.get_transaction()), [])
+        locks = "FOR UPDATE" in statement or ("_lock" in statement and "try_advisory" not in statement)
+        holds = locks or statement.startswith(("UPDATE", "INSERT", "DELETE"))
+        if holds and not any("tcp_keepalives_idle" in one for one in past):
+            careless.append(statement)
+        past.append(statement)
+
+    event.listen(queue._storage.engine, "before_cursor_execute", note)
+
+    def finish(lease: Lease) -> Finished:
+        with lease.ending():
+            return Finished(0.5, "run", "finished")
+
+    with queue.planning():
+        queue.enqueue("arm", "maximize", [QueuedJob(f"key-{n}", {SEED: n}, {SEED: SEEDS}) for n in (1, 2)], {})
+    queue.work(["arm"], finish)
+    assert queue.counts("arm") == {"COMPLETE": 2}
+    assert sum(len(some) for some in told.values()) > 20
+    assert careless == []
     close(queue)
 
 

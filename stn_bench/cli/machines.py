@@ -58,8 +58,16 @@ def worker(
         )
     plan = plan_of(posted, workspace, trust=trust)
     with Progress(plan.study.name, plan.subject, console) as progress:
-        analysis, _ = train_study(plan, workspace, share_out(plan, workers, threads), progress, given=posted)
-    missing = analysis.unfinished(confirm=False)
+        analysis, _ = train_study(
+            plan,
+            workspace,
+            share_out(plan, workers, threads),
+            progress,
+            confirm=posted.confirm,
+            accept_stale=posted.accept_stale,
+            given=posted,
+        )
+    missing = analysis.unfinished(confirm=posted.confirm)
     console.print(
         f"{analysis.results.finished} runs of study {study} are finished, {missing} missing; "
         f"`stn-bench report {study}` writes the report",

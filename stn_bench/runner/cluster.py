@@ -294,7 +294,9 @@ def _serve(sent: tuple[Assignment, Code, Mapping[str, str]], mailbox: Any, numbe
     try:
         assignment = at_home_here(told, code)
     except StnBenchError as error:
-        mailbox.put.remote(_Message(number, machine_name(), os.getpid(), Halt(str(error)), ""))
+        with contextlib.suppress(RayError):  # it must have arrived before this process ends
+            last = _Message(number, machine_name(), os.getpid(), Halt(str(error)), "")
+            ray.get(mailbox.put.remote(last), timeout=ANSWER_SECONDS)
         return 0
     assignment = replace(assignment, places=functools.partial(open_stores, assignment.workspace))
     end = _WorkersEnd(mailbox, number, assignment)

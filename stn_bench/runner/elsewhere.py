@@ -8,7 +8,7 @@ from stn_bench.study.plan import Plan
 from stn_bench.system.errors import StoreAwayError, StoreError
 from stn_bench.system.patience import Patience
 from stn_bench.system.workspace import Workspace
-from stn_bench.tracking.posted import Posted, as_text, check_same, post, read_posted
+from stn_bench.tracking.posted import Posted, as_text, check_same, differences, post, read_posted, shown
 from stn_bench.tracking.results import Keys
 
 
@@ -31,7 +31,15 @@ def find_posted(study: str, workspace: Workspace, patience: Patience) -> Posted 
         return None
 
 
-def agree_with_others(plan: Plan, queue: Queue, workspace: Workspace, given: Posted | None) -> None:
+def agree_with_others(
+    plan: Plan,
+    queue: Queue,
+    workspace: Workspace,
+    given: Posted | None,
+    *,
+    confirm: bool = False,
+    accept_stale: bool = False,
+) -> Posted | None:
     """Leave workers elsewhere what they need, and see that they train the same as is trained here.
 
     Args:
@@ -39,30 +47,38 @@ def agree_with_others(plan: Plan, queue: Queue, workspace: Workspace, given: Pos
         queue: the job queue.
         workspace: where the data are.
         given: what was posted of the plan, where it was taken from the queue.
+        confirm: whether confirming runs are asked for here, which others then train too.
+        accept_stale: whether runs of other code or libraries are kept here, and then by others too.
+
+    Returns:
+        What they train, as it is here; None where no other machine can take part.
 
     Raises:
         StoreError: if others train it otherwise, or something is another here than where the plan is from.
     """
     if not queue.is_shared:
-        return
-    here, study = post(plan, Keys(plan.subject, workspace.datasets)), plan.study.name
+        return None
+    keys, study = Keys(plan.subject, workspace.datasets), plan.study.name
+    here = post(plan, keys, confirm=confirm, accept_stale=accept_stale)
     if given:
         check_same(given, here)
-        return
+        return here
 
     def agree(there: str) -> None:
         check_same(read_posted(there, study), here)
 
     queue.patience.insist(lambda: queue.post(study, as_text(here), agree))
+    return here
 
 
-def check_still_posted(plan: Plan, queue: Queue) -> None:
-    """See that nobody has begun to train the study otherwise since: two plans would take back each other's jobs.
+def check_still_posted(here: Posted, queue: Queue) -> None:
+    """See that nobody has begun to train the study otherwise since: two would take back each other's jobs.
 
     Raises:
-        StoreError: if somebody has.
+        StoreError: if somebody has, with another plan, other code, libraries or data.
     """
-    study = plan.study.name
-    there = queue.posted(study) if queue.is_shared else ""
-    if there and plan.digest != read_posted(there, study).digest:
-        raise StoreError(f"study `{study}`: another plan of it was begun meanwhile, and is trained from now on")
+    there = queue.posted(here.name)
+    if there and (lines := differences(read_posted(there, here.name), here)):
+        raise StoreError(
+            f"study `{here.name}`: was begun otherwise meanwhile, and is trained so from now on: {shown(lines)}"
+        )

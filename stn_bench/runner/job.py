@@ -389,7 +389,8 @@ def _close(
     lost = isinstance(error, LeaseLostError)
     try:
         if is_misfit or isinstance(error, Interrupted | LeaseLostError):
-            tracking.kill_run(run_id)
+            with contextlib.suppress(StoreAwayError):  # the next try closes it
+                tracking.kill_run(run_id)
             return
         crashed = job.record(run_id, started, "crashed", f"{type(error).__name__}: {error}")
         _finish(crashed, tracking, ending)

@@ -59,6 +59,7 @@ class _Member:
     worker: Worker
     job: str = ""
     since: float = 0.0
+    is_spared: bool = False  # it was told not to begin, since nothing is left
 
     def take_note(self, event: JobEvent) -> None:
         """Remember which job it is at."""
@@ -157,7 +158,9 @@ class Pool:
 
     def _bury(self, member: _Member, exit_code: int) -> None:
         self._members.remove(member)
-        if exit_code == 0 or self._interrupts.count or self._halt:
+        if exit_code == 0:
+            self._spare_the_others()
+        if exit_code == 0 or member.is_spared or self._interrupts.count or self._halt:
             return
         if exit_code == SPENT and not member.job:
             self._start()
@@ -171,6 +174,13 @@ class Pool:
         if not self._halt:
             self._start()
 
+    def _spare_the_others(self) -> None:
+        """Let none begin that still waits for room on a cluster: one has just found nothing that waits or runs."""
+        for member in self._members:
+            if not (member.worker.pid or member.is_spared):
+                member.is_spared = True
+                member.worker.tell(STOP)
+
     def _count_death(self, cause: str) -> None:
         self._deaths += 1
         if self._deaths > MAX_DEATHS:
@@ -181,7 +191,8 @@ class Pool:
 
     def _end_overdue(self) -> None:
         for member in tuple(self._members):
-            limit = self._assignment.jobs[member.job].limit if member.job else None
+            job = self._assignment.jobs.get(member.job)  # another command may have entered one that nobody here knows
+            limit = job.limit if job else None
             if limit is None or time.monotonic() - member.since < limit:
                 continue
             run_key, member.job = member.job, ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import functools
+import hashlib
 import itertools
 import json
 import math
@@ -73,6 +74,7 @@ from stn_bench.system.postgres import (
     is_away,
     is_postgres,
     making_tables,
+    see_who_is_gone,
 )
 from stn_bench.system.sounds import Direction
 from stn_bench.system.text import without_secrets
@@ -84,8 +86,11 @@ LOCK_SECONDS = 60  # how long a statement waits for another process's write to e
 CLOCK_SECONDS = 5  # by how much a process' start may seem to move while the machine's clock is set
 LATE_SECONDS = 5  # that the last sign of life of a try may take
 SEED = "seed"
+BETWEEN = " / "  # in the name of a study of Optuna's, which begins with that of ours
+SHORT = 12  # hexadecimal digits that tell one study from another
 POSTED = "posted"  # user attribute of a study without trials: what workers elsewhere need
 OWNER = "owner"  # user attribute of a trial: the process that works on it
+HISTORY = "retry_history"  # system attribute of a trial, as Optuna's own retry has it: tries that died before
 SEEDS = Range(low=0, high=2**31 - 1)
 OPEN = (TrialState.WAITING, TrialState.RUNNING)
 GIVEN_BACK = (Interrupted, DataError, MachineError, StoreError)
@@ -135,7 +140,7 @@ class Queue:
 
     def __init__(self, url: str, heartbeat: int, lock: Path) -> None:
         self._lock = Lock(lock)
-        self._looked = lock.with_name(f"{lock.stem}.looked")
+        self._looked = self._looks = lock.with_suffix(".looked")  # of one study each, see `work`
         self._url = url
         self._planned: list[_Wanted] | None = None
         self.patience = Patience()
@@ -267,6 +272,8 @@ class Queue:
             is_doubtful: asked before each lease: whether two studies are to be served in turn before the others, so
                 that few jobs tell whether any can be done.
         """
+        study = hashlib.sha256(names[0].partition(BETWEEN)[0].encode()).hexdigest()[:SHORT] if names else ""
+        self._looked = self._looks.with_suffix(f".{study}.looked")  # who waits for another study looks for itself
         turns, waits = self.patience.insist(lambda: self._turns(names)), False
         while not should_stop():
             if waits and not self._is_due():
@@ -324,6 +331,11 @@ class Queue:
 
         return self.patience.insist(give_away)
 
+    def lost(self, names: Iterable[str]) -> frozenset[str]:
+        """Return the run keys of the jobs whose workers died so often that nobody tries them again."""
+        with self._reachable():
+            return self._storage.lost(self._storage.studies(names))
+
     def give_up(self, names: Iterable[str], run_key: str, host: str, pid: int) -> bool:
         """Fail the try that a process of a machine is at, for good; return whether it was at it.
 
@@ -347,7 +359,7 @@ class Queue:
     def posted(self, study: str) -> str:
         """Return what was posted of a study for its workers; "" if nothing was."""
         with self._reachable():
-            return self._storage.posted(f"{study} / {POSTED}")
+            return self._storage.posted(f"{study}{BETWEEN}{POSTED}")
 
     def post(self, study: str, text: str, agree: Callable[[str], None]) -> None:
         """Post what the workers of a study need; what they have already must agree with it while any is at work.
@@ -358,11 +370,11 @@ class Queue:
             agree: called with what was posted before, to raise if it does not agree.
         """
         with self._alone():
-            before = self._storage.posted(f"{study} / {POSTED}")
+            before = self._storage.posted(f"{study}{BETWEEN}{POSTED}")
             if before and before != text and self._storage.any_runs(study):
                 agree(before)
             if before != text:
-                self._storage.post(f"{study} / {POSTED}", text)
+                self._storage.post(f"{study}{BETWEEN}{POSTED}", text)
 
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
@@ -420,7 +432,7 @@ class Queue:
                 finished = objective(self._held(claimed.run_key, claimed.trial_id, is_first=claimed.is_first))
                 state = TrialState.FAIL if math.isnan(finished.value) else TrialState.COMPLETE
             except GIVEN_BACK as error:
-                is_given_back, has_died = True, not isinstance(error, Interrupted)
+                is_given_back, has_died = True, not isinstance(error, Interrupted | StoreAwayError)
             except Exception as error:  # the objective has told of it
                 is_given_back = disk_full(error) is not None
             finally:
@@ -570,6 +582,8 @@ class _Store(RDBStorage):
     @contextmanager
     def _writing(self) -> Iterator[Session]:
         with Session(self.engine) as session, session.begin():
+            if self._is_shared:
+                see_who_is_gone(session.connection())
             yield session
 
     def _read(self, query: sqlalchemy.Select[Any]) -> Sequence[Any]:
@@ -643,7 +657,7 @@ class _Store(RDBStorage):
 
     def any_runs(self, name: str) -> bool:
         """Return whether anybody works on a job of a study of ours, which has one of Optuna's an arm and phase."""
-        ours = [study for known, study in self._ids().items() if known.startswith(f"{name} / ")]
+        ours = [study for known, study in self._ids().items() if known.startswith(f"{name}{BETWEEN}")]
         return any(not (one.is_stale or _is_dead(one.owner)) for one in self.running(ours))
 
     # Trials, read
@@ -697,6 +711,28 @@ class _Store(RDBStorage):
     def states_of(self, studies: Collection[int], run_key: str) -> set[TrialState]:
         """Return the states of all trials of a job."""
         return {state for study, state in self._read(_tries(run_key)) if study in studies}
+
+    def lost(self, studies: Collection[int]) -> frozenset[str]:
+        """Return the run keys of jobs without an open or a complete trial, whose last one was its last death."""
+        last: dict[str, int] = {}
+        alive = set[str]()
+        for one in self.jobs(studies):
+            last[one.run_key] = one.trial_id
+            if one.state in (*OPEN, TrialState.COMPLETE):
+                alive.add(one.run_key)
+        ended = {trial_id: run_key for run_key, trial_id in last.items() if run_key not in alive}
+        return frozenset(ended[trial_id] for trial_id in self._worn_out(list(ended)))
+
+    def _worn_out(self, trial_ids: Sequence[int]) -> Iterator[int]:
+        """Yield those of some trials that somebody worked on, as the last of so many deaths."""
+        told = sqlalchemy.select(TrialSystemAttributeModel.trial_id, TrialSystemAttributeModel.value_json)
+        told = told.join(_OWNER, (_OWNER.trial_id == TrialSystemAttributeModel.trial_id) & (_OWNER.key == OWNER))
+        told = told.where(TrialSystemAttributeModel.key == HISTORY)
+        for start in range(0, len(trial_ids), BATCH):
+            some = TrialSystemAttributeModel.trial_id.in_(trial_ids[start : start + BATCH])
+            for trial_id, history in self._read(told.where(some)):
+                if len(json.loads(history)) >= TRIES - 1:
+                    yield trial_id
 
     def running(self, studies: Collection[int] | None = None) -> list[_Running]:
         """Return the trials that are being worked on: of some studies, or of all."""
@@ -834,9 +870,9 @@ class _Store(RDBStorage):
                 return False
             trial.datetime_complete = datetime.datetime.now()
             told = {one.key: json.loads(one.value_json) for one in trial.system_attributes}
-            history = [*told.get("retry_history", ()), *([trial.number] if has_died else [])]
+            history = [*told.get(HISTORY, ()), *([trial.number] if has_died else [])]
             if len(history) < TRIES:
-                self._enter_again(session, trial, {"failed_trial": trial.number, **told, "retry_history": history})
+                self._enter_again(session, trial, {"failed_trial": trial.number, **told, HISTORY: history})
         return True
 
     def _enter_again(self, session: Session, trial: TrialModel, told: Mapping[str, Any]) -> None:
@@ -868,6 +904,8 @@ class _Store(RDBStorage):
         connection = self.engine.connect()
         try:
             self._beat(trial_id)
+            if self._is_shared:
+                see_who_is_gone(connection)
             held = connection.execute(mine.with_for_update(key_share=True)).scalar()
             yield held == TrialState.RUNNING
         finally:

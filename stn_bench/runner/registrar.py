@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from stn_bench.runner.engine import Worker
 from stn_bench.runner.job import Job
 from stn_bench.runner.leases import TRIES
 from stn_bench.runner.worker import Places
+from stn_bench.system.errors import StoreAwayError
 from stn_bench.system.machine import now
 
 
@@ -37,6 +39,11 @@ class JobRegistrar:
             self._crash(run_key, f"its process died in each of {TRIES} tries (the last: {cause})")
         return is_lost
 
+    def lost_elsewhere(self, run_key: str) -> None:
+        """Record a job that nobody tries again, since each machine that tried it died or gave it up."""
+        if not self.places.tracking.finished_as(run_key):
+            self._crash(run_key, f"its worker died in each of {TRIES} tries, and its machine told nothing of it")
+
     def overran(self, run_key: str, worker: Worker, seconds: float) -> bool:
         """Take a job from a worker that has been at it for too long; return whether it still was."""
         is_ours = self.places.queue.give_up(self.names, run_key, worker.host, worker.pid)
@@ -47,7 +54,8 @@ class JobRegistrar:
     def dropped(self, run_key: str) -> None:
         """Close the run of a job whose process was ended in the middle of it."""
         if job := self.jobs.get(run_key):
-            self.places.tracking.kill_open(job.experiment, run_key=run_key)
+            with contextlib.suppress(StoreAwayError):  # then the next try closes it
+                self.places.tracking.kill_open(job.experiment, run_key=run_key)
 
     def _crash(self, run_key: str, reason: str) -> None:
         job, started, tracking = self.jobs[run_key], now(), self.places.tracking

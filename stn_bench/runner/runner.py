@@ -18,9 +18,9 @@ from stn_bench.runner.engine import Engine, Processes
 from stn_bench.runner.job import Job
 from stn_bench.runner.leases import Finished
 from stn_bench.runner.pool import Pool, Watcher
-from stn_bench.runner.queue import SEED, SEEDS, QueuedJob
+from stn_bench.runner.queue import BETWEEN, SEED, SEEDS, QueuedJob
 from stn_bench.runner.registrar import JobRegistrar
-from stn_bench.runner.stores import Stores, open_stores
+from stn_bench.runner.stores import Stores, have_runs_come, last_import, open_stores
 from stn_bench.runner.wanted import WantedJobs, arm_jobs, planned_specs, told_metric
 from stn_bench.runner.worker import Assignment
 from stn_bench.stats import spread
@@ -41,6 +41,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class _Study:
+    """A study as it is trained: its experiment in MLflow, and what other machines train of it, where any can."""
+
+    experiment: str
+    shared: Posted | None
+
+
+@dataclass(frozen=True)
 class _Round:
     """The jobs of one round.
 
@@ -49,12 +57,14 @@ class _Round:
         jobs: run key -> job, of those to train.
         known: the same of all that the phase may come to: another `run` of the study may be a round ahead.
         reused: number of those that are finished.
+        imported: which import of runs was the last before.
     """
 
     names: tuple[str, ...]
     jobs: Mapping[str, Job]
     known: Mapping[str, Job]
     reused: int
+    imported: str
 
 
 @dataclass(frozen=True)
@@ -94,37 +104,41 @@ class Runner:
         plan, tracking = self.plan, self.stores.tracking
         settings = [arm.config.resolved() for arm in plan.arms]
         prepare_data(plan.subject, settings, self.workspace, self.resources, self.watcher.preparing)
-        agree_with_others(plan, self.stores.queue, self.workspace, self.given)
+        shared = agree_with_others(
+            plan, self.stores.queue, self.workspace, self.given, confirm=confirm, accept_stale=self.accept_stale
+        )
         experiment = tracking.open_study(plan.study.name, study_note(plan))
         try:
-            self._rounds(experiment, confirm=confirm)
+            self._rounds(_Study(experiment, shared), confirm=confirm)
             return self._describe_arms(experiment)
         except BaseException:
-            with contextlib.suppress(StnBenchError):  # the store may be what is broken
+            # The store may be what is broken, and whoever was asked to stop waits for none.
+            with contextlib.suppress(StnBenchError), self.stores.waiting_until(lambda: True):
                 if not self.stores.queue.leased():  # who goes on elsewhere needs them open
                     tracking.kill_open(experiment, kind="arm")
             raise
 
-    def _rounds(self, experiment: str, *, confirm: bool) -> None:
-        self._round("tune", experiment)
-        begun = tried = self._round("verdict", experiment)
+    def _rounds(self, study: _Study, *, confirm: bool) -> None:
+        self._round("tune", study)
+        begun = tried = self._round("verdict", study)
         while begun and self.plan.study.looks:
-            begun = self._round("verdict", experiment, tried)
+            begun = self._round("verdict", study, tried)
             tried |= begun
         if confirm:
-            self._round("confirm", experiment)
+            self._round("confirm", study)
 
     def gather(self) -> Results:
         """Return what is finished so far."""
         return gather(self.plan, self.stores.tracking, self.workspace.datasets)
 
-    def _round(self, phase: Phase, experiment: str, tried: frozenset[str] = frozenset()) -> frozenset[str]:
+    def _round(self, phase: Phase, study: _Study, tried: frozenset[str] = frozenset()) -> frozenset[str]:
         """Train the runs that a phase wants today, but for those that were tried; return their run keys."""
 
         def plan() -> _Round:
             with self.stores.queue.planning():
-                check_still_posted(self.plan, self.stores.queue)
-                return self._prepare(phase, experiment, tried)
+                if study.shared:
+                    check_still_posted(study.shared, self.stores.queue)
+                return self._prepare(phase, study.experiment, tried)
 
         found = self.stores.queue.patience.insist(plan)
         if found.jobs:
@@ -135,6 +149,7 @@ class Runner:
         return frozenset(found.jobs)
 
     def _prepare(self, phase: Phase, experiment: str, tried: frozenset[str]) -> _Round:
+        imported = last_import(self.workspace)
         keys = Keys(self.plan.subject, self.workspace.datasets)  # of this round: data may change behind it
         results = gather(self.plan, self.stores.tracking, self.workspace.datasets, keys)
         arms = self.stores.tracking.arm_pages(experiment)
@@ -145,7 +160,7 @@ class Runner:
             if these := wanted.jobs[arm.arm.label]:
                 names.append(optuna_name(arm.arm, phase))
                 self._enqueue(names[-1], phase, [_queued(job, arm.arm) for job in these.values()], wanted.done, tried)
-        return _Round(tuple(names), wanted.fresh(tried), wanted.known, wanted.reused)
+        return _Round(tuple(names), wanted.fresh(tried), wanted.known, wanted.reused, imported)
 
     def _enqueue(
         self, name: str, phase: Phase, jobs: list[QueuedJob], done: Mapping[str, RunRecord], tried: frozenset[str]
@@ -180,17 +195,38 @@ class Runner:
         metric, threads = told_metric(self.plan, phase), self.resources.threads
         places = functools.partial(open_stores, self.workspace)
         assignment = Assignment(
-            self.workspace, places, threads, found.names, found.known, metric.name, metric.direction
+            self.workspace,
+            places,
+            threads,
+            found.names,
+            found.known,
+            metric.name,
+            metric.direction,
+            have_runs_come=functools.partial(have_runs_come, self.workspace, found.imported),
         )
         engine = self.engine or Processes(self.resources)
         count = engine.count(len(found.jobs))
         registrar = JobRegistrar(self.stores, found.names, found.known, self.plan.subject.timeout)
         crashes = Crashes(found.jobs, found.reused, self.workspace.logs)
-        with counting_interrupts() as interrupts:
+        with counting_interrupts() as interrupts, self.stores.waiting_until(lambda: interrupts.count > 0):
             Pool(engine, assignment, count, self.watcher, registrar, interrupts, crashes).run()
         if interrupts.count:
             goes_on = f"`stn-bench run {self.plan.study.name}` goes on from here"
             raise Interrupted(f"stopped; {goes_on}", interrupts.signum)
+        self._record_lost(registrar, found)
+
+    def _record_lost(self, registrar: JobRegistrar, found: _Round) -> None:
+        """Record as crashed what nobody tries again and nobody told of: machines died with all that could tell."""
+        queue, tracking = self.stores.queue, self.stores.tracking
+
+        def record() -> None:
+            with queue.planning():  # of several machines, the first does
+                if lost := queue.lost(found.names) & found.jobs.keys():
+                    told = {run.run_key for run in tracking.crashed(self.plan.study.name)}
+                    for run_key in sorted(lost - told):
+                        registrar.lost_elsewhere(run_key)
+
+        queue.patience.insist(record)
 
     def _describe_arms(self, experiment: str) -> Analysis:
         analysis = analyse(self.gather())
@@ -250,7 +286,7 @@ def _queued(job: Job, arm: PlannedArm) -> QueuedJob:
 
 def optuna_name(arm: PlannedArm, phase: Phase) -> str:
     """Return the name of an arm's Optuna study; other settings under the same names have another."""
-    return f"{arm.study} / {arm.label} / {phase} / {arm.digest}"
+    return BETWEEN.join((arm.study, arm.label, phase, arm.digest))
 
 
 # What MLflow shows ---------------------------------------------------------------------------------------------------

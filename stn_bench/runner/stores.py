@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from stn_bench.runner.queue import Queue
     from stn_bench.tracking.mlflow import Tracking
 
+IMPORTED = "imported"
+"""The note of the last import."""
+
 
 @dataclass(frozen=True)
 class Stores:
@@ -32,6 +36,19 @@ class Stores:
 
     tracking: Tracking
     queue: Queue
+
+    @contextmanager
+    def waiting_until(self, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Let whoever waits for a store that is away wait no longer than until it is asked to stop, for a while."""
+        both = (self.tracking.patience, self.queue.patience)
+        before = [one.should_stop for one in both]
+        for one in both:
+            one.should_stop = should_stop
+        try:
+            yield
+        finally:
+            for one, was in zip(both, before, strict=True):
+                one.should_stop = was
 
     def wait_aloud(self, tell: Callable[[str], None], should_stop: Callable[[], bool] = lambda: False) -> None:
         """Let whoever waits for a store that is away say so, and wait no longer than until it is asked to stop."""
@@ -68,6 +85,21 @@ def open_tracking(workspace: Workspace) -> Tracking:
 
     kept = KeptRecords(workspace.records)
     return Tracking(workspace.tracking, workspace.artifacts, workspace.lock("tracking"), kept)
+
+
+def note_import(workspace: Workspace) -> None:
+    """Take note that runs were imported just now: what waits to be trained here may be finished."""
+    KeptRecords(workspace.records).write_note(IMPORTED, f"{time.time_ns()}")
+
+
+def last_import(workspace: Workspace) -> str:
+    """Return which import into this root was the last; "" if there was none."""
+    return KeptRecords(workspace.records).note(IMPORTED)
+
+
+def have_runs_come(workspace: Workspace, since: str) -> bool:
+    """Return whether runs were imported into this root since an import, or any where there was none."""
+    return last_import(workspace) != since
 
 
 def open_runs(workspace: Workspace) -> StoredRuns | Tracking:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -77,6 +77,7 @@ class Assignment:
         direction: which way the metric is better.
         is_remote: whether the worker may be on another machine than its parent: it prepares the data there, and
             checks that code and libraries there give the planned runs.
+        have_runs_come: whether runs were imported since the jobs were planned: any of them may be finished.
     """
 
     workspace: Workspace
@@ -87,6 +88,7 @@ class Assignment:
     metric: str
     direction: Direction
     is_remote: bool = False
+    have_runs_come: Callable[[], bool] = bool
 
 
 class Wire(Protocol):
@@ -280,8 +282,11 @@ class _Worker:
 
     def _finished_before(self, lease: Lease) -> RunRecord | None:
         """Return the record of a job that another try finished: its worker died before Optuna knew, say."""
-        if lease.is_first:  # a search reads the run keys of all runs
+        if lease.is_first and not self._assignment.have_runs_come():  # a search reads the run keys of all runs
             return None
+        return self._finished(lease)
+
+    def _finished(self, lease: Lease) -> RunRecord | None:
         run_id = self._places.tracking.finished_as(lease.run_key)
         return self._places.tracking.records([run_id])[0] if run_id else None
 
@@ -296,15 +301,27 @@ class _Worker:
         def tell(epoch: EpochEnd) -> None:
             self._connection.send(JobEpoch(lease.run_key, epoch.epoch, epoch.metrics, epoch.seconds))
 
+        @contextlib.contextmanager
+        def ending() -> Iterator[None]:
+            with lease.ending():
+                if self._assignment.have_runs_come() and self._finished(lease):
+                    raise LeaseLostError  # it was imported meanwhile, and counts once
+                yield
+
         if lease.run_key not in self._assignment.jobs:
             raise StoreError(f"job {lease.run_key[:12]}: was planned by other code than this worker's; run again")
         job = self._assignment.jobs[lease.run_key]
-        return train_job(
-            job,
-            self._places.tracking,
-            on_epoch=tell,
-            should_stop=should_stop,
-            ending=lease.ending,
-            on_residue=self._spend,
-            is_first=lease.is_first,
-        )
+        try:
+            return train_job(
+                job,
+                self._places.tracking,
+                on_epoch=tell,
+                should_stop=should_stop,
+                ending=ending,
+                on_residue=self._spend,
+                is_first=lease.is_first,
+            )
+        except LeaseLostError:
+            if self._assignment.have_runs_come() and (imported := self._finished(lease)):
+                return imported
+            raise

@@ -42,7 +42,7 @@ SERVING = {
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "4",
 }
-"""Settings of a session that holds a lock, by which the server knows that its client is gone, and lets go."""
+"""Settings of a transaction that holds something, by which the server knows that its client is gone, and lets go."""
 
 PAUSES = (0.02, 1.0)
 """Seconds between two tries to have a lock, the first and the longest."""
@@ -186,14 +186,22 @@ class DatabaseLock:
                 with connection.begin():
                     first = chance.choice(self._slots) if shared else self._turn
                     if _takes(connection, "pg_try_advisory_xact_lock", first):
-                        for name, value in SERVING.items():
-                            connection.execute(text(f"SET LOCAL {name} = '{value}'"))
+                        see_who_is_gone(connection)
                         main = "pg_try_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
                         if _takes(connection, main, self._key):
                             yield DatabaseHold(connection)
                             return
                 time.sleep(pause * chance.uniform(0.5, 1.0))  # those who began together do not ask together
                 pause = min(2 * pause, PAUSES[1])
+
+
+def see_who_is_gone(connection: Connection) -> None:
+    """Let the server see in half a minute that a client is gone which holds something in this transaction.
+
+    Left to itself it takes two hours, for which nobody else has the row or the lock.
+    """
+    settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in SERVING.items())
+    connection.execute(text(f"SELECT {settings}"))
 
 
 def _key_of(name: str) -> int:
@@ -259,4 +267,5 @@ __all__ = [
     "is_away",
     "is_postgres",
     "making_tables",
+    "see_who_is_gone",
 ]

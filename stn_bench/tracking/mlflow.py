@@ -374,9 +374,10 @@ class Tracking:
 
     @_patient
     def kill_run(self, run_id: str) -> None:
-        """Close a run that was stopped before its end."""
+        """Close a run that was stopped before its end; one that has ended by itself after all stays as it is."""
         with self._reachable():
-            self._client.set_terminated(run_id, status="KILLED")
+            if self._client.get_run(run_id).info.status == "RUNNING":
+                self._client.set_terminated(run_id, status="KILLED")
 
     @_patient
     def kill_open(self, experiment: str, /, **tags: str) -> None:

@@ -28,6 +28,9 @@ from stn_bench.tracking.results import Keys
 SHOWN = 3  # differences that a refusal names before it counts the rest
 SHORT = 12  # hexadecimal digits of a digest that tell it from another
 ABSENT = "none"
+APART = {"libraries", "code", "data", "digest", "confirm", "accept_stale"}
+"""What is no part of the plan: compared by itself, or another in each command."""
+
 Tree = dict[str, Any]
 
 
@@ -44,6 +47,8 @@ class Posted(BaseModel):
         libraries: package -> the versions that its runs name.
         code: definition -> the digests that its runs name; more than one where arms reach different parts of it.
         data: label of an arm -> fingerprint of its data.
+        confirm: whether the best arm of each question is trained on fresh seeds at the end (`--confirm`).
+        accept_stale: whether runs that other code or libraries trained are kept (`--accept-stale`).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +62,8 @@ class Posted(BaseModel):
     libraries: dict[str, list[str]]
     code: dict[str, list[str]]
     data: dict[str, str]
+    confirm: bool = False
+    accept_stale: bool = False
 
     @property
     def name(self) -> str:
@@ -64,12 +71,14 @@ class Posted(BaseModel):
         return str(self.study["name"])
 
 
-def post(plan: Plan, keys: Keys) -> Posted:
+def post(plan: Plan, keys: Keys, *, confirm: bool = False, accept_stale: bool = False) -> Posted:
     """Return what workers need of a plan whose data are made.
 
     Args:
         plan: the plan.
         keys: the run keys of today.
+        confirm: as `Posted` has it, as the next.
+        accept_stale: what `run` was asked for besides.
     """
     libraries, code, data = dict[str, set[str]](), dict[str, set[str]](), dict[str, str]()
     for arm in plan.arms:
@@ -91,6 +100,8 @@ def post(plan: Plan, keys: Keys) -> Posted:
         libraries={name: sorted(values) for name, values in sorted(libraries.items())},
         code={name: sorted(values) for name, values in sorted(code.items())},
         data=data,
+        confirm=confirm,
+        accept_stale=accept_stale,
     )
 
 
@@ -162,7 +173,7 @@ def differences(there: Posted, here: Posted) -> list[str]:
     """Return one line for each part in which a study differs here from what was posted."""
     found = [*_differences("library", there.libraries, here.libraries), *_differences("code", there.code, here.code)]
     found += _differences("data of", there.data, here.data)
-    both = [one.model_dump(mode="json", exclude={"libraries", "code", "data", "digest"}) for one in (there, here)]
+    both = [one.model_dump(mode="json", exclude=APART) for one in (there, here)]
     return found + [line for line in _differences("plan", *both) if line]
 
 
@@ -205,4 +216,4 @@ def as_text(posted: Posted) -> str:
     return posted.model_dump_json()
 
 
-__all__ = ["Posted", "as_text", "check_same", "differences", "plan_of", "post", "read_posted"]
+__all__ = ["Posted", "as_text", "check_same", "differences", "plan_of", "post", "read_posted", "shown"]

@@ -38,6 +38,7 @@ from stn_bench.system.errors import (
     Interrupted,
     LeaseLostError,
     MachineError,
+    StoreAwayError,
     StoreError,
     SubjectError,
 )
@@ -309,6 +310,19 @@ def test_a_stopped_training_keeps_its_checkpoint_and_goes_on_to_the_same_numbers
     same = [name for name in whole.metrics if not name.startswith("cost.")]
     assert [rest.metrics[name] for name in same] == [whole.metrics[name] for name in same]
     assert not own_folder(tmp_path).exists()
+
+
+def test_whoever_is_stopped_while_the_store_is_away_is_stopped_all_the_same(
+    fit: Fit, store: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told as anything else, it would count as the death of a worker."""
+
+    def away(run_id: str) -> None:
+        raise StoreAwayError("away")
+
+    monkeypatch.setattr(store, "kill_run", away)
+    with pytest.raises(Interrupted, match="stopped after epoch 1"):
+        fit(should_stop=lambda: True)
 
 
 def test_nothing_stops_a_training_behind_its_last_epoch(fit: Fit) -> None:

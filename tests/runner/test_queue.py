@@ -22,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from stn_bench.runner import queue
 from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob, owner
 from stn_bench.study.spec import Range
-from stn_bench.system.errors import Interrupted, LeaseLostError, MachineError, StoreError
+from stn_bench.system.errors import Interrupted, LeaseLostError, MachineError, StoreAwayError, StoreError
 from stn_bench.system.machine import machine_name
 
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
@@ -390,6 +390,52 @@ def test_a_dead_workers_job_is_lost_only_after_its_last_try(store: Queue) -> Non
         lost.append(store.bury([NAME], "key-1"))
     assert lost == [False] * (queue.TRIES - 1) + [True]
     assert keys(store, TrialState.WAITING) == []
+
+
+def wear_out(store: Queue, run_key: str, deaths: int = queue.TRIES) -> None:
+    """Let the workers of a job die, one after the other, where nobody sees it but by their silence."""
+    for _ in range(deaths):
+        (waiting,) = [
+            one.trial_id
+            for one in store._storage.jobs(store._storage.studies([NAME]))
+            if (one.run_key, one.state) == (run_key, TrialState.WAITING)
+        ]
+        assert store._storage.claim(waiting)
+        assert store._storage.release(waiting)
+
+
+def test_only_a_job_whose_last_worker_died_too_is_lost(store: Queue) -> None:
+    store.enqueue(NAME, "maximize", [job(seed) for seed in range(1, 6)], {})
+    wear_out(store, "key-1", deaths=queue.TRIES - 1)
+    wear_out(store, "key-2", deaths=queue.TRIES - 1)
+    assert store.lost([NAME]) == frozenset()
+    wear_out(store, "key-2", deaths=1)
+    wear_out(store, "key-3")
+    assert store.lost([NAME]) == {"key-2", "key-3"}
+    store.enqueue(NAME, "maximize", [job(3), job(4)], {})  # the next `run` tries one anew, and takes back the others
+    assert store.counts(NAME) == {"FAIL": 2 * queue.TRIES + queue.TRIES - 1 + 2, "WAITING": 2}
+    assert store.lost([NAME]) == {"key-2"}
+    store.work([NAME], finish)
+    assert store.lost([NAME]) == {"key-2"}
+
+
+@pytest.mark.parametrize(("error", "waits"), [(StoreAwayError("away"), 1), (StoreError("broken"), 0)])
+def test_a_store_that_is_away_is_no_death_of_a_worker(store: Queue, error: StoreError, waits: int) -> None:
+    def refuse(lease: Lease) -> Finished:
+        raise error
+
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    tries = iter(range(queue.TRIES + 1))
+    store.work([NAME], refuse, lambda: next(tries) >= queue.TRIES)
+    assert len(keys(store, TrialState.WAITING)) == waits
+
+
+def test_who_waits_for_one_study_lets_others_look_for_theirs(store: Queue) -> None:
+    looked = []
+    for study in ("one", "two", "one"):
+        store.work([f"{study} / base / verdict"], finish)
+        looked.append(store._looked)
+    assert looked[0] == looked[2] != looked[1]
 
 
 def test_a_job_that_is_given_up_is_not_tried_again(store: Queue) -> None:

@@ -8,14 +8,17 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
 from makers import ablation, arm, study
+from optuna.trial import TrialState
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.runner.job import Job
+from stn_bench.runner.leases import TRIES
 from stn_bench.runner.queue import Finished, Lease, QueuedJob
 from stn_bench.runner.runner import Runner, _Round
 from stn_bench.runner.stores import Stores, open_queue
@@ -74,6 +77,7 @@ class Memory:
     """A tracking store in memory, as the runner and its workers use it."""
 
     def __init__(self) -> None:
+        self.patience = Patience(0)
         self.kept: list[RunRecord] = []  # the latest first
         self.arms: dict[str, tuple[dict[str, float], dict[str, str]]] = {}
 
@@ -304,6 +308,38 @@ def test_an_arm_goes_on_once_its_crashed_seed_is_there(quick_root: Root) -> None
 def test_a_crashed_base_holds_up_its_question(quick_root: Root) -> None:
     trained, _ = go(quick_root, small(), crashing=(("base", 1),))
     assert len(trained) == 9
+
+
+def test_what_nobody_tries_again_and_nobody_told_of_is_recorded_once(root: Root) -> None:
+    """Machines died, parents and all: who is left records the crash, unless it was recorded, or the run had ended."""
+    with pytest.raises(Interrupted):  # its data are made
+        rehearse(root, small(), stop_after=1).run()
+    one = rehearse(root, small())
+    queue, told = one.stores.queue, list[str]()
+    with queue.planning():
+        found = one._prepare("verdict", "small", frozenset())
+    registrar: Any = SimpleNamespace(lost_elsewhere=told.append)
+    one._record_lost(registrar, found)
+    assert told == []
+    key = next(iter(found.jobs))
+    for _ in range(TRIES):
+        jobs = queue._storage.jobs(queue._storage.studies(found.names))
+        (waiting,) = [job.trial_id for job in jobs if job.run_key == key and job.state == TrialState.WAITING]
+        assert queue._storage.claim(waiting)
+        assert queue._storage.release(waiting)
+    one._record_lost(registrar, found)
+    assert told == [key]
+    root.store.end(found.jobs[key], "crashed")
+    one._record_lost(registrar, found)
+    assert told == [key]
+
+
+def test_whoever_is_stopped_waits_for_no_store(root: Root) -> None:
+    stores = rehearse(root, small()).stores
+    patiences = (stores.tracking.patience, stores.queue.patience)
+    with stores.waiting_until(lambda: True):
+        assert all(one.should_stop() for one in patiences)
+    assert not any(one.should_stop() for one in patiences)
 
 
 # Two at once -----------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections import Counter
 from pathlib import Path
 
 import psutil
@@ -41,6 +42,24 @@ def test_a_killed_workers_job_is_run_again_once(tmp_path: Path) -> None:
     assert len(complete_trials(root)) == len(set(complete_trials(root))) == 6
     assert sorted(set(statuses(root))) == ["FINISHED", "KILLED"]
     assert statuses(root).count("FINISHED") == 6
+
+
+@pytest.mark.slow
+def test_runs_that_are_imported_while_a_study_is_trained_count_once(tmp_path: Path) -> None:
+    """Those that wait are not trained any more; the one at which a worker is, it gives up at its end."""
+    there, here = (make_toy_root(tmp_path / name, LONG) for name in ("there", "here"))
+    archive = tmp_path / "runs.zip"
+    assert call("run", "tiny", "--workers", 2, "--root", there) == 0
+    assert call("export", "tiny", archive, "--root", there) == 0
+    with running(here, "--workers", "1") as process:
+        wait_for_checkpoint(here, process)
+        assert stn_bench("import", archive, root=here).returncode == 0
+        output, _ = process.communicate(timeout=60)  # six jobs would take 36 s of training alone
+    assert process.returncode == 0, output
+    finished = Counter(run.data.tags["run_key"] for run in runs(here) if run.info.status == "FINISHED")
+    assert (len(finished), set(finished.values())) == (6, {1})
+    assert Counter(complete_trials(here)) == finished
+    assert values(here) == values(there)
 
 
 def test_a_batch_system_ends_a_run_as_ctrl_c_does(tmp_path: Path) -> None:

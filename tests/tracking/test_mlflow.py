@@ -235,6 +235,15 @@ def test_the_run_of_an_arm_is_open_while_it_is_trained_and_closed_where_it_is_st
         assert client.get_run(arm).info.status == expected
 
 
+def test_a_run_that_has_finished_after_all_is_not_killed(tmp_path: Path) -> None:
+    """The answer of its end was lost, and its worker gave it up; another has found it finished."""
+    store = open_store(tmp_path)
+    spec = question(trials=0).arms[0].verdict_specs({})[0]
+    run_id = finish(spec, store).run_id
+    store.kill_run(run_id)
+    assert [one.run_id for one in store.finished()] == [run_id]
+
+
 # Servers ---------------------------------------------------------------------------------------------------------
 
 
