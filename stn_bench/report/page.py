@@ -12,7 +12,7 @@ from stn_bench.figure import Figure
 from stn_bench.report import side_tables
 from stn_bench.report import tables as columns
 from stn_bench.report.figures import path_of
-from stn_bench.report.sentences import answer, confirmed, seeds_in_words
+from stn_bench.report.sentences import answer, confirmed, headline, seeds_in_words
 from stn_bench.stats import ALPHA
 from stn_bench.system.format import counted, level_in_words, listed, settings_in_words
 
@@ -47,6 +47,7 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         methods=methods(summary),
         limits=limits(summary),
         answer=lambda ablation: answer(ablation, unit),
+        claims_in_short=columns.claims_in_short(summary),
         claim_table=lambda: markdown(columns.claim_table(summary)),
         arm_table=lambda ablation: markdown(columns.arm_table(ablation, unit, looks)),
         sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example, summary.direction)),
@@ -99,7 +100,7 @@ def templates() -> jinja2.Environment:
 def opening(summary: Summary) -> str:
     """Return what a report begins with: its title, and what came of each question."""
     lines = [
-        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(answer(ablation, summary.unit))}"
+        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(headline(ablation, summary.unit))}"
         for ablation in summary.ablations
     ]
     return "\n".join([f"# {plain(summary.title)}", "", *lines])
@@ -140,7 +141,7 @@ def methods(summary: Summary) -> str:
         f"{100 * level:.3g} % for {counted(arms, 'arm')}{share.get(level, '')}" for arms, level in levels.items()
     ]
     is_calibrated = any(level > even for level in levels.values())
-    at_look = f"The level of one look was {listed(families)} without effect" + (
+    at_look = f"Each look tests at a level of {listed(families)} without an effect" + (
         ", calibrated by simulation so that all looks together give 5 %. " if is_calibrated else ". "
     )
     order = (
@@ -167,7 +168,7 @@ def limits(summary: Summary) -> list[str]:
     """Return what the verdicts do not say, each in a sentence."""
     told = [
         "A verdict holds for this base and its settings, and for nothing else.",
-        "Seeds say how far the luck of a training goes. Other data would move the numbers too.",
+        "Seeds measure the spread between trainings on the same data. Other data would move the numbers too.",
     ]
     if summary.claims:
         told.append(

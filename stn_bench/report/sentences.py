@@ -36,6 +36,24 @@ def answer(ablation: AblationSummary, unit: Unit) -> str:
     return " ".join(parts)
 
 
+def headline(ablation: AblationSummary, unit: Unit) -> str:
+    """Return what came of a question at a glance: the most telling arm with its number, the others by name."""
+    arms = ranked(ablation)
+    if not arms:
+        return "No arm to compare."
+    lead, others = arms[0], arms[1:]
+    subject = _subject(lead)
+    parts = [f"**{_word(lead).capitalize()}**: {subject}, {_numbers(lead, unit)}"]
+    for word in WORDS:
+        names = [arm.marked_name for arm in others if _word(arm) == word]
+        more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+        also = "also" if word == _word(lead) else f"{word}:"
+        parts += [f"{also} {listed([*names[:MOST_NAMED], *more])}"] if names else []
+    fresh = ablation.confirmation
+    parts += [f"fresh seeds {'bear' if fresh.agrees else 'do not bear'} the best of them out"] if fresh else []
+    return f"{'; '.join(parts)}."
+
+
 def told(ablation: AblationSummary, unit: Unit) -> list[str]:
     """Return a question and what came of it, in lines of plain text: the verdict of each arm, and the confirmation."""
     lines = [f"{arm.verdict}: {sentence(arm, ablation, unit)}" for arm in ranked(ablation)]

@@ -5,11 +5,13 @@ Cells are Markdown of the simplest kind: `code` and **bold**.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import get_args
 
 from stn_bench.analysis.caveats import step_time
-from stn_bench.analysis.claims import ClaimSummary
+from stn_bench.analysis.claims import ClaimOutcome, ClaimSummary
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.sentences import each, effect_name, seeds_in_words
 from stn_bench.stats import ALPHA, Direction
@@ -291,7 +293,7 @@ def timed_note(ablation: AblationSummary) -> str:
     means = step if any(arm.cpu_step_ms is not None for arm in arms) else "Costs are means"
     if not ablation.timed or all(set(arm.seeds) <= set(ablation.timed) for arm in arms):
         return f"{means} over the seeds."
-    return f"{means}. Counted are the seeds that all arms have: {seeds_in_words(ablation.timed)}."
+    return f"{means}, over the seeds that every arm has: {seeds_in_words(ablation.timed)}."
 
 
 def run_table(summary: Summary, unit: Unit) -> Table | None:
@@ -333,6 +335,12 @@ def claim_table(summary: Summary) -> Table:
         for claim in summary.claims
     ]
     return Table(("claim", "asked here", "what came out", "section"), tuple(rows))
+
+
+def claims_in_short(summary: Summary) -> str:
+    """Return how many claims came to what: "3 reproduced, 1 contradicted"."""
+    counts = Counter(claim.outcome for claim in summary.claims)
+    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(ClaimOutcome) if counts[outcome])
 
 
 def _who(claim: ClaimSummary, names: Mapping[tuple[str, str], str]) -> str:

@@ -164,7 +164,7 @@ def test_a_remark_stands_under_its_question_and_is_no_part_of_the_plan() -> None
     asked = ablation(arm("wide", {"model.width": 2.0}))
     planned = plan(asked, remarks={asked.name: "Two seeds start late."})
     page = render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {})
-    assert page.index(f"**{asked.question}**") < page.index("**Remark.** Two seeds start late.")
+    assert page.index(f"**{asked.question}**") < page.index("<summary>Remark") < page.index("Two seeds start late.")
     assert planned.digest == plan(asked).digest
 
 

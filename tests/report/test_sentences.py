@@ -5,12 +5,23 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import pytest
 
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, ConfirmationSummary, EffectSummary
-from stn_bench.report.sentences import WORDS, answer, confirmed, each, interplay, ranked, seeds_in_words, sentence
+from stn_bench.report.sentences import (
+    WORDS,
+    answer,
+    confirmed,
+    each,
+    headline,
+    interplay,
+    ranked,
+    seeds_in_words,
+    sentence,
+)
 from stn_bench.study.catalogue import Catalogue, bundled_root
 from stn_bench.subject import find_subject
 from stn_bench.subjects.stn.config import Config
@@ -134,6 +145,30 @@ def test_the_best_comes_first_and_the_others_by_verdict() -> None:
         "**Unreplicated**: `few` (1 of 5 seeds finished). "
         "**Invalid**: `unfair` (1 of 5 seeds failed)."
     )
+
+
+def test_a_headline_has_one_number_and_names_the_others() -> None:
+    """Worked by hand: the worst arm leads, its companion of equal cost among the others."""
+    wide = summed("wide", {"model.width": 2.0}, "undecided")
+    some = asked(wide, MATCHED, PLAIN)
+    assert headline(some, POINTS) == (
+        "**Worse**: without the transformer (`none`), −1.20 points [−1.60, −0.80]; also `none_matched`; "
+        "undecided: `wide`."
+    )
+    many = asked(PLAIN, *(summed(f"w{n}", {"model.width": float(n)}, "invalid") for n in range(6)))
+    assert headline(many, POINTS).endswith("; invalid: `w0`, `w1`, `w2`, `w3` and 2 more.")
+    assert headline(asked(), POINTS) == "No arm to compare."
+    alone = summed("wide", {"model.width": 2.0}, "undecided")
+    assert headline(asked(alone), POINTS) == (
+        "**Undecided**: with `model.width` = 2 (`wide`), −1.20 points [−1.60, −0.80] (roughly 7 more seeds)."
+    )
+
+
+@pytest.mark.parametrize(("agrees", "said"), [(True, "bear"), (False, "do not bear")])
+def test_a_headline_says_what_fresh_seeds_say(agrees: bool, said: str) -> None:
+    fresh: Any = SimpleNamespace(agrees=agrees)
+    found = asked(PLAIN).model_copy(update={"confirmation": fresh})
+    assert headline(found, POINTS).endswith(f"; fresh seeds {said} the best of them out.")
 
 
 def test_of_many_arms_the_line_names_some_and_counts_the_rest() -> None:
