@@ -16,10 +16,12 @@ from servers import INITDB, NEEDS_POSTGRES
 from sqlalchemy import NullPool, create_engine, text
 from tiny import DEPTH, TUNED_TOYS, make_toy_root, stn_bench
 
-from stn_bench.runner.elsewhere import check_still_posted
+from stn_bench.runner import elsewhere
+from stn_bench.runner.elsewhere import check_still_posted, find_posted
 from stn_bench.study.load import load_plan
 from stn_bench.subject import Lent
 from stn_bench.system.errors import StoreError
+from stn_bench.system.patience import Patience
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.posted import check_same, plan_of, post, read_posted
 from stn_bench.tracking.results import Keys
@@ -99,6 +101,38 @@ def test_a_study_that_was_begun_otherwise_meanwhile_is_left_to_others(tmp_path: 
     there.append(here.model_copy(update={"code": {**here.code, name: ["f" * 64]}}).model_dump_json())
     with pytest.raises(StoreError, match=f"begun otherwise meanwhile.*: code {re.escape(name)}: there ffffffffffff"):
         check_still_posted(here, queue)
+
+
+class Begun:
+    """A queue in which a study was begun and ended, and is begun anew at some look."""
+
+    def __init__(self, before: str, after: str, at: int) -> None:
+        self._before, self._after, self._left = before, after, at
+
+    def posted(self, study: str) -> str:
+        self._left -= 1
+        return self._before if self._left > 0 else self._after
+
+    def any_open(self, study: str) -> bool:
+        return self._left <= 0
+
+
+@pytest.mark.parametrize(
+    ("wait", "lull", "at", "found"),
+    [(60.0, 60.0, 3, "after"), (60.0, 0.0, 3, "before"), (0.0, 60.0, 3, "before"), (60.0, 60.0, 1, "after")],
+    ids=["begun anew", "over for long", "nobody waits", "under way"],
+)
+def test_what_an_earlier_run_posted_counts_once_there_are_jobs_or_none_have_come(
+    wait: float, lull: float, at: int, found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = read_posted(posted_of(make_toy_root(tmp_path)), "tiny")
+    after = here.model_copy(update={"confirm": True})
+    queue = Begun(here.model_dump_json(), after.model_dump_json(), at)
+    monkeypatch.setattr(elsewhere, "open_queue", lambda workspace: queue)
+    monkeypatch.setattr(elsewhere, "LULL_SECONDS", lull)
+    monkeypatch.setattr("stn_bench.system.patience.PAUSES", (0.001,))
+    told = find_posted("tiny", Workspace.at(tmp_path), Patience(wait))
+    assert told == {"before": here, "after": after}[found]
 
 
 def test_a_store_that_names_code_is_not_trusted(tmp_path: Path) -> None:

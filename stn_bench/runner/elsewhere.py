@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from stn_bench.runner.queue import Queue
 from stn_bench.runner.stores import open_queue
 from stn_bench.study.plan import Plan
@@ -11,19 +13,32 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.posted import Posted, as_text, check_same, differences, post, read_posted, shown
 from stn_bench.tracking.results import Keys
 
+LULL_SECONDS = 120.0
+"""For how long a worker that may wait takes a study without open jobs for one that is about to be begun anew.
+
+It may have been started beside a `run`, which first makes the data; or late, when all is trained: then it should not
+hold its machine for an hour.
+"""
+
 
 def find_posted(study: str, workspace: Workspace, patience: Patience) -> Posted | None:
     """Return what `run` posted of a study for workers elsewhere; None if nobody did while there was patience.
+
+    What an earlier `run` posted counts once there are jobs, or none have come for a while.
 
     Raises:
         StoreError: if the queue cannot be opened, or what was posted not be read.
     """
     queue = open_queue(workspace)
+    lull = time.monotonic() + min(patience.seconds, LULL_SECONDS)
 
     def look() -> str:
-        if text := queue.posted(study):
-            return text
-        raise StoreAwayError(f"study `{study}` was not begun yet, in {workspace.queue}")
+        text = queue.posted(study)
+        if not text:
+            raise StoreAwayError(f"study `{study}` was not begun yet, in {workspace.queue}")
+        if time.monotonic() < lull and not queue.any_open(study):
+            raise StoreAwayError(f"study `{study}` has nothing to train now, in {workspace.queue}")
+        return text
 
     try:
         return read_posted(patience.insist(look), study)

@@ -376,6 +376,11 @@ class Queue:
             if before != text:
                 self._storage.post(f"{study}{BETWEEN}{POSTED}", text)
 
+    def any_open(self, study: str) -> bool:
+        """Return whether a job of a study waits, or was being worked on when it was last heard of."""
+        with self._reachable():
+            return self._storage.any_open(study)
+
     def counts(self, name: str) -> dict[str, int]:
         """Return the number of trials by state name; {} if there is no such study."""
         with self._reachable():
@@ -657,8 +662,17 @@ class _Store(RDBStorage):
 
     def any_runs(self, name: str) -> bool:
         """Return whether anybody works on a job of a study of ours, which has one of Optuna's an arm and phase."""
-        ours = [study for known, study in self._ids().items() if known.startswith(f"{name}{BETWEEN}")]
-        return any(not (one.is_stale or _is_dead(one.owner)) for one in self.running(ours))
+        return any(not (one.is_stale or _is_dead(one.owner)) for one in self.running(self._all_of(name)))
+
+    def any_open(self, name: str) -> bool:
+        """Return whether any of a study's trials waits or runs."""
+        ours = self._all_of(name)
+        query = _of(ours, sqlalchemy.select(TrialModel.study_id).distinct()).where(TrialModel.state.in_(OPEN))
+        return any(study in ours for (study,) in self._read(query))
+
+    def _all_of(self, name: str) -> frozenset[int]:
+        """Return the ids of all studies here that belong to one of ours."""
+        return frozenset(study for known, study in self._ids().items() if known.startswith(f"{name}{BETWEEN}"))
 
     # Trials, read
 

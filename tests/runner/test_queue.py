@@ -301,6 +301,16 @@ def test_workers_side_by_side_give_a_dead_ones_job_away_once(tmp_path: Path, sto
     assert work_together(tmp_path, 4) == keys(store, TrialState.COMPLETE) == ["key-1"]
 
 
+def test_a_study_is_open_while_a_job_of_it_waits_or_runs(store: Queue) -> None:
+    assert not store.any_open("small")
+    store.enqueue(NAME, "maximize", [job(1)], {})
+    assert store.any_open("small")
+    assert not store.any_open("smal")
+    store.work([NAME], lambda lease: finish(lease) if store.any_open("small") else crash(lease))
+    assert store.counts(NAME) == {"COMPLETE": 1}
+    assert not store.any_open("small")
+
+
 def test_counts_of_a_study_that_is_not_there_is_empty(store: Queue) -> None:
     assert store.counts("nothing") == {}
 
