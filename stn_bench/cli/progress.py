@@ -15,6 +15,9 @@ from stn_bench.runner.progress import ProgressLines, TrackedJob
 if TYPE_CHECKING:
     from stn_bench.subject import Subject
 
+MOST_ARMS = 40
+"""Arms that are all shown; of more, those in which something is trained."""
+
 
 class Progress(ProgressLines):
     """Shows study, arms, seeds, epochs, metric and time left."""
@@ -46,13 +49,18 @@ class Progress(ProgressLines):
         if self._preparing or not self._jobs:
             return Text(self._head())
         table = Table("arm", "runs", "now", "epoch", self._curve.name if self._curve else "", box=None, pad_edge=False)
-        for label in dict.fromkeys(tracked.job.spec.label for tracked in self._jobs.values()):
-            self._add_arm(table, label, [c for c in self._jobs.values() if c.job.spec.label == label])
+        training: dict[str, list[TrackedJob]] = {}
+        for tracked in tuple(self._training.values()):
+            training.setdefault(tracked.job.spec.label, []).append(tracked)
+        labels = [label for label in self._of_arm if len(self._of_arm) <= MOST_ARMS or label in training]
+        for label in labels:
+            self._add_arm(table, label, training.get(label, []))
+        if left_out := len(self._of_arm) - len(labels):
+            table.add_row(f"{left_out} more arms")
         return Group(Text(self._head(), style="bold"), table)
 
-    def _add_arm(self, table: Table, label: str, jobs: list[TrackedJob]) -> None:
-        done = sum(tracked.is_settled for tracked in jobs)
-        running = [tracked for tracked in jobs if tracked.outcome == "training"]
+    def _add_arm(self, table: Table, label: str, running: list[TrackedJob]) -> None:
+        done, jobs = self._settled_of[label], self._of_arm[label]
         now = ", ".join(tracked.job.name.rpartition(", ")[2] for tracked in running)
         epochs = ", ".join(tracked.place for tracked in running)
-        table.add_row(label, f"{done}/{len(jobs)}", now, epochs, ", ".join(tracked.value for tracked in running))
+        table.add_row(label, f"{done}/{jobs}", now, epochs, ", ".join(tracked.value for tracked in running))

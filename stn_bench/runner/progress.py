@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 REPEAT_SECONDS = 30.0  # lines tell of the epochs of a job no more often than this
 LONG_SECONDS = 60.0  # beside this, it hardly counts that a worker loads libraries in its first job
+MANY = 500  # jobs of which the time left is reckoned anew once a second, and not at each event
 SETTLED = ("finished", "diverged", "crashed")
 
 
@@ -93,6 +96,9 @@ class ProgressLines:
     def __init__(self, study: str, subject: Subject, say: Callable[[str], None]) -> None:
         self._study, self._subject, self.say = study, subject, say
         self._jobs: dict[str, TrackedJob] = {}
+        self._of_arm, self._settled_of = Counter[str](), Counter[str]()  # jobs by arm, and those at their end
+        self._training: dict[str, TrackedJob] = {}
+        self._left, self._reckoned = "", -math.inf  # the time left, and when it was reckoned
         self._phase = ""
         self._told = time.monotonic()
         self._paces: dict[str, list[float]] = {}  # label of an arm -> those of its jobs that have ended
@@ -125,6 +131,8 @@ class ProgressLines:
         """Begin a phase."""
         self._phase, self._at_once = phase, 1
         self._jobs = {key: TrackedJob(job) for key, job in jobs.items()}
+        self._of_arm, self._settled_of = Counter(job.spec.label for job in jobs.values()), Counter()
+        self._training, self._reckoned = {}, -math.inf
         finished = f", {reused} finished before" if reused else ""
         self.say(f"{self._study}, {phase}: {len(jobs)} runs to train{finished}")
 
@@ -133,18 +141,21 @@ class ProgressLines:
         tracked = self._jobs.get(event.run_key)
         if tracked is None:
             return
-        now = time.monotonic()
+        now, label, was_settled = time.monotonic(), tracked.job.spec.label, tracked.is_settled
         if isinstance(event, JobStarted):
-            is_warm = any(one.is_settled for one in self._jobs.values())
+            is_warm = self._settled() > 0
+            self._settled_of[label] -= was_settled
             tracked = TrackedJob(tracked.job, outcome="training", started=now, is_warm=is_warm)
-            self._jobs[event.run_key] = tracked
-            self._at_once = max(self._at_once, sum(one.outcome == "training" for one in self._jobs.values()))
+            self._jobs[event.run_key] = self._training[event.run_key] = tracked
+            self._at_once = max(self._at_once, len(self._training))
         elif isinstance(event, JobEpoch):
             tracked.epoch, tracked.value, tracked.last = event.epoch, self._value(event.metrics), now
             tracked.first = tracked.first or (event.epoch, now)
             self._tell_epoch(tracked)
         elif isinstance(event, JobEnded):
             tracked.outcome, tracked.ended = event.outcome, now
+            self._training.pop(event.run_key, None)
+            self._settled_of[label] += tracked.is_settled - was_settled
             if event.outcome == "crashed":
                 self._crashed.add(event.run_key)
             self._keep_pace(tracked, self._paces)
@@ -162,7 +173,7 @@ class ProgressLines:
         self.say(f"[{self._settled()}/{len(self._jobs)}] {tracked.job.name}: {event.outcome}{detail}")
 
     def _settled(self) -> int:
-        return sum(one.is_settled for one in self._jobs.values())
+        return self._settled_of.total()
 
     def _value(self, metrics: Mapping[str, float]) -> str:
         """Return the value of the curve that is drawn, as far as an epoch tells it."""
@@ -172,10 +183,15 @@ class ProgressLines:
 
     def _time_left(self) -> str:
         """Return the time left, from what jobs took so far: each at the pace of its arm; "" while none tells."""
-        known = {label: list(paces) for label, paces in self._paces.items()}
-        for one in self._jobs.values():
-            if one.outcome == "training":
-                self._keep_pace(one, known)
+        now = time.monotonic()
+        if len(self._jobs) <= MANY or now - self._reckoned >= 1.0:
+            self._left, self._reckoned = self._reckon(), now
+        return self._left
+
+    def _reckon(self) -> str:
+        known = {label: list(paces) for label, paces in tuple(self._paces.items())}
+        for one in tuple(self._training.values()):  # a terminal's table is drawn by a thread
+            self._keep_pace(one, known)
         if not known or not any(one.left for one in self._jobs.values()):
             return ""
         typical = statistics.median(pace for paces in known.values() for pace in paces)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import io
+import re
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
 
+from stn_bench.cli.progress import MOST_ARMS, Progress
 from stn_bench.runner import progress
 from stn_bench.runner.progress import ProgressLines
 from stn_bench.runner.worker import JobEnded, JobEpoch, JobStarted
@@ -113,3 +119,43 @@ def test_a_job_that_tells_of_no_epoch_is_told_with_its_time(
     told.at(0, JobStarted("base 1"))
     told.at(75, ended("base 1"))
     assert told.lines[-1] == "[1/6] base 1: finished, 75 s"
+
+
+KEYS = [f"{arm} {seed}" for arm in ("base", "wide") for seed in (1, 2)]
+OUTCOMES = ("finished", "diverged", "crashed", "killed", "interrupted")
+
+
+def watcher_of(jobs: dict[str, str], kind: Any = ProgressLines, *rest: Any) -> Any:
+    subject = SimpleNamespace(curve=None, example="example")
+    made = {key: SimpleNamespace(name=key, epochs=3, spec=SimpleNamespace(label=arm)) for key, arm in jobs.items()}
+    watcher = kind("mine", subject, *rest)
+    watcher.phase("verdict", made, 0)
+    return watcher
+
+
+@given(st.lists(st.tuples(st.sampled_from(KEYS), st.sampled_from(("start", *OUTCOMES))), max_size=30))
+def test_what_is_counted_is_what_is_there(events: list[tuple[str, str]]) -> None:
+    """Whatever the order: a job may end in ways that let it begin again, and be told of twice."""
+    watcher = watcher_of({key: key.partition(" ")[0] for key in KEYS}, ProgressLines, lambda line: None)
+    for key, what in events:
+        watcher.event(JobStarted(key) if what == "start" else JobEnded(key, what, ""))
+        jobs = watcher._jobs
+        assert watcher._settled() == sum(one.is_settled for one in jobs.values())
+        assert set(watcher._training) == {name for name, one in jobs.items() if one.outcome == "training"}
+        for arm in ("base", "wide"):
+            of_arm = [one for one in jobs.values() if one.job.spec.label == arm]
+            assert watcher._settled_of[arm] == sum(one.is_settled for one in of_arm)
+
+
+@pytest.mark.parametrize(("arms", "shown"), [(MOST_ARMS, MOST_ARMS), (MOST_ARMS + 1, 1)])
+def test_a_table_of_many_arms_shows_those_that_train(arms: int, shown: int) -> None:
+    console = Console(file=io.StringIO(), width=200, height=200)
+    watcher = watcher_of({f"arm{n} 1": f"arm{n}" for n in range(arms)}, Progress, console)
+    watcher.event(JobStarted("arm0 1"))
+    watcher.event(JobEnded("arm0 1", "finished", ""))
+    watcher.event(JobStarted("arm1 1"))
+    console.print(watcher._render())
+    table = console.file.getvalue().splitlines()[2:]  # type: ignore[attr-defined]
+    assert sum(bool(re.match(r"arm\d", line)) for line in table) == shown
+    assert any(line.split()[:2] == ["arm1", "0/1"] for line in table)
+    assert table[-1].strip() == f"{arms - shown} more arms" or shown == arms
