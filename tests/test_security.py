@@ -929,7 +929,9 @@ def read_markdown(text: str) -> list[str]:
 FOLD = re.compile(r"(?:<details>\n<summary>([^<>&]*)</summary>|</details>)\n")
 OURS = {
     "How to read this page", "How sure, and how fair", "Main effects and interactions of the factors", "By class",
-    "Cost", "N more figure", "N more figures", "Every run",
+    "Cost", "N more figure", "N more figures", "Every run", "Each claim, and what was asked here",
+    "Remark: what was looked into", "Each word that changed", "All that the arms of many settings set",
+    "Other metrics",
 }  # fmt: skip
 """What folded parts are called, with N for a number: words of the template alone."""
 

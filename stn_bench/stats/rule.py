@@ -33,7 +33,10 @@ FAVOUR = 0.8
 """The part of the level that halves from rank to rank; the rest is shared evenly, so that no arm is without."""
 
 NEARLY = 1e-9
-"""Relative: sizes that differ by less share their ranks, whatever the order of the arms and the unit of the metric."""
+"""Relative: sizes that differ by less share their ranks, whatever the order of the arms and the unit of the metric.
+
+A mean difference that is smaller beside its size has no sign.
+"""
 
 Name = TypeVar("Name", bound=Hashable)
 
@@ -50,6 +53,11 @@ class Shown(NamedTuple):
     p: float
     size: float
     sign: int
+
+
+def sign_of(difference: float, size: float) -> int:
+    """Return the sign of a mean difference; one that rounding may have made is 0, whatever the unit of the metric."""
+    return 0 if abs(difference) <= NEARLY * size else (difference > 0) - (difference < 0)
 
 
 AWAITED = Shown(1.0, math.inf, 0)

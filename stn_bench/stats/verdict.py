@@ -14,7 +14,7 @@ from stn_bench.stats import rule
 from stn_bench.stats.comparison import Comparison, compare
 from stn_bench.stats.levels import Levels, level
 from stn_bench.stats.power import Observed, more_seeds
-from stn_bench.stats.rule import AWAITED, UNTESTABLE, Shown, holm
+from stn_bench.stats.rule import AWAITED, UNTESTABLE, Shown, holm, sign_of
 from stn_bench.stats.values import ALPHA, FEWEST_SEEDS, Direction, Values, is_number
 
 Verdict = Literal["better", "worse", "equivalent", "undecided", "unreplicated", "invalid"]
@@ -228,7 +228,7 @@ class _Arm:
             return AWAITED
         if found.n < FEWEST_SEEDS or math.isnan(found.p):
             return UNTESTABLE
-        return Shown(found.p, found.size, (found.difference > 0) - (found.difference < 0))
+        return Shown(found.p, found.size, sign_of(found.difference, found.size))
 
     @property
     def showed(self) -> Observed:

@@ -351,7 +351,7 @@ def test_looks_of_many_arms_share_evenly_and_the_page_says_so(cli: Cli, tmp_path
     code, _, _ = cli("judge", tmp_path / "many.csv", "--base", "arm0", "--looks", "4,6,8", "-o", tmp_path / "out")
     assert code == 0
     page = (tmp_path / "out/report.md").read_text()
-    assert "2.21 % for 1 arm and 1.67 % for 17 arms (an even share of the looks) without effect" in page
+    assert "2.21 % for 1 arm and 1.67 % for 17 arms (an even share of the looks) without an effect" in page
 
 
 def test_values_too_large_to_square_are_failed_runs_and_no_traceback(cli: Cli, tmp_path: Path) -> None:

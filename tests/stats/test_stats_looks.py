@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 from statsmodels.stats.multitest import multipletests
@@ -343,7 +343,12 @@ def test_every_number_of_a_verdict_agrees_with_its_word(study: tuple[list[list[f
             assert (low > 0) == (one.word == "better")
 
 
+MEAN_OF_ZERO = [0.505, 0.519, 0.522, 0.546, 0.552, 0.565], [0.5, 0.524, 0.56, 0.505, 0.56, 0.56]
+"""An arm and a base whose mean difference is 0 but for rounding, which is another in each unit."""
+
+
 @given(studies(), st.sampled_from([1e-12, 1e-6, 3.7, 1e12]))
+@example(([MEAN_OF_ZERO[0], [0.5] * 6, [0.5] * 6], MEAN_OF_ZERO[1]), 1e-6)
 def test_the_unit_of_the_metric_changes_no_word(study: tuple[list[list[float]], list[float]], unit: float) -> None:
     arms, base = study
     scaled = [[unit * value for value in row] for row in (base, *arms)]
