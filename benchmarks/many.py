@@ -103,7 +103,7 @@ def _look(seen: Numbers, margin: float, step: float, alpha: float) -> _Look:
     return _Look(
         p=np.where(untested, 1.0, p),
         size=np.where(untested, -1.0, size),
-        sign=np.where(untested, 0.0, np.sign(mean)),
+        sign=np.where(untested | (np.abs(mean) <= NEARLY * size), 0.0, np.sign(mean)),
         low=mean - reach,
         high=mean + reach,
         alike_p=alike_p,

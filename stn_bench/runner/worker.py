@@ -304,7 +304,7 @@ class _Worker:
         @contextlib.contextmanager
         def ending() -> Iterator[None]:
             with lease.ending():
-                if self._assignment.have_runs_come() and self._finished(lease):
+                if self._assignment.have_runs_come() and self._places.tracking.finished_as(lease.run_key):
                     raise LeaseLostError  # it was imported meanwhile, and counts once
                 yield
 

@@ -232,6 +232,7 @@ __all__ = [
     "FILES",
     "KIND",
     "ORIGINAL",
+    "PAGE",
     "SIDE_BY_SIDE",
     "Ask",
     "EndedRun",

@@ -71,6 +71,7 @@ from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file, 
 from stn_bench.tracking.ended import (
     KIND,
     ORIGINAL,
+    PAGE,
     Ask,
     EndedRun,
     Wanted,
@@ -89,7 +90,6 @@ from stn_bench.tracking.stored import IMPORTED, StoredRuns
 
 BATCH = 100  # MLflow takes 100 params or tags at a time
 METRICS_BATCH = 900  # and 1000 of all kinds
-PAGE = 1000
 HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "4"}
 """How a server is asked as it is opened: what is wrong is told in seconds."""
 
