@@ -19,25 +19,32 @@ if TYPE_CHECKING:  # a subject is found without loading it
 COLOURS = ("#000000", "#E69F00", "#56B4E9", "#009E73", "#D55E00", "#CC79A7", "#0072B2", "#F0E442")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 LINES = ("-", "--", "-.", ":")
+COLUMN = 3.5
+"""Inches of a paper's column: a figure is drawn as wide as it is printed, so its letters are as large as they are."""
+
 MOST_INSIDE = 4
 WIDEST_INSIDE = 0.45
 """Of the figure's width; a wider legend inside the axes would cover what they show."""
 
 LEGEND_COLUMNS = 3
-INSIDE_SIZE, BENEATH_SIZE = 9.0, 7.0
-HANDLE = 0.42
+INSIDE_SIZE, BENEATH_SIZE = 7.0, 6.5
+HANDLE = 0.52
 """Inches beside a name in a legend: its line, and the space to the next column."""
 
-LEGEND_ROW, LEGEND_LINE = 0.17, 0.12
+LEGEND_ROW, LEGEND_LINE = 0.16, 0.11
 UNNAMED = re.compile(r"_child\d+")
 STYLE = {
     "axes.grid": True,
     "axes.spines.right": False,
     "axes.spines.top": False,
-    "font.size": 9.0,
+    "axes.linewidth": 0.6,
+    "font.size": 7.0,
     "grid.alpha": 0.25,
+    "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "savefig.dpi": 150,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 4.5,
+    "savefig.dpi": 200,
     "svg.hashsalt": "stn-bench",
 }
 
@@ -104,10 +111,10 @@ class Legend:
     @classmethod
     def of(cls, names: Sequence[str], width: float) -> Legend:
         """Return the legend of a figure of a width in inches, in which every name is whole."""
-        widest = max((_inches(name, INSIDE_SIZE) for name in names), default=0.0)
+        widest = max((inches(name, INSIDE_SIZE) for name in names), default=0.0)
         if len(names) <= MOST_INSIDE and widest <= width * WIDEST_INSIDE:
             return cls(tuple(names), 0)
-        widest = max(_inches(name, BENEATH_SIZE) for name in names)
+        widest = max(inches(name, BENEATH_SIZE) for name in names)
         for columns in range(LEGEND_COLUMNS, 1, -1):
             if widest <= width / columns - HANDLE:
                 return cls(tuple(names), columns)
@@ -136,7 +143,7 @@ class Legend:
             text.set_parse_math(False)  # a dollar in a name is a dollar
 
 
-def _inches(text: str, size: float) -> float:
+def inches(text: str, size: float = INSIDE_SIZE) -> float:
     """Return how wide a text is drawn in a size in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
@@ -149,7 +156,7 @@ def _inches(text: str, size: float) -> float:
 def _wrapped(name: str, width: float) -> str:
     """Return a name in as many lines as a width in inches asks for."""
     fits = len(name)
-    while fits > 1 and max(_inches(line, BENEATH_SIZE) for line in textwrap.wrap(name, fits)) > width:
+    while fits > 1 and max(inches(line, BENEATH_SIZE) for line in textwrap.wrap(name, fits)) > width:
         fits = fits * 9 // 10
     return "\n".join(textwrap.wrap(name, fits)) or name
 

@@ -435,7 +435,7 @@ def test_figures_are_those_of_matplotlib_and_leave_it_as_it_was(trained: Path, t
         name: dict.__getitem__(mpl.rcParams, name) for name in mpl.rcParams
     }  # to ask it for the backend sets one
     figures = result.figures()
-    assert list(figures) == ["verdicts", "depth_differences", "depth_curves"]
+    assert list(figures) == ["verdicts", "depth_differences", "depth_curves", "depth_cost"]
     assert all(isinstance(figure, Figure) for figure in figures.values())
     axes = figures["depth_curves"].axes[0]
     drawn = {line.get_label(): line.get_ydata() for line in axes.get_lines()}
@@ -452,7 +452,7 @@ def test_a_figure_that_was_drawn_with_something_else_is_shown_in_one() -> None:
     drawn = Drawn("other", "drawn elsewhere", bytes(png.getvalue()))
     assert drawn.canvas.get_size_inches().tolist() == [2.0, 1.0]
     (axes,) = drawn.canvas.axes
-    assert axes.images[0].get_size() == (150, 300)
+    assert axes.images[0].get_size() == (200, 400)
 
 
 def test_a_notebook_shows_sentences_table_and_figure(trained: Path) -> None:

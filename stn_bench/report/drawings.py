@@ -9,9 +9,9 @@ from statistics import median
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from stn_bench.figure import COLOURS, LINES, Legend, look, new_figure
+from stn_bench.figure import COLOURS, COLUMN, LINES, Legend, inches, look, new_figure
 from stn_bench.system.format import counted, in_short
 
 # Marker and colour of each verdict: told apart without colour too, by shape and by being filled.
@@ -23,29 +23,26 @@ LOOKS = {
     "unreplicated": ("D", "#999999", "none"),
     "invalid": ("x", "#999999", "full"),
 }
-WIDTH = 6.4
-"""Inches of a figure of lines or points."""
+HEIGHT = 2.2
+"""Inches of the plot itself, in a figure of lines or points."""
 
-ROW = 0.23
-"""Height of a row in inches."""
+ROW = 0.18
+"""Height of a forest plot's row in inches."""
 
 FARTHEST = 4.0
 """Intervals are cut where they reach this many times farther than the largest difference."""
 
-LONGEST = 66
+LONGEST = 56
 """Characters of a heading that fit."""
 
-LONGEST_NAME = 32
+LONGEST_NAME = 24
 """Characters of an arm's name that leave room for the plot."""
 
-COSTS = 0.24
-"""Share of a forest plot's width that the costs beside it take."""
+COSTS = 36
+"""Points to the right of a forest plot where its column of costs ends."""
 
-BARS = 0.6
-"""Share of these that the bars take, and their numbers the rest."""
-
-WIDE = 8.0
-"""Costs that are farther apart than this many times are drawn on a logarithmic axis."""
+SMALL = 6.5
+"""Points of the letters of what stands beside a plot."""
 
 UNMARKED = len(LINES)
 """Curves that their lines tell apart where all is grey; of more than these each beyond has marks too."""
@@ -55,6 +52,9 @@ MARKS = 8
 
 UNEVEN = 12.0
 """A largest difference this many times the median asks for a scale that is logarithmic beyond the margin."""
+
+CROWDED = 2.0
+"""Decades of a logarithmic scale from which on there is room for the powers of ten only."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,6 @@ class ForestRow:
         verdict: its verdict.
         difference: the mean difference.
         interval: its interval; None where one seed leaves none.
-        note: what stands behind the verdict's word.
         seeds: the difference on each seed.
         cost: what it costs over what its base costs; None where either is not known.
     """
@@ -75,7 +74,6 @@ class ForestRow:
     verdict: str
     difference: float | None
     interval: tuple[float, float] | None = None
-    note: str = ""
     seeds: tuple[float, ...] = ()
     cost: float | None = None
 
@@ -88,7 +86,7 @@ class ForestScale:
         label: what stands below the axis.
         margin: smaller differences count as equivalent.
         most: no difference can be larger, so no axis is; 100 points for a fraction.
-        cost: what the costs beside them are, below their axis; "" where none are shown.
+        cost: what the costs beside them are, above them; "" where none are shown.
     """
 
     label: str
@@ -156,63 +154,44 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
     for heading, arms in groups:
         rows += [heading, *arms] if heading else list(arms)
     drawn = [row for row in rows if isinstance(row, ForestRow) and row.difference is not None]
-    with new_figure(7.2, 0.75 + ROW * max(len(rows), 3)) as (figure, png):
-        shares = [1.0 - COSTS, COSTS] if scale.cost else [1.0]
-        axes, *beside = figure.subplots(1, len(shares), sharey=True, squeeze=False, width_ratios=shares)[0]
+    names = _cut_apart([row.name if isinstance(row, ForestRow) else "" for row in reversed(rows)])
+    wider = max(inches(name) for name in names) - COLUMN / 2  # names that no cut tells apart
+    with new_figure(COLUMN + max(wider, 0.0), 0.6 + ROW * max(len(rows) + bool(scale.cost), 3)) as (figure, png):
+        axes = figure.subplots()
         axes.axvspan(-scale.margin, scale.margin, color="#999999", alpha=0.22, linewidth=0)
-        axes.axvline(0, color="#000000", linewidth=0.8)
+        axes.axvline(0, color="#000000", linewidth=0.7)
         _set_range(axes, drawn, scale)
         for place, row in enumerate(reversed(rows)):
             if isinstance(row, ForestRow):
                 _draw_arm(axes, place, row)
+                _write_beside(axes, place, row.verdict, f"{in_short(row.cost)}×" if row.cost else "", scale)
             else:
                 _draw_heading(axes, place, row)
+        if scale.cost:
+            _write_beside(axes, len(rows), "", scale.cost, scale)
         axes.set(yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
-        names = [row.name if isinstance(row, ForestRow) else "" for row in rows[::-1]]
-        axes.set_yticklabels(_cut_apart(names), parse_math=False)  # a dollar in a name is a dollar
-        for one in (axes, *beside):
-            one.tick_params(axis="y", length=0)
-            one.spines["left"].set_visible(False)
-            one.grid(axis="y", visible=False)
-        for one in beside:
-            _draw_costs_beside(one, [row if isinstance(row, ForestRow) else None for row in reversed(rows)], scale)
-        _write_verdicts([axes, *beside][-1], rows)
+        axes.set_yticklabels(names, parse_math=False)  # a dollar in a name is a dollar
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        axes.grid(axis="y", visible=False)
     return png.getvalue()
 
 
-def _draw_costs_beside(axes: Axes, rows: Sequence[ForestRow | None], scale: ForestScale) -> None:
-    """Draw how many times the base's cost each arm costs: a bar from 1, and its number."""
-    known = {place: row.cost for place, row in enumerate(rows) if row is not None and row.cost is not None}
-    axes.axvline(1, color="#000000", linewidth=0.8)
-    for place, cost in known.items():
-        axes.barh(place, cost - 1, left=1, height=0.5, color="#BBBBBB", linewidth=0)
-        told, at = f"{in_short(cost)}×", (0.97, place)
-        axes.annotate(told, at, xycoords=("axes fraction", "data"), ha="right", va="center", fontsize=8)
-    low, high = min(1.0, *known.values()), max(1.0, *known.values())
-    if high > WIDE * low:
-        axes.set_xscale("log")
-        axes.set_xlim(low, low * (high / low) ** (1 / BARS))
-    else:
-        span = max(high - low, 0.1)
-        axes.set_xlim(low - 0.02 * span, low + span / BARS)
-    axes.xaxis.set_major_locator(FixedLocator([1]))
-    axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticklabels(["base"])
-    axes.set_xlabel(scale.cost)
-
-
-def _write_verdicts(axes: Axes, rows: Sequence[str | ForestRow]) -> None:
-    """Write each arm's verdict behind its row."""
-    for place, row in enumerate(reversed(rows)):
-        if isinstance(row, ForestRow):
-            at = (1.04, place)
+def _write_beside(axes: Axes, place: float, verdict: str, cost: str, scale: ForestScale) -> None:
+    """Write what an arm costs, where costs are shown, and its verdict, to the right of its row."""
+    right = COSTS if scale.cost else 0
+    for text, points, aligned in ((scale.cost and cost, right, "right"), (verdict, right + 5, "left")):
+        if text:
             axes.annotate(
-                f"{row.verdict}{row.note}",
-                at,
+                text,
+                (1.0, place),
+                (points, 0),
                 xycoords=("axes fraction", "data"),
+                textcoords="offset points",
+                ha=aligned,
                 va="center",
                 annotation_clip=False,
-                fontsize=8,
+                fontsize=SMALL,
             )
 
 
@@ -227,10 +206,12 @@ def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> Non
     label = scale.label
     if len(arms) > 2 and sizes[-1] > UNEVEN * max(median(sizes), small):
         axes.set_xscale("symlog", linthresh=2 * small, linscale=1.0, subs=[3])
-        axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:zg}".replace("-", "−")))
-        axes.tick_params(axis="x", which="both", length=3.5, pad=3.5)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:zg}".replace("-", "−")))
-        label = f"{label}; logarithmic beyond ±{2 * small:g}"
+        decades = sum(math.log10(max(abs(end) / small, 1.0)) for end in (low, high))
+        plain = FuncFormatter(lambda value, _: f"{value:zg}".replace("-", "−"))
+        axes.xaxis.set_minor_formatter(plain if decades < CROWDED else NullFormatter())
+        axes.tick_params(axis="x", which="both", length=3.0, pad=3.0)
+        axes.xaxis.set_major_formatter(plain)
+        label = f"{label}\nlogarithmic beyond ±{2 * small:g}"
         low, high = max(1.4 * low, -scale.most), min(1.4 * high, scale.most)
     else:
         low, high = low - 0.03 * (high - low), high + 0.03 * (high - low)
@@ -238,10 +219,12 @@ def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> Non
 
 
 def _draw_heading(axes: Axes, row: int, heading: str) -> None:
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
-    place = ("axes fraction", "data")
-    text = axes.annotate(_cut(heading, LONGEST), (0.0, row), xycoords=place, va="center", weight="bold", bbox=box)
+    """Write a heading from the left edge of the figure on, over the names and the plot."""
+    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.0}
+    place = ("figure fraction", "data")
+    text = axes.annotate(_cut(heading, LONGEST), (0.01, row), xycoords=place, va="center", weight="bold", bbox=box)
     text.set_parse_math(False)  # a dollar in a title is a dollar
+    text.set_in_layout(False)  # it takes no room from the plot
 
 
 def _cut(text: str, longest: int) -> str:
@@ -280,25 +263,21 @@ def _draw_arm(axes: Axes, place: int, row: ForestRow) -> None:
         return
     if row.interval:
         start, end = max(row.interval[0], low), min(row.interval[1], high)
-        axes.plot([start, end], [place, place], color=colour, linewidth=1.8, solid_capstyle="butt")
+        axes.plot([start, end], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
         for end_of_axes, reached, arrow in ((low, start, "<"), (high, end, ">")):
             if reached == end_of_axes:  # what is cut ends in an arrow
-                axes.plot([reached], [place], arrow, color=colour, markersize=5, clip_on=False)
+                axes.plot([reached], [place], arrow, color=colour, markersize=4, clip_on=False)
     face = "white" if fill == "none" else colour
     shown = [seed for seed in row.seeds if low <= seed <= high]
-    axes.plot(shown, [place] * len(shown), "|", color="#222222", markersize=6.5, mew=0.9, zorder=4)
-    axes.plot([row.difference], [place], marker, color=colour, markerfacecolor=face, markersize=6, mew=1.4, zorder=3)
+    axes.plot(shown, [place] * len(shown), "|", color="#222222", markersize=5.5, mew=0.7, zorder=4)
+    axes.plot([row.difference], [place], marker, color=colour, markerfacecolor=face, markersize=4.8, mew=1.1, zorder=3)
 
 
 def draw_interplay(panels: Sequence[Interplay], ylabel: str) -> bytes:
     """Return an interaction plot for each pair of factors: lines that are not parallel are an interaction."""
-    columns = min(len(panels), 2)
-    rows = -(-len(panels) // columns)
-    with new_figure(7.2 if columns > 1 else 5.4, 3.3 * rows) as (figure, png):
-        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes in grid.flat[len(panels) :]:
-            axes.set_axis_off()
-        for axes, panel in zip(grid.flat, panels, strict=False):
+    with new_figure(COLUMN, (HEIGHT + 0.2) * len(panels)) as (figure, png):
+        grid = figure.subplots(len(panels), 1, squeeze=False, sharey=True)
+        for axes, panel in zip(grid.flat, panels, strict=True):
             _draw_panel(axes, panel)
             axes.set_ylabel(ylabel)
     return png.getvalue()
@@ -310,23 +289,23 @@ def _draw_panel(axes: Axes, panel: Interplay) -> None:
         colour, line, marker = look(index)
         shift = 0.05 * (index - (len(panel.lines) - 1) / 2)
         for place, (_, values) in zip(places, cells, strict=True):
-            axes.plot([place + shift] * len(values), values, marker, color=colour, markersize=3.5, alpha=0.45)
+            axes.plot([place + shift] * len(values), values, marker, color=colour, markersize=3, alpha=0.45)
         means = [mean for mean, _ in cells]
         axes.plot([place + shift for place in places], means, line, color=colour, marker=marker, label=level)
     axes.set(xlabel=panel.across, xlim=(-0.4, len(panel.levels) - 0.6))
     axes.set_xticks(places, panel.levels)
-    axes.legend(loc="best", title=panel.along, title_fontsize=8, fontsize=8)
+    axes.legend(loc="best", title=panel.along)
 
 
 def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: str) -> bytes:
     """Return the expected best score against the number of trials, a line an arm."""
-    legend = Legend.of([name for name, _ in curves], WIDTH)
-    with new_figure(WIDTH, 3.6 + legend.height) as (figure, png):
+    legend = Legend.of([name for name, _ in curves], COLUMN)
+    with new_figure(COLUMN, HEIGHT + 0.3 + legend.height) as (figure, png):
         axes = figure.subplots()
         for index, (name, scores) in enumerate(curves):
             colour, line, marker = look(index)
             trials = range(1, len(scores) + 1)
-            axes.plot(trials, scores, line, color=colour, marker=marker, markersize=4, label=name)
+            axes.plot(trials, scores, line, color=colour, marker=marker, markersize=3, label=name)
         axes.set(xlabel="tuning trials", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend.add(axes)
@@ -336,31 +315,43 @@ def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: st
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
     """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
     labels = [f"{curve.name} ({counted(curve.seeds, 'seed')})" for curve in curves]
-    legend = Legend.of(labels, WIDTH)
-    with new_figure(WIDTH, 3.6 + legend.height) as (figure, png):
+    legend = Legend.of(labels, COLUMN)
+    with new_figure(COLUMN, HEIGHT + 0.3 + legend.height) as (figure, png):
         axes = figure.subplots()
         for index, curve in enumerate(curves):
             colour, line, marker = look(index)
             axes.fill_between(curve.epochs, curve.low, curve.high, color=colour, alpha=0.15, linewidth=0)
             marked = marker if len(curve.epochs) == 1 or index >= UNMARKED else ""
             every = -(-len(curve.epochs) // MARKS)
-            (drawn,) = axes.plot(curve.epochs, curve.mean, line, color=colour, label=labels[index], linewidth=1.6)
+            (drawn,) = axes.plot(curve.epochs, curve.mean, line, color=colour, label=labels[index])
             drawn.set(marker=marked, markevery=every)
         axes.set(xlabel="epoch", ylabel=ylabel)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _cut_beginning(axes, curves)
         legend.add(axes)
     return png.getvalue()
 
 
+def _cut_beginning(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Give the later half of the epochs half of the height at least: the first would flatten what sets arms apart."""
+    ends = [values for curve in curves for values in (curve.low, curve.high)]
+    every, later = np.concatenate(ends), np.concatenate([values[len(values) // 2 :] for values in ends])
+    every, later = every[np.isfinite(every)], later[np.isfinite(later)]
+    height = np.ptp(later) if later.size else 0.0
+    if height > 0:
+        low, high = max(every.min(), later.min() - height), min(every.max(), later.max() + height)
+        axes.set_ylim(low - 0.04 * (high - low), high + 0.04 * (high - low))
+
+
 def draw_costs(points: Sequence[Point], xlabel: str, ylabel: str) -> bytes:
-    """Return the metric against FLOPs: a small mark for each seed, a large one for the mean."""
-    legend = Legend.of([point.name for point in points], WIDTH)
-    with new_figure(WIDTH, 3.6 + legend.height) as (figure, png):
+    """Return the metric against a cost: a small mark for each seed, a large one for the mean."""
+    legend = Legend.of([point.name for point in points], COLUMN)
+    with new_figure(COLUMN, HEIGHT + 0.3 + legend.height) as (figure, png):
         axes = figure.subplots()
         for index, point in enumerate(points):
             colour, _, marker = look(index)
-            axes.plot([point.cost] * len(point.values), point.values, marker, color=colour, markersize=4, alpha=0.45)
-            axes.plot([point.cost], [point.mean], marker, color=colour, markersize=9, label=point.name, linestyle="")
+            axes.plot([point.cost] * len(point.values), point.values, marker, color=colour, markersize=3, alpha=0.45)
+            axes.plot([point.cost], [point.mean], marker, color=colour, markersize=6.5, label=point.name, linestyle="")
         axes.set(xlabel=xlabel, ylabel=ylabel, xscale="log")
         _readable_log(axes, [point.cost for point in points])
         legend.add(axes)

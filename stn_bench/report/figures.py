@@ -7,7 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -78,16 +78,28 @@ def differences(ablation: AblationSummary, unit: Unit, margin: float) -> Iterato
     rows = _rows(ablation, unit)
     if any(row.difference is not None for row in rows):
         what = unit.in_differences(f"Difference to the base in {unit.name}")
-        cost = COSTS.get(_cost(ablation), "")
-        beside = f"; beside it {cost}, as a multiple of the base's" if cost else ""
+        cost = COSTS.get(_cost(ablation))
+        beside = f"; beside it {cost.name}, as a multiple of the base's" if cost else ""
         caption = (
             f"{what}, with {interval_header(ablation)[1:-1]} intervals; small lines: seeds{_grey(margin)}{beside}"
         )
-        scale = dataclasses.replace(_scale(margin, unit), cost=cost)
+        scale = dataclasses.replace(_scale(margin, unit), cost=cost.short if cost else "")
         yield Figure("differences", caption, draw_forest([("", rows)], scale))
 
 
-COSTS = {"cpu_seconds": "CPU time of a run", "seconds": "time of a run", "flops": "FLOPs"}
+class Expense(NamedTuple):
+    """A cost of a run: as a caption names it, as a column does, and its unit."""
+
+    name: str
+    short: str
+    unit: str
+
+
+COSTS = {
+    "cpu_seconds": Expense("CPU time of a run", "CPU time", "s"),
+    "seconds": Expense("time of a run", "time", "s"),
+    "flops": Expense("FLOPs", "FLOPs", ""),
+}
 """What a question's arms are compared in beside their differences: the first that all of them know."""
 
 
@@ -112,7 +124,6 @@ def _rows(ablation: AblationSummary, unit: Unit) -> list[ForestRow]:
             arm.verdict or "unreplicated",
             None if arm.difference is None else arm.difference * unit.scale,
             None if arm.interval is None else (arm.interval[0] * unit.scale, arm.interval[1] * unit.scale),
-            f", look {arm.look}" if arm.stopped else "",
             tuple(difference * unit.scale for difference in ablation.differences(arm)),
             getattr(arm, cost) / getattr(ablation.base, cost) if cost else None,
         )
@@ -174,15 +185,18 @@ def _curves(arms: Mapping[str, ArmResults], metric: Metric | None) -> Iterator[F
 
 
 def _costs(ablation: AblationSummary, unit: Unit, example: str) -> Iterator[Figure]:
+    """Yield the metric against the cost that stands beside the differences."""
+    kind = _cost(ablation)
     points = [
-        Point(arm.plain_name, arm.flops, tuple(value * unit.scale for value in arm.values), arm.mean * unit.scale)
+        Point(arm.plain_name, getattr(arm, kind), tuple(unit.scale * value for value in arm.values), unit.scale * mean)
         for arm in ablation.arms
-        if arm.flops and arm.mean is not None
+        if kind and (mean := arm.mean) is not None
     ]
     if points:
-        caption = f"{unit.name.capitalize()} against cost: small marks are seeds, large ones their mean"
-        png = draw_costs(points, f"floating-point operations {each(example)}", unit.in_values)
-        yield Figure("cost", caption, png)
+        cost = COSTS[kind]
+        label = f"{cost.name}, {cost.unit}" if cost.unit else f"{cost.name} {each(example)}"
+        caption = f"{unit.name.capitalize()} against {cost.name}: small marks are seeds, large ones their mean"
+        yield Figure("cost", caption, draw_costs(points, label, unit.in_values))
 
 
 def _tuning(ablation: AblationSummary, metric: Metric | None) -> Iterator[Figure]:

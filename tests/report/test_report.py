@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from makers import FakeStore, ablation, arm, plan, record
+from matplotlib.text import Text
 from scipy import stats
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.summarise import summarise
 from stn_bench.analysis.summary import ArmSummary, Summary
+from stn_bench.figure import Drawing
 from stn_bench.report.build import Artifact, build_report, stale_files, write_report
 from stn_bench.report.drawings import (
     Curve,
@@ -364,11 +366,14 @@ DRAWN: dict[str, Callable[[], bytes]] = {
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_figure_is_a_png_of_a_readable_size(draw: Callable[[], bytes]) -> None:
+    """It is as wide as a column of a paper, 3.5 inches at 200 dots each; no letter is smaller than 6.5 points."""
     png = draw()
     width, height = struct.unpack(">II", png[16:24])
     assert png.startswith(PNG)
-    assert 900 <= width <= 1400
-    assert 150 <= height <= 800
+    assert width == 700
+    assert 150 <= height <= 1000
+    assert isinstance(png, Drawing)
+    assert {text.get_fontsize() >= 6.5 for text in png.canvas.findobj(Text)} == {True}
 
 
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)

@@ -12,7 +12,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap, LogNorm
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from stn_bench.figure import COLOURS, new_figure
+from stn_bench.figure import COLOURS, COLUMN, new_figure
 from stn_bench.subjects.stn.letters import LetterCheck, Mean
 
 RIGHT = ListedColormap(["#D3EBE1"])
@@ -141,7 +141,7 @@ def draw_letter_check(
         after: the same behind the transformer.
         check: means and intervals of these; those of the distance are before minus after.
     """
-    with new_figure(9.4, 4.4) as (figure, png):
+    with new_figure(2 * COLUMN, 3.3) as (figure, png):
         left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
         _draw_magnification(left, magnification, check)
         _draw_offsets(right, before, after, check)
@@ -172,7 +172,7 @@ def _draw_offsets(axes: Axes, before: NDArray[np.floating], after: NDArray[np.fl
     axes.plot([0, far], [0, far], color="black", linewidth=1, linestyle=":", label="as far as before")
     axes.plot(before[inked], after[inked], "o", color=BLUE, alpha=0.3, markersize=3, markeredgewidth=0)
     means = f"means: {check.before:.2f} before, {check.after:.2f} after" if inked.any() else None
-    axes.plot([check.before], [check.after], "P", color=ORANGE, markersize=10, markeredgecolor="white", label=means)
+    axes.plot([check.before], [check.after], "P", color=ORANGE, markersize=7, markeredgecolor="white", label=means)
     axes.set(xlim=(0, far), ylim=(0, far), aspect="equal")
     axes.set(xlabel="before: pixels from the middle", ylabel="after: pixels from the middle")
     told = f"{check.centring.value:+.2f} pixels towards the middle{_interval(check.centring, 2)}"
@@ -189,11 +189,11 @@ def _interval(mean: Mean, digits: int) -> str:
 def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
     """Return a gallery of pictures before | after, with the letter above each pair."""
     rows = -(-len(examples) // columns)
-    with new_figure(1.9 * columns, 1.25 * rows) as (figure, png):
+    with new_figure(COLUMN, COLUMN * 0.6 / columns * rows) as (figure, png):
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes in grid.flat:
             axes.set_axis_off()
         for axes, example in zip(grid.flat, examples, strict=False):
             axes.imshow(example.pair, interpolation="nearest")
-            axes.set_title(example.letter, fontsize=9, pad=3, parse_math=False)  # it may come from an archive
+            axes.set_title(example.letter, fontsize=7, pad=2, parse_math=False)  # it may come from an archive
     return png.getvalue()

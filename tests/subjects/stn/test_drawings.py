@@ -63,7 +63,7 @@ def test_the_same_numbers_give_the_same_bytes() -> None:
 @pytest.mark.parametrize("count", [1, 10, 11, 60])
 def test_every_mistake_is_on_the_sheet(count: int) -> None:
     png = draw_mistakes([Mistake(PICTURE, "A read as B, 50 %", "0001_A.png")] * count, "title")
-    side = 0.9 * 150  # inches, dots an inch
+    side = 0.9 * 200  # inches, dots an inch
     assert (pixels(png) == PICTURE[0, 0]).all(axis=2).sum() == pytest.approx(count * side**2, rel=0.05)
 
 
@@ -84,13 +84,13 @@ def test_a_sheet_without_mistakes_is_a_line() -> None:
 def test_the_check_is_drawn_whatever_the_numbers(magnification: list[float], offset: list[float]) -> None:
     values = (np.array(magnification), np.array(offset), np.array(offset) / 2)
     height, width, _ = pixels(draw_letter_check(*values, check_letters(*values))).shape
-    assert (height, width) == (660, 1410)
+    assert (height, width) == (660, 1400)
 
 
 def test_a_gallery_has_four_pairs_a_row_and_is_the_same_bytes_every_time() -> None:
     five = [Example("A", np.zeros((8, 20, 3), np.uint8))] * 5
     height, width = pixels(draw_gallery(five)).shape[:2]
-    assert 900 <= width <= 1400
-    assert 150 <= height <= 800
+    assert width == 700  # a column of a paper, 200 dots an inch
+    assert 150 <= height <= 300
     assert draw_gallery(five) == draw_gallery(five)
     assert pixels(draw_gallery(five[:4])).shape[0] < height
