@@ -20,7 +20,7 @@ from matplotlib.figure import Figure as Canvas
 import stn_bench
 from stn_bench.analysis.summary import ArmSummary, Summary
 from stn_bench.figure import Figure
-from stn_bench.report.figures import differences, forest, path_of
+from stn_bench.report.figures import differences, forests, path_of
 from stn_bench.report.frames import to_csv, verdicts_table
 from stn_bench.report.html import render_html
 from stn_bench.report.page import render_page
@@ -69,9 +69,7 @@ def files(folder: Path = FOLDER) -> dict[str, bytes]:
     ]
     (question,) = summary.ablations
     (own,) = differences(question, summary.unit, summary.margin)
-    anew = {
-        one.name: one for one in (forest(summary), dataclasses.replace(own, name=f"{question.name}_{own.name}")) if one
-    }
+    anew = {one.name: one for one in (*forests(summary), dataclasses.replace(own, name=f"{question.name}_{own.name}"))}
     first, *others = (anew.get(one.name, one) for one in captions)
     page = render_page(summary, {"": [first], question.name: others})
     kept = {path_of(one): (folder / path_of(one)).read_bytes() for one in captions if one.name not in anew}

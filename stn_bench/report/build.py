@@ -10,7 +10,7 @@ from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.summarise import Artifact, summarise
 from stn_bench.analysis.summary import Summary
 from stn_bench.figure import Figure
-from stn_bench.report.figures import forest, illustrations, path_of
+from stn_bench.report.figures import forests, illustrations, path_of
 from stn_bench.report.frames import runs_table, to_csv, verdicts_table
 from stn_bench.report.html import render_html
 from stn_bench.report.latex import render_latex, render_tables
@@ -142,8 +142,7 @@ def build_report(
 
 def draw(analysis: Analysis, summary: Summary, artifact: Artifact) -> dict[str, list[Figure]]:
     """Return the figures of the study, by "", and those of each question, by its name."""
-    all_arms = forest(summary)
-    return {"": [all_arms] if all_arms else []} | {
+    return {"": list(forests(summary))} | {
         ablation.name: list(illustrations(question, ablation, analysis, artifact))
         for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True)
     }

@@ -27,7 +27,7 @@ from stn_bench.report.drawings import (
     draw_forest,
     draw_interplay,
 )
-from stn_bench.report.sentences import each
+from stn_bench.report.sentences import each, ranked
 from stn_bench.report.tables import interval_header
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.subject import KeptRun, Metric
@@ -40,19 +40,34 @@ def path_of(figure: Figure, ending: str = "png") -> str:
     return f"figures/{figure.name}.{ending}"
 
 
-def forest(summary: Summary) -> Figure | None:
-    """Return all arms of the study in one forest plot, or None where nothing can be compared yet."""
+MOST_ARMS = 12
+"""Arms of a study that one screen shows beneath its answers; of more it shows the one that each answer speaks of."""
+
+
+def forests(summary: Summary) -> Iterator[Figure]:
+    """Yield the study in one forest plot, which fits a screen, and after it one of all arms where those do not."""
+    groups = [(ablation, ablation.arms[1:]) for ablation in summary.ablations]
+    if len(groups) > 1 and sum(len(arms) for _, arms in groups) > MOST_ARMS:
+        what = "The arm that each answer speaks of"
+        yield from _forest("answers", what, [(one, ranked(one)[:1]) for one, arms in groups if arms], summary)
+    yield from _forest("verdicts", "All arms", groups, summary)
+
+
+def _forest(
+    name: str, what: str, groups: Sequence[tuple[AblationSummary, Sequence[ArmSummary]]], summary: Summary
+) -> Iterator[Figure]:
+    """Yield arms of several questions in one forest plot, where anything can be compared yet."""
     unit = summary.unit
-    groups = [(ablation.title, _rows(ablation, unit)) for ablation in summary.ablations]
-    if all(row.difference is None for _, rows in groups for row in rows):
-        return None
-    levels = " and ".join(sorted({interval_header(ablation)[1:-1] for ablation in summary.ablations}))
+    rows = [(ablation.title, _rows(ablation, arms, unit)) for ablation, arms in groups]
+    if all(row.difference is None for _, arms in rows for row in arms):
+        return
+    levels = " and ".join(sorted({interval_header(ablation)[1:-1] for ablation, _ in groups}))
     caption = (
-        f"All arms: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
+        f"{what}: {unit.in_differences(f'difference to the base in {unit.name}')}, with {levels} intervals; "
         f"small lines: seeds{_grey(summary.margin)}. "
         "▲ better, ▼ worse, ■ equivalent, ○ undecided, ◇ unreplicated, × invalid"
     )
-    return Figure("verdicts", caption, draw_forest(groups, _scale(summary.margin, unit)))
+    yield Figure(name, caption, draw_forest(rows, _scale(summary.margin, unit)))
 
 
 def illustrations(
@@ -75,7 +90,7 @@ def illustrations(
 
 def differences(ablation: AblationSummary, unit: Unit, margin: float) -> Iterator[Figure]:
     """Yield a question's forest plot, with the seeds and the costs of its arms, where anything can be compared yet."""
-    rows = _rows(ablation, unit)
+    rows = _rows(ablation, ablation.arms[1:], unit)
     if any(row.difference is not None for row in rows):
         what = unit.in_differences(f"Difference to the base in {unit.name}")
         cost = COSTS.get(_cost(ablation))
@@ -116,7 +131,7 @@ def _scale(margin: float, unit: Unit) -> ForestScale:
     return ForestScale(unit.in_differences("difference to base"), margin * unit.scale, most)
 
 
-def _rows(ablation: AblationSummary, unit: Unit) -> list[ForestRow]:
+def _rows(ablation: AblationSummary, arms: Sequence[ArmSummary], unit: Unit) -> list[ForestRow]:
     cost = _cost(ablation)
     return [
         ForestRow(
@@ -127,7 +142,7 @@ def _rows(ablation: AblationSummary, unit: Unit) -> list[ForestRow]:
             tuple(difference * unit.scale for difference in ablation.differences(arm)),
             getattr(arm, cost) / getattr(ablation.base, cost) if cost else None,
         )
-        for arm in ablation.arms[1:]
+        for arm in arms
     ]
 
 
@@ -230,4 +245,4 @@ def _subjects_own(question: PlannedQuestion, arms: Mapping[str, ArmResults], art
     yield from draw(changed, kept)
 
 
-__all__ = ["differences", "forest", "illustrations", "path_of"]
+__all__ = ["differences", "forests", "illustrations", "path_of"]

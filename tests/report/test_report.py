@@ -33,6 +33,7 @@ from stn_bench.report.drawings import (
     draw_forest,
     draw_interplay,
 )
+from stn_bench.report.figures import forests
 from stn_bench.report.page import markdown_table
 from stn_bench.report.sentences import WORDS
 from stn_bench.report.tables import timed_note
@@ -379,6 +380,28 @@ def test_figure_is_a_png_of_a_readable_size(draw: Callable[[], bytes]) -> None:
 @pytest.mark.parametrize("draw", DRAWN.values(), ids=DRAWN)
 def test_figure_is_the_same_bytes_every_time(draw: Callable[[], bytes]) -> None:
     assert draw() == draw()
+
+
+def forests_of(questions: int, arms: int) -> dict[str, list[str]]:
+    """Return the names in each forest plot of a study whose last arms differ most, from the top row down."""
+    asked = [
+        ablation(*(arm(f"{name}{place}", {"model.width": 2 + place / 4}) for place in range(arms)), name=name)
+        for name in "abcdefgh"[:questions]
+    ]
+    planned = plan(*asked)
+    base = {one.label: BASE for one in planned.arms}
+    moved = {f"{one.name}/{one.name}{arms - 1}": WIDE for one in asked}
+    drawn = forests(summarise(judged(planned, *records(planned, base | moved))))
+    labels = {one.name: one.canvas.axes[0].get_yticklabels() for one in drawn}
+    return {name: [text.get_text() for text in reversed(texts) if text.get_text()] for name, texts in labels.items()}
+
+
+def test_a_page_opens_with_the_arms_of_the_answers_where_all_do_not_fit_a_screen() -> None:
+    assert forests_of(2, 6) == {"verdicts": [f"{name}{place}" for name in "ab" for place in range(6)]}
+    assert forests_of(1, 14).keys() == {"verdicts"}
+    many = forests_of(2, 7)
+    assert many["answers"] == ["a6", "b6"]
+    assert len(many["verdicts"]) == 14
 
 
 # The files -------------------------------------------------------------------------------------------------------
