@@ -50,18 +50,24 @@ def test_every_figure_is_drawn(rebuilt: tuple[Path, Path]) -> None:
     assert made == committed
 
 
-def test_nothing_is_left_to_train_but_what_another_rule_had_decided(
+def test_nothing_is_left_to_train_but_further_looks_at_what_is_undecided(
     rebuilt: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Arms whose word was published under other rules, and is undecided now, would go on to their next look."""
     _, made = rebuilt
     assert call("status", made.name, "--json", "--root", made.parent.parent) == 0
     rows = json.loads(capsys.readouterr().out)["arms"]
     seeds = {row["arm"]: [int(part) for part in row["seeds"].split("/")] for row in rows}
-    rejudged = json.loads((made / "report.json").read_text()).get("rejudged") or {"changed": []}
-    changed = {one["label"] for one in rejudged["changed"] if one["now"] == "undecided"}
-    bases = {f"{label.partition('/')[0]}/base" for label in changed}
-    assert {label for label, (there, wanted) in seeds.items() if there < wanted} <= changed | bases
+    summary = json.loads((made / "report.json").read_text())
+    words = {
+        f"{ablation['name']}/{arm['name']}": arm["verdict"]
+        for ablation in summary["ablations"]
+        for arm in ablation["arms"]
+    }
+    undecided = {label for label, word in words.items() if word == "undecided"}
+    bases = {"base", *(f"{label.partition('/')[0]}/base" for label in undecided)}
+    left = {label: there for label, (there, wanted) in seeds.items() if there < wanted}
+    assert left.keys() <= undecided | bases
+    assert {*left.values()} <= {*summary["looks"]}
     assert seeds
 
 
