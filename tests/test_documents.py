@@ -28,12 +28,20 @@ DOCUMENTS = [
 ]
 
 
-def test_the_readme_shows_the_rows_of_the_committed_report() -> None:
+def test_the_readme_shows_the_rows_and_the_answer_of_the_committed_report() -> None:
+    report = (ROOT / "reports/slim/report.md").read_text(encoding="utf-8")
+    shown = README.partition("## What comes out of a study")[2].partition("\n## ")[0]
+    rows = [line for line in shown.splitlines() if line.startswith("| `")]
+    (answer,) = (line.removeprefix("> ") for line in shown.splitlines() if line.startswith("> "))
+    assert len(rows) == 3
+    for line in (*rows, answer):
+        assert line in report
+
+
+def test_the_readme_names_the_number_of_the_committed_quickstart() -> None:
     report = (ROOT / "docs/quickstart/report.md").read_text(encoding="utf-8")
-    rows = [line.rstrip("| ") for line in README.splitlines() if line.startswith(("| `base`", "| `none`"))]
-    assert len(rows) == 2
-    for row in rows:
-        assert row in report
+    (lost,) = re.findall(r"loses (\d\.\d\d points \[[\d., ]+\]); your own", " ".join(README.split()))
+    assert f"the model loses {lost}" in report
 
 
 def test_the_quickstart_changes_no_committed_file() -> None:

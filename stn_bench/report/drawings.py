@@ -205,7 +205,7 @@ def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> Non
     high = min(max([*ends, 2 * small]), reach)
     label = scale.label
     if len(arms) > 2 and sizes[-1] > UNEVEN * max(median(sizes), small):
-        axes.set_xscale("symlog", linthresh=2 * small, linscale=1.0, subs=[3])
+        axes.set_xscale("symlog", linthresh=2 * small, linscale=0.6, subs=[3])
         decades = sum(math.log10(max(abs(end) / small, 1.0)) for end in (low, high))
         plain = FuncFormatter(lambda value, _: f"{value:zg}".replace("-", "−"))
         axes.xaxis.set_minor_formatter(plain if decades < CROWDED else NullFormatter())
