@@ -223,7 +223,7 @@ def test_the_check_is_drawn_and_its_numbers_printed(cli: Cli, root: Path, tmp_pa
     assert code == 0
     assert "geometric mean over 120 pictures" in out
     with Image.open(tmp_path / "new/check.png") as figure:
-        assert figure.size == (1410, 660)
+        assert figure.size == (1400, 660)
 
 
 def test_json_tells_each_picture_and_the_check(cli: Cli, root: Path) -> None:
