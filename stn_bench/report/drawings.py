@@ -38,7 +38,7 @@ LONGEST = 56
 LONGEST_NAME = 24
 """Characters of an arm's name that leave room for the plot."""
 
-COSTS = 36
+COST_COLUMN = 36
 """Points to the right of a forest plot where its column of costs ends."""
 
 SMALL = 6.5
@@ -179,7 +179,7 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
 
 def _write_beside(axes: Axes, place: float, verdict: str, cost: str, scale: ForestScale) -> None:
     """Write what an arm costs, where costs are shown, and its verdict, to the right of its row."""
-    right = COSTS if scale.cost else 0
+    right = COST_COLUMN if scale.cost else 0
     for text, points, aligned in ((scale.cost and cost, right, "right"), (verdict, right + 5, "left")):
         if text:
             axes.annotate(
