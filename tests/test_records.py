@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ PIXELS = re.compile(r"(?<=data:image/png;base64,)[A-Za-z0-9+/=]+")
 def rebuilt(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return the committed report's folder, and that of the one made anew from the committed runs."""
     name, root = request.param, tmp_path_factory.mktemp("clone")
+    for plan in (ROOT / "studies").glob(f"{name}.plan.json"):  # what was frozen before the first run
+        (root / "studies").mkdir()
+        shutil.copy(plan, root / "studies")
     for command in (("import", ROOT / "reports" / name / "runs.zip"), ("report", name)):
         assert call(*command, "--root", root) == 0
     return ROOT / "reports" / name, root / "reports" / name
