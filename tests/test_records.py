@@ -72,6 +72,7 @@ def test_nothing_is_left_to_train_but_further_looks_at_what_is_undecided(
     left = {label: there for label, (there, wanted) in seeds.items() if there < wanted}
     assert left.keys() <= undecided | bases
     assert {*left.values()} <= {*summary["looks"]}
+    assert sum(wanted - there for there, wanted in seeds.values()) == summary["missing_runs"]
     assert seeds
 
 

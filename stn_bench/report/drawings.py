@@ -155,6 +155,7 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
         rows += [heading, *arms] if heading else list(arms)
     drawn = [row for row in rows if isinstance(row, ForestRow) and row.difference is not None]
     names = _cut_apart([row.name if isinstance(row, ForestRow) else "" for row in reversed(rows)])
+    right = COST_COLUMN if scale.cost else 0
     wider = max(inches(name) for name in names) - COLUMN / 2  # names that no cut tells apart
     with new_figure(COLUMN + max(wider, 0.0), 0.6 + ROW * max(len(rows) + bool(scale.cost), 3)) as (figure, png):
         axes = figure.subplots()
@@ -164,11 +165,13 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
         for place, row in enumerate(reversed(rows)):
             if isinstance(row, ForestRow):
                 _draw_arm(axes, place, row)
-                _write_beside(axes, place, row.verdict, f"{in_short(row.cost)}×" if row.cost else "", scale)
+                if scale.cost and row.cost:
+                    _write_beside(axes, place, f"{in_short(row.cost)}×", right, "right")
+                _write_beside(axes, place, row.verdict, right + 5, "left")
             else:
                 _draw_heading(axes, place, row)
         if scale.cost:
-            _write_beside(axes, len(rows), "", scale.cost, scale)
+            _write_beside(axes, len(rows), scale.cost, right, "right")
         axes.set(yticks=range(len(rows)), ylim=(-0.7, len(rows) - 0.3))
         axes.set_yticklabels(names, parse_math=False)  # a dollar in a name is a dollar
         axes.tick_params(axis="y", length=0)
@@ -177,22 +180,19 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
     return png.getvalue()
 
 
-def _write_beside(axes: Axes, place: float, verdict: str, cost: str, scale: ForestScale) -> None:
-    """Write what an arm costs, where costs are shown, and its verdict, to the right of its row."""
-    right = COST_COLUMN if scale.cost else 0
-    for text, points, aligned in ((scale.cost and cost, right, "right"), (verdict, right + 5, "left")):
-        if text:
-            axes.annotate(
-                text,
-                (1.0, place),
-                (points, 0),
-                xycoords=("axes fraction", "data"),
-                textcoords="offset points",
-                ha=aligned,
-                va="center",
-                annotation_clip=False,
-                fontsize=SMALL,
-            )
+def _write_beside(axes: Axes, place: float, text: str, points: float, aligned: str) -> None:
+    """Write a text to the right of a row, from the plot's edge so many points away to its "left" or "right" end."""
+    axes.annotate(
+        text,
+        (1.0, place),
+        (points, 0),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        ha=aligned,
+        va="center",
+        annotation_clip=False,
+        fontsize=SMALL,
+    )
 
 
 def _set_range(axes: Axes, arms: Sequence[ForestRow], scale: ForestScale) -> None:

@@ -125,9 +125,10 @@ class Judged:
         return "\n\n".join(map(render_short, self.summaries))
 
     def _repr_html_(self) -> str:
+        from stn_bench.report.figures import forests
         from stn_bench.report.html import render_short_html
 
-        lead = next((figure for figure in self._drawn() if figure.name in ("answers", "verdicts")), None)
+        lead = next(forests(self.summary), None)
         shown = [lead, *([None] * (len(self.summaries) - 1))]
         pages = (render_short_html(summary, figure) for summary, figure in zip(self.summaries, shown, strict=True))
         return "\n\n".join(pages)
