@@ -6,7 +6,7 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -111,12 +111,11 @@ class Legend:
     @classmethod
     def of(cls, names: Sequence[str], width: float) -> Legend:
         """Return the legend of a figure of a width in inches, in which every name is whole."""
-        widest = max((inches(name, INSIDE_SIZE) for name in names), default=0.0)
-        if len(names) <= MOST_INSIDE and widest <= width * WIDEST_INSIDE:
+        if len(names) <= MOST_INSIDE and widest(names) <= width * WIDEST_INSIDE:
             return cls(tuple(names), 0)
-        widest = max(inches(name, BENEATH_SIZE) for name in names)
+        needed = widest(names, BENEATH_SIZE)
         for columns in range(LEGEND_COLUMNS, 1, -1):
-            if widest <= width / columns - HANDLE:
+            if needed <= width / columns - HANDLE:
                 return cls(tuple(names), columns)
         return cls(tuple(_wrapped(name, width - HANDLE) for name in names), 1)
 
@@ -143,20 +142,26 @@ class Legend:
             text.set_parse_math(False)  # a dollar in a name is a dollar
 
 
-def inches(text: str, size: float = INSIDE_SIZE) -> float:
-    """Return how wide a text is drawn in a size in points."""
+def widest(texts: Iterable[str], size: float = INSIDE_SIZE) -> float:
+    """Return how many inches the widest of some texts takes, drawn in a size in points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
     with _style():
-        width, _, _ = text_to_path.get_text_width_height_descent(text, FontProperties(size=size), ismath=False)
-    return float(width) / 72
+        font = FontProperties(size=size)
+        return (
+            max(
+                (text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts),
+                default=0.0,
+            )
+            / 72
+        )
 
 
 def _wrapped(name: str, width: float) -> str:
     """Return a name in as many lines as a width in inches asks for."""
     fits = len(name)
-    while fits > 1 and max(inches(line, BENEATH_SIZE) for line in textwrap.wrap(name, fits)) > width:
+    while fits > 1 and widest(textwrap.wrap(name, fits), BENEATH_SIZE) > width:
         fits = fits * 9 // 10
     return "\n".join(textwrap.wrap(name, fits)) or name
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
-from stn_bench.figure import COLOURS, COLUMN, LINES, Legend, inches, look, new_figure
+from stn_bench.figure import COLOURS, COLUMN, LINES, Legend, look, new_figure, widest
 from stn_bench.system.format import counted, in_short
 
 # Marker and colour of each verdict: told apart without colour too, by shape and by being filled.
@@ -156,7 +156,7 @@ def draw_forest(groups: Sequence[tuple[str, Sequence[ForestRow]]], scale: Forest
     drawn = [row for row in rows if isinstance(row, ForestRow) and row.difference is not None]
     names = _cut_apart([row.name if isinstance(row, ForestRow) else "" for row in reversed(rows)])
     right = COST_COLUMN if scale.cost else 0
-    wider = max(inches(name) for name in names) - COLUMN / 2  # names that no cut tells apart
+    wider = widest(names) - COLUMN / 2  # names that no cut tells apart
     with new_figure(COLUMN + max(wider, 0.0), 0.6 + ROW * max(len(rows) + bool(scale.cost), 3)) as (figure, png):
         axes = figure.subplots()
         axes.axvspan(-scale.margin, scale.margin, color="#999999", alpha=0.22, linewidth=0)
