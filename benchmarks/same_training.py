@@ -106,7 +106,7 @@ SUBJECTS = {
 }
 """Kind of subject -> its cells, the package whose code was in its keys then, and the table of what was replaced."""
 
-REVISION = "b5efe36"
+REVISION = "3b097f2"
 """The last one in which `stn` had a training of its own."""
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -115,6 +116,22 @@ def assign(variables: list[Any], arrays: Arrays) -> None:
         variable.assign(array)
 
 
+@contextlib.contextmanager
+def averaged(model: keras.Model) -> Iterator[None]:
+    """Lend a model the running average that its optimizer keeps of its weights; without one it stays as it is."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)  # float16 scales the loss around it
+    if not getattr(optimizer, "use_ema", False):
+        yield
+        return
+    weights = model.trainable_variables
+    trained = values(weights)
+    optimizer.finalize_variable_values(weights)
+    try:
+        yield
+    finally:
+        assign(weights, trained)
+
+
 class Beginning(keras.callbacks.Callback):  # type: ignore[misc]
     """Stands before the user's callbacks: an epoch begins alike, whether or not training was interrupted before it."""
 
@@ -193,7 +210,18 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
         """Keep the state of the finished epoch, then tell of it."""
         progress = self.progress
         progress.fit_seconds.append(self._fitted or time.perf_counter() - self._began)
-        metrics = _by_part(logs or {})
+        with averaged(self.model) if self._course.validate else contextlib.nullcontext():
+            self._judge(_by_part(logs or {}))
+        progress.stopped = bool(self.model.stop_training)
+        progress.seconds += time.perf_counter() - self._began
+        progress.cpu_seconds += time.process_time() - self._cpu_began
+        progress.peak_memory_mb = max(progress.peak_memory_mb, self._memory.read())
+        self._keep()
+        self._tell(progress.epoch)
+
+    def _judge(self, metrics: dict[str, float]) -> None:
+        """Add the metrics of a finished epoch, and keep the weights if it is the best."""
+        progress = self.progress
         if self._course.validate is not None:
             judged = self._course.validate(self.model, progress.epoch)
             metrics |= {f"validation.{name}": value for name, value in judged.items()}
@@ -205,12 +233,6 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
             self.model.stop_training = True
         elif not self._course.best or progress.is_best(self._course.best):
             self.best_weights, progress.best_epoch = values(self.model.variables), progress.epoch
-        progress.stopped = bool(self.model.stop_training)
-        progress.seconds += time.perf_counter() - self._began
-        progress.cpu_seconds += time.process_time() - self._cpu_began
-        progress.peak_memory_mb = max(progress.peak_memory_mb, self._memory.read())
-        self._keep()
-        self._tell(progress.epoch)
 
     def _check(self, metrics: Mapping[str, float]) -> None:
         for name in self._course.wanted:

@@ -156,6 +156,12 @@ class OptimizerConfig(Group):
 
     Biases, and the scales and shifts of normalisation, are spared (Loshchilov and Hutter 2019).
     """
+    averaging: float = Field(0.0, ge=0, lt=1)
+    """Share of itself that a running average of the weights keeps at a step; 0 takes none (Polyak and Juditsky 1992).
+
+    The average is what is judged, tested and kept, while training goes on from the weights themselves. 0.998 looks
+    back over some 500 steps. Moving statistics of normalisation are the latest, not averaged.
+    """
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -204,6 +210,8 @@ class TrainConfig(Group):
     """Keras' dtype policy; weights stay float32."""
     validation: Literal["whole", "shuffled_cut"] = "whole"
     """"shuffled_cut" validates as the article does: whole batches of a new order each epoch, the rest left out."""
+    weights: Literal["best", "last"] = "best"
+    """"best" tests and keeps the weights of the best epoch by the validation pictures; "last" those of the last."""
     label_smoothing: float = Field(0.0, ge=0, lt=1)
     """Share of each label that is spread evenly over all classes in the training loss (Szegedy et al. 2016)."""
     augmentation: AugmentationConfig = AugmentationConfig()
@@ -220,6 +228,8 @@ class Config(Settings):
         "model.transformer.channels": None,
         "model.transformer.size": None,
         "optimizer.weight_decay": 0.0,
+        "optimizer.averaging": 0.0,
+        "train.weights": "best",
         "train.label_smoothing": 0.0,
         **{f"train.augmentation.{name}": value for name, value in AugmentationConfig().model_dump().items()},
     }

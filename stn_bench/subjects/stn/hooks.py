@@ -56,11 +56,11 @@ def _less(name: str, meaning: str, scale: Scale = "number") -> Metric:
     return Metric(name, meaning, "minimize", scale)
 
 
+CHOSEN = "weights of the best epoch by validation, unless `train.weights` asks for the last"
+
 METRICS = (
-    _accuracy(
-        READ_CORRECTLY, "fraction of test pictures read correctly, weights of the best epoch by validation", "test"
-    ),
-    _less("test.loss", "mean cross-entropy on the test pictures in nats, weights of the best epoch by validation"),
+    _accuracy(READ_CORRECTLY, f"fraction of test pictures read correctly, {CHOSEN}", "test"),
+    _less("test.loss", f"mean cross-entropy on the test pictures in nats, {CHOSEN}"),
     _accuracy("test.last_accuracy", "fraction of test pictures read correctly, weights of the last epoch", "test"),
     _less("test.last_loss", "mean cross-entropy on the test pictures in nats, weights of the last epoch"),
     _accuracy(

@@ -93,7 +93,8 @@ def leave(trained: FittedModel) -> Outcome:
         return trained.outcome({}, transformer_flops)
     images, labels = trained.parts["test"].arrays
     last = score(predict(trained.model, images), labels)
-    trained.take_best()
+    if trained.settings.train.weights == "best":
+        trained.take_best()
     probabilities = predict(trained.model, images)
     metrics = {f"test.last_{name}": value for name, value in last.items()}
     metrics |= {f"test.{name}": value for name, value in score(probabilities, labels).items()}

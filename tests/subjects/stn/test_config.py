@@ -184,7 +184,12 @@ def test_canonical_holds_every_path_sorted() -> None:
 def test_a_setting_that_came_later_is_in_the_identity_only_where_it_changes_something(path: str) -> None:
     """Runs from before it came are found by the settings that they had."""
     assert defaults(Config)[path] == Config.later[path]
-    others = {"model.channels": (8, 8, 8), "model.transformer.channels": (8, 8, 8), "model.transformer.size": 20}
+    others = {
+        "model.channels": (8, 8, 8),
+        "model.transformer.channels": (8, 8, 8),
+        "model.transformer.size": 20,
+        "train.weights": "last",
+    }
     other = override(Config(), {path: True if Config.later[path] is False else others.get(path, 0.5)})
     assert json.loads(other.canonical()).keys() - json.loads(Config().canonical()).keys() == {path}
 

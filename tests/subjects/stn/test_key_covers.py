@@ -45,6 +45,8 @@ OTHER = {
     "optimizer.schedule": "cosine",
     "optimizer.warmup_epochs": 0.5,
     "optimizer.weight_decay": 0.01,
+    "optimizer.averaging": 0.5,
+    "train.weights": "last",
     "train.label_smoothing": 0.1,
     "train.augmentation.rotation": 20.0,
     "train.augmentation.contrast": 0.2,

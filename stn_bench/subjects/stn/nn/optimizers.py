@@ -13,18 +13,23 @@ from stn_bench.subjects.stn.config import Config, OptimizerConfig
 
 def adam(rate: Any, config: OptimizerConfig) -> keras.optimizers.Optimizer:
     """Adam (Kingma and Ba 2015); with weight decay AdamW (Loshchilov and Hutter 2019)."""
-    return keras.optimizers.Adam(rate, weight_decay=config.weight_decay or None)
+    return keras.optimizers.Adam(rate, **shared(config))
 
 
 def amsgrad(rate: Any, config: OptimizerConfig) -> keras.optimizers.Optimizer:
     """Adam with the maximum of past second moments (Reddi et al. 2018)."""
-    return keras.optimizers.Adam(rate, amsgrad=True, weight_decay=config.weight_decay or None)
+    return keras.optimizers.Adam(rate, amsgrad=True, **shared(config))
 
 
 def sgd(rate: Any, config: OptimizerConfig) -> keras.optimizers.Optimizer:
     """Stochastic gradient descent, with momentum and Nesterov's form of it if asked for."""
-    decay = config.weight_decay or None
-    return keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.nesterov, weight_decay=decay)
+    return keras.optimizers.SGD(rate, momentum=config.momentum, nesterov=config.nesterov, **shared(config))
+
+
+def shared(config: OptimizerConfig) -> dict[str, Any]:
+    """Return what every optimizer takes: weight decay, and a running average (Polyak and Juditsky 1992)."""
+    average = {"use_ema": True, "ema_momentum": config.averaging} if config.averaging else {}
+    return {"weight_decay": config.weight_decay or None, **average}
 
 
 OPTIMIZERS = {"adam": adam, "amsgrad": amsgrad, "sgd": sgd}
