@@ -23,6 +23,9 @@ LOOKS = {
     "unreplicated": ("D", "#999999", "none"),
     "invalid": ("x", "#999999", "full"),
 }
+SEED = "#222222"
+"""Colour of the marks of single seeds in a forest plot."""
+
 HEIGHT = 2.2
 """Inches of the plot itself, in a figure of lines or points."""
 
@@ -267,10 +270,22 @@ def _draw_arm(axes: Axes, place: int, row: ForestRow) -> None:
         for end_of_axes, reached, arrow in ((low, start, "<"), (high, end, ">")):
             if reached == end_of_axes:  # what is cut ends in an arrow
                 axes.plot([reached], [place], arrow, color=colour, markersize=4, clip_on=False)
+    _draw_seeds(axes, place, row.seeds)
     face = "white" if fill == "none" else colour
-    shown = [seed for seed in row.seeds if low <= seed <= high]
-    axes.plot(shown, [place] * len(shown), "|", color="#222222", markersize=5.5, mew=0.7, zorder=4)
     axes.plot([row.difference], [place], marker, color=colour, markerfacecolor=face, markersize=4.8, mew=1.1, zorder=3)
+
+
+def _draw_seeds(axes: Axes, place: int, seeds: Sequence[float]) -> None:
+    """Draw a small line for each seed, and at an end of the axis a small arrow where seeds lie beyond it."""
+    low, high = axes.get_xlim()
+    shown = [seed for seed in seeds if low <= seed <= high]
+    axes.plot(shown, [place] * len(shown), "|", color=SEED, markersize=5.5, mew=0.7, zorder=4)
+    for end, arrow, is_beyond in (
+        (low, "<", min(seeds, default=low) < low),
+        (high, ">", max(seeds, default=high) > high),
+    ):
+        if is_beyond:
+            axes.plot([end], [place], arrow, color=SEED, markersize=2.6, mew=0, clip_on=False, zorder=4)
 
 
 def draw_interplay(panels: Sequence[Interplay], ylabel: str) -> bytes:

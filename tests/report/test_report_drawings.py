@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 
 from stn_bench.figure import Drawing
 from stn_bench.report.drawings import (
+    SEED,
     Curve,
     ForestRow,
     ForestScale,
@@ -138,3 +139,17 @@ def test_a_loss_that_is_not_a_number_hides_no_other_curve() -> None:
     low, high = drawn.canvas.axes[0].get_ylim()
     assert low < 1.0
     assert 3.0 <= high < 3.2
+
+
+def test_a_seed_beyond_the_axis_leaves_an_arrow_at_its_end() -> None:
+    """One seed of eight moves the mean away from seven others: without a trace of it the figure contradicts itself."""
+    far = ForestRow("far", "undecided", 11.0, (-20.0, 42.0), (0.0, 1.0, 94.0))
+    rows = [far, ForestRow("near", "undecided", 1.0, (-2.0, 3.0), (0.0, 1.0))]
+    drawn = draw_forest([("", rows)], ForestScale("difference", 0.5))
+    assert isinstance(drawn, Drawing)
+    (axes,) = drawn.canvas.axes
+    low, high = axes.get_xlim()
+    seeds = [line for line in axes.get_lines() if line.get_color() == SEED and len(line.get_xdata())]
+    found = [(line.get_marker(), [*line.get_xdata()], line.get_ydata()[0]) for line in seeds]
+    assert low < 0 < 42 < high < 94
+    assert found == [("|", [0.0, 1.0], 0), ("|", [0.0, 1.0], 1), (">", [high], 1)]
