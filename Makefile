@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-NETWORK := $(foreach part,sampler transformer build cost rectify,tests/subjects/stn/nn/test_nn_$(part).py)
+NETWORK := $(foreach part,sampler transformer build cost rectify,tests/subjects/stn/nn/test_nn_$(part).py) tests/subjects/stn/test_averaging.py
 
 .PHONY: quickstart test test-lowest test-slow test-faults test-ray test-jax format check types benchmarks clean
 

@@ -126,10 +126,16 @@ def averaged(model: keras.Model) -> Iterator[None]:
     weights = model.trainable_variables
     trained = values(weights)
     optimizer.finalize_variable_values(weights)
+    part(weights)
     try:
         yield
     finally:
         assign(weights, trained)
+
+
+def part(variables: list[Any]) -> None:
+    """Give variables arrays of their own: on JAX an average and its weight are one, which the next step deletes."""
+    assign(variables, values(variables))
 
 
 class Beginning(keras.callbacks.Callback):  # type: ignore[misc]
@@ -197,6 +203,10 @@ class Conductor(keras.callbacks.Callback):  # type: ignore[misc]
         """Take the time."""
         self._memory = PeakMemory()
         self._began, self._cpu_began, self._fitted = time.perf_counter(), time.process_time(), 0.0
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Keep the weights: where an average is taken, Keras has just put it in their place."""
+        part(self.model.trainable_variables)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count the steps of an epoch."""
