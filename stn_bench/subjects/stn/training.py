@@ -92,10 +92,11 @@ def leave(trained: FittedModel) -> Outcome:
     if trained.progress.diverged:
         return trained.outcome({}, transformer_flops)
     images, labels = trained.parts["test"].arrays
-    last = score(predict(trained.model, images), labels)
+    probabilities = predict(trained.model, images)
+    last = score(probabilities, labels)
     if trained.settings.train.weights == "best":
         trained.take_best()
-    probabilities = predict(trained.model, images)
+        probabilities = predict(trained.model, images)
     metrics = {f"test.last_{name}": value for name, value in last.items()}
     metrics |= {f"test.{name}": value for name, value in score(probabilities, labels).items()}
     metrics |= trained.at_best | _on_the_way(trained.progress.history)

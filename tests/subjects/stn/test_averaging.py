@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +14,10 @@ LAST = {**PLAINEST, "train__weights": "last", "train__batch_size": 42}  # one st
 AVERAGED = {**LAST, "optimizer__averaging": 0.9}
 
 
-def after(epochs: int, folder: Path, **settings: object) -> Any:
-    return train(folder / f"{epochs} {len(settings)}", train__epochs=epochs, **settings)
-
-
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])  # which scales the loss around the optimizer
 def test_the_average_is_the_one_worked_out_from_the_weights_of_each_step(tmp_path: Path, precision: str) -> None:
-    first, second, third = (weights(after(one, tmp_path, train__precision=precision, **LAST)) for one in (1, 2, 3))
+    by_epoch = [train(tmp_path / str(n), train__epochs=n, train__precision=precision, **LAST) for n in (1, 2, 3)]
+    first, second, third = map(weights, by_epoch)
     expected = 0.9 * (0.9 * first + 0.1 * second) + 0.1 * third
     found = weights(train(tmp_path / "averaged", train__precision=precision, **AVERAGED))
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
