@@ -20,7 +20,9 @@ from pathlib import Path
 import numpy as np
 import sqlalchemy
 
-from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob
+from stn_bench.runner.leases import Finished, Lease
+from stn_bench.runner.queue import Queue
+from stn_bench.runner.queue.rows import SEED, SEEDS, QueuedJob
 
 ROUNDS = 5
 SIZES = ((10, 100), (1_000, 100), (10, 100_000), (1_000, 100_000))  # arms, and finished cells

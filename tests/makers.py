@@ -6,6 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from optuna.trial import TrialState
+
+from stn_bench.runner.leases import TRIES
+from stn_bench.runner.queue import Queue
 from stn_bench.study.plan import Plan, RunSpec, make_plan
 from stn_bench.study.spec import Ablation, Arm, Range, Study, Tuning
 from stn_bench.subject import LayerCost, find_subject
@@ -151,3 +155,13 @@ def digest_of(one: RunRecord) -> str:
     except ConfigError:
         schema = find_subject("toy").settings
     return settings_digest(settings_today(one, schema), schema)
+
+
+def wear_out(queue: Queue, names: Iterable[str], run_key: str, deaths: int = TRIES) -> None:
+    """Let the workers of a job die, one after the other, where nobody sees it but by their silence."""
+    trials = queue._storage
+    for _ in range(deaths):
+        jobs = trials.jobs(trials.studies(names))
+        (waiting,) = [one.trial_id for one in jobs if (one.run_key, one.state) == (run_key, TrialState.WAITING)]
+        assert trials.claim(waiting)
+        assert trials.release(waiting)

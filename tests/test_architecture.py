@@ -77,13 +77,13 @@ DOORS = {
     "captcha": (f"{STN}data/",),
     "cv2": (f"{STN}data/",),
     "PIL": (f"{STN}data/", "subjects/picture_folder/decoding.py", "subjects/transparency.py"),
-    "optuna": ("runner/queue.py",),
+    "optuna": ("runner/queue/",),
     "mlflow": ("tracking/mlflow.py",),
     "alembic": ("tracking/mlflow.py",),
-    "sqlalchemy": ("runner/queue.py", "tracking/mlflow.py", "system/postgres.py"),
+    "sqlalchemy": ("runner/queue/", "tracking/mlflow.py", "system/postgres.py"),
     "filelock": ("system/lock.py",),
     "ray": ("runner/cluster.py",),
-    "psutil": ("system/machine.py", "tracking/server.py", "runner/queue.py", "runner/cleanup.py"),
+    "psutil": ("system/machine.py", "tracking/server.py", "runner/queue/owner.py", "runner/cleanup.py"),
     "matplotlib": ("figure.py", "report/drawings.py", f"{STN}drawings.py"),
     "markdown_it": ("report/html.py",),
     "jinja2": ("report/page.py",),
@@ -112,7 +112,7 @@ INSIDE = {
     "tracking/results.py": ("tracking.mlflow", "tracking.archive"),
     "tracking/mlflow.py": ("tracking.results", "tracking.archive"),
     "analysis/": ("tracking.mlflow", "tracking.archive", "tracking.server"),
-    "runner/queue.py": (
+    "runner/queue/": (
         *(f"runner.{name}" for name in RUNNER if name not in ("queue", "turns", "leases")),
         "tracking",
         "analysis",
@@ -137,7 +137,7 @@ INSIDE = {
 """Within a wing: file or folder -> what it does not import."""
 
 LONGEST = 450
-LONG_DOORS = ("tracking/mlflow.py", "runner/queue.py")
+LONG_DOORS = ("tracking/mlflow.py",)
 
 TWINS = {
     "Progress": "of a training, in its checkpoint, and of a study, on the screen",

@@ -15,7 +15,9 @@ from servers import INITDB, NEEDS_PGBOUNCER, NEEDS_POSTGRES, PASSWORD, PGBOUNCER
 from sqlalchemy import NullPool, create_engine, event, inspect, text
 from tiny import make_toy_root, stn_bench
 
-from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob
+from stn_bench.runner.leases import Finished, Lease
+from stn_bench.runner.queue import Queue
+from stn_bench.runner.queue.rows import SEED, SEEDS, QueuedJob
 from stn_bench.system.postgres import SLOTS
 
 pytestmark = [

@@ -18,7 +18,8 @@ from stn_bench.runner.engine import Engine, Processes
 from stn_bench.runner.job import Job
 from stn_bench.runner.leases import Finished
 from stn_bench.runner.pool import Pool, Watcher
-from stn_bench.runner.queue import BETWEEN, SEED, SEEDS, QueuedJob
+from stn_bench.runner.queue.rows import SEED, SEEDS, QueuedJob
+from stn_bench.runner.queue.trials import BETWEEN
 from stn_bench.runner.registrar import JobRegistrar
 from stn_bench.runner.stores import Stores, have_runs_come, last_import, open_stores
 from stn_bench.runner.wanted import WantedJobs, arm_jobs, planned_specs, told_metric

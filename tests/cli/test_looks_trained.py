@@ -18,7 +18,7 @@ from makers import write
 
 pytestmark = [
     pytest.mark.slow,  # `runner/test_rounds.py` goes the same rounds without processes
-    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),  # as queue.py does
+    pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning"),  # as the queue does
 ]
 
 ABLATION = """

@@ -28,7 +28,7 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.server import serve
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ from stores import FINGERPRINT, finish, open_store
 from tiny import PLAIN, make_root, stn_bench
 
 from stn_bench.runner.cleanup import DAY, Holdings, find_leftovers, looking, remove
-from stn_bench.runner.queue import SEED, SEEDS, QueuedJob, owner
+from stn_bench.runner.queue.owner import owner
+from stn_bench.runner.queue.rows import SEED, SEEDS, QueuedJob
 from stn_bench.runner.stores import open_queue, open_tracking
 from stn_bench.study.load import load_plan
 from stn_bench.study.plan import Plan, RunSpec
@@ -36,7 +37,7 @@ from stn_bench.tracking.record import RECORD, RunRecord, run_tags
 from stn_bench.tracking.results import Keys
 from stn_bench.tracking.store import StoredRun
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 STN = find_subject("stn")
 NOBODY = 999_999_999  # no process has this number

@@ -16,16 +16,19 @@ import optuna
 import psutil
 import pytest
 import sqlalchemy
-from makers import LEARNING_RATE, write
+from makers import LEARNING_RATE, wear_out, write
 from optuna.trial import FrozenTrial, TrialState
 
 from stn_bench.runner import queue
-from stn_bench.runner.queue import SEED, SEEDS, Finished, Lease, Queue, QueuedJob, owner
+from stn_bench.runner.leases import TRIES, Finished, Lease
+from stn_bench.runner.queue import Queue
+from stn_bench.runner.queue.owner import is_dead, owner
+from stn_bench.runner.queue.rows import SEED, SEEDS, QueuedJob
 from stn_bench.study.spec import Range
 from stn_bench.system.errors import Interrupted, LeaseLostError, MachineError, StoreAwayError, StoreError
 from stn_bench.system.machine import machine_name
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 NAME = "small / base / verdict"
 DEAD = owner().replace(f" {psutil.Process().pid} ", " 999999999 ")  # no process has this number
@@ -395,35 +398,23 @@ def test_nobody_takes_a_job_while_its_result_is_written(tmp_path: Path, store: Q
 def test_a_dead_workers_job_is_lost_only_after_its_last_try(store: Queue) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
     lost = []
-    for _ in range(queue.TRIES):
+    for _ in range(TRIES):
         lease(store, DEAD)
         lost.append(store.bury([NAME], "key-1"))
-    assert lost == [False] * (queue.TRIES - 1) + [True]
+    assert lost == [False] * (TRIES - 1) + [True]
     assert keys(store, TrialState.WAITING) == []
-
-
-def wear_out(store: Queue, run_key: str, deaths: int = queue.TRIES) -> None:
-    """Let the workers of a job die, one after the other, where nobody sees it but by their silence."""
-    for _ in range(deaths):
-        (waiting,) = [
-            one.trial_id
-            for one in store._storage.jobs(store._storage.studies([NAME]))
-            if (one.run_key, one.state) == (run_key, TrialState.WAITING)
-        ]
-        assert store._storage.claim(waiting)
-        assert store._storage.release(waiting)
 
 
 def test_only_a_job_whose_last_worker_died_too_is_lost(store: Queue) -> None:
     store.enqueue(NAME, "maximize", [job(seed) for seed in range(1, 6)], {})
-    wear_out(store, "key-1", deaths=queue.TRIES - 1)
-    wear_out(store, "key-2", deaths=queue.TRIES - 1)
+    wear_out(store, [NAME], "key-1", deaths=TRIES - 1)
+    wear_out(store, [NAME], "key-2", deaths=TRIES - 1)
     assert store.lost([NAME]) == frozenset()
-    wear_out(store, "key-2", deaths=1)
-    wear_out(store, "key-3")
+    wear_out(store, [NAME], "key-2", deaths=1)
+    wear_out(store, [NAME], "key-3")
     assert store.lost([NAME]) == {"key-2", "key-3"}
     store.enqueue(NAME, "maximize", [job(3), job(4)], {})  # the next `run` tries one anew, and takes back the others
-    assert store.counts(NAME) == {"FAIL": 2 * queue.TRIES + queue.TRIES - 1 + 2, "WAITING": 2}
+    assert store.counts(NAME) == {"FAIL": 2 * TRIES + TRIES - 1 + 2, "WAITING": 2}
     assert store.lost([NAME]) == {"key-2"}
     store.work([NAME], finish)
     assert store.lost([NAME]) == {"key-2"}
@@ -435,8 +426,8 @@ def test_a_store_that_is_away_is_no_death_of_a_worker(store: Queue, error: Store
         raise error
 
     store.enqueue(NAME, "maximize", [job(1)], {})
-    tries = iter(range(queue.TRIES + 1))
-    store.work([NAME], refuse, lambda: next(tries) >= queue.TRIES)
+    tries = iter(range(TRIES + 1))
+    store.work([NAME], refuse, lambda: next(tries) >= TRIES)
     assert len(keys(store, TrialState.WAITING)) == waits
 
 
@@ -733,19 +724,19 @@ def test_a_job_that_is_no_ones_fault_waits_for_another_worker(store: Queue, erro
 
 def test_a_job_may_be_given_back_any_number_of_times_but_not_die_so_often(store: Queue) -> None:
     store.enqueue(NAME, "maximize", [job(1)], {})
-    for _ in range(2 * queue.TRIES):
+    for _ in range(2 * TRIES):
         store._storage.release(lease(store, owner())._trial_id, has_died=False)
-    assert store.counts(NAME) == {"FAIL": 2 * queue.TRIES, "WAITING": 1}
-    for _ in range(queue.TRIES):
+    assert store.counts(NAME) == {"FAIL": 2 * TRIES, "WAITING": 1}
+    for _ in range(TRIES):
         store._storage.release(lease(store, owner())._trial_id)
-    assert store.counts(NAME) == {"FAIL": 3 * queue.TRIES}
+    assert store.counts(NAME) == {"FAIL": 3 * TRIES}
 
 
 def test_a_worker_of_another_machine_of_the_same_name_is_not_taken_for_dead() -> None:
     name, _, rest = DEAD.partition(" ")
     host, _, _ = name.rpartition(".")
-    assert queue._is_dead(DEAD)
-    assert not queue._is_dead(f"{host}.00000000 {rest}")
+    assert is_dead(DEAD)
+    assert not is_dead(f"{host}.00000000 {rest}")
 
 
 def test_a_job_whose_run_is_closed_is_left_to_its_worker_to_end(store: Queue) -> None:

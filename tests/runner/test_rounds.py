@@ -13,13 +13,12 @@ from typing import Any
 
 import optuna
 import pytest
-from makers import ablation, arm, study
-from optuna.trial import TrialState
+from makers import ablation, arm, study, wear_out
 
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.runner.job import Job
-from stn_bench.runner.leases import TRIES
-from stn_bench.runner.queue import Finished, Lease, QueuedJob
+from stn_bench.runner.leases import Finished, Lease
+from stn_bench.runner.queue.rows import QueuedJob
 from stn_bench.runner.runner import Runner, _Round
 from stn_bench.runner.stores import Stores, open_queue
 from stn_bench.runner.worker import Event
@@ -34,7 +33,7 @@ from stn_bench.tracking.record import RunRecord, settings_digest
 from stn_bench.tracking.results import Keys
 from stn_bench.tracking.store import ArmPage, FinishedRun
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 TOY = find_subject("toy")
 LOOKS: dict[str, Any] = {"seeds": (1, 2, 3, 4, 5), "looks": (3, 5)}
@@ -322,11 +321,7 @@ def test_what_nobody_tries_again_and_nobody_told_of_is_recorded_once(root: Root)
     one._record_lost(registrar, found)
     assert told == []
     key = next(iter(found.jobs))
-    for _ in range(TRIES):
-        jobs = queue._storage.jobs(queue._storage.studies(found.names))
-        (waiting,) = [job.trial_id for job in jobs if job.run_key == key and job.state == TrialState.WAITING]
-        assert queue._storage.claim(waiting)
-        assert queue._storage.release(waiting)
+    wear_out(queue, found.names, key)
     one._record_lost(registrar, found)
     assert told == [key]
     root.store.end(found.jobs[key], "crashed")

@@ -25,7 +25,7 @@ from processes import (
 )
 from tiny import PLAIN, TOYS, TUNED_TOYS, make_root, make_toy_root, slow_toys, stn_bench
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 LONG = slow_toys(epochs=30)
 

@@ -28,7 +28,7 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.archive import TRAINED, read_archive
 from stn_bench.tracking.record import RunRecord
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 LOOKS = TUNED_TOYS.replace("[1, 2, 3]", "[1, 2, 3, 4]\nlooks = [3, 4]").replace("[base]", '[base]\n"noise" = 0.5')
 """A study with tuning whose arms are open after the first look."""

@@ -19,12 +19,15 @@ import optuna
 import pytest
 import sqlalchemy
 
-from stn_bench.runner.queue import INDEXES, SEED, SEEDS, Finished, Queue, QueuedJob
+from stn_bench.runner.leases import Finished
+from stn_bench.runner.queue import Queue
+from stn_bench.runner.queue.rows import SEED, SEEDS, QueuedJob
+from stn_bench.runner.queue.store import INDEXES, refusal
 from stn_bench.system.errors import StoreError
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD
 
-pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as queue.py does
+pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")  # as the queue does
 
 STORES = Path(__file__).parents[1] / "fixtures" / "stores"
 LOWEST = dict(
@@ -179,7 +182,6 @@ def test_a_newer_store_of_optuna_asks_for_a_newer_optuna(tmp_path: Path) -> None
 
 
 def test_a_refusal_tells_no_password() -> None:
-    from stn_bench.runner import queue
     from stn_bench.system.text import without_secrets
     from stn_bench.tracking import mlflow as tracking
 
@@ -187,7 +189,7 @@ def test_a_refusal_tells_no_password() -> None:
     outdated = RuntimeError("no longer compatible with the table schema. Please execute `$ optuna storage upgrade")
     told = [
         tracking._refusal(RuntimeError("Can't locate revision identified by 'dc11669786a5'"), address),
-        queue._refusal(outdated, without_secrets(address)),
+        refusal(outdated, without_secrets(address)),
     ]
     assert told[0].endswith("run: mlflow db upgrade 'postgresql://bench:***@host/name'")
     assert told[1].endswith("run: optuna storage upgrade --storage 'postgresql://bench:***@host/name'")
