@@ -14,8 +14,8 @@ from mlflow.store.db.utils import _get_latest_schema_revision
 
 from stn_bench.runner.queue import Queue
 from stn_bench.system.workspace import sqlite_address
-from stn_bench.tracking import mlflow as door
 from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.mlflow.tables import is_half_made
 
 
 @contextmanager
@@ -81,7 +81,7 @@ FIRST = "CREATE TABLE experiments (id); CREATE TABLE runs (id); CREATE TABLE met
 def test_which_tracking_stores_were_half_made(tmp_path: Path, made: str, is_half: bool) -> None:
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as store:
         store.executescript(made.replace("HEAD", _get_latest_schema_revision()))
-    assert door._is_half_made(tmp_path / "mlflow.db") == is_half
+    assert is_half_made(tmp_path / "mlflow.db") == is_half
 
 
 @pytest.mark.slow

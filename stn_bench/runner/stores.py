@@ -115,7 +115,7 @@ def open_runs(workspace: Workspace) -> StoredRuns | Tracking:
 @contextmanager
 def borrowing_mlflow() -> Iterator[None]:
     """Give MLflow's global address back afterwards: in a notebook it is the user's own, for runs of his own."""
-    from stn_bench.tracking.mlflow import fluent_address, point_fluent_calls_at
+    from stn_bench.tracking.mlflow.fluent import fluent_address, point_fluent_calls_at
 
     before = fluent_address()
     try:

@@ -250,7 +250,7 @@ def read_mlflow(uri: str, experiment: str) -> Sheet:
         StoreError: if the store cannot be read, or has no such experiment.
         DataError: if that has no run.
     """
-    from stn_bench.tracking.mlflow import foreign_runs
+    from stn_bench.tracking.mlflow.foreign import foreign_runs
 
     runs = foreign_runs(uri, experiment)
     if not runs:

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 from servers import mlflow_server
 from stores import finish, question
 
-import stn_bench.tracking.mlflow as door
+import stn_bench.tracking.mlflow.runs as door
 from stn_bench.subject import EXAMPLES
 from stn_bench.system.errors import StoreAwayError, StoreError
 from stn_bench.tracking import ended

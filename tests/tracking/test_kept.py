@@ -273,7 +273,7 @@ def test_a_server_is_asked_by_mlflows_search_with_the_same_answers(
 def test_what_a_server_sends_goes_with_the_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path)
     made = finish(SPEC, store)
-    monkeypatch.setattr("stn_bench.tracking.mlflow.is_local_uri", lambda *_, **__: False)
+    monkeypatch.setattr("stn_bench.tracking.mlflow.runs.is_local_uri", lambda *_, **__: False)
     folders = []
 
     def send(run_id: str, path: str, folder: str) -> str:

@@ -21,7 +21,9 @@ from stores import PICTURES, STN, finish, open_store, question
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import TrainedModel
 from stn_bench.system.errors import MachineError, StoreAwayError, StoreError
-from stn_bench.tracking.mlflow import Tracking, _loadable, _refusal
+from stn_bench.tracking.mlflow import Tracking
+from stn_bench.tracking.mlflow.entities import loadable
+from stn_bench.tracking.mlflow.refusals import refusal
 from stn_bench.tracking.record import RunRecord, run_tags
 from stn_bench.tracking.store import ImportedRun
 
@@ -181,10 +183,10 @@ def test_what_a_store_refuses_is_told_once_and_without_a_traceback(
 def test_a_refusal_tells_the_reason_and_not_sqlalchemys_advice() -> None:
     advice = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush block)"
     error = MlflowException(f"{advice}\n(sqlite3.OperationalError) database is locked\n[SQL: SELECT 1]")
-    told = _refusal(error, "sqlite:///mlflow.db")
+    told = refusal(error, "sqlite:///mlflow.db")
     assert told == "cannot be used ((sqlite3.OperationalError) database is locked); is it there, and MLflow's?"
     read_only = OSError(30, "Read-only file system", "/x/record.json")
-    assert _refusal(read_only, "") == "cannot be used ([Errno 30] Read-only file system: '/x/record.json')"
+    assert refusal(read_only, "") == "cannot be used ([Errno 30] Read-only file system: '/x/record.json')"
 
 
 @pytest.mark.filterwarnings("ignore:The structure of `inputs`")  # a name where the model takes one alone
@@ -210,7 +212,7 @@ def test_a_model_that_is_loaded_takes_what_its_signature_says(
     x = keras.layers.concatenate(inputs) if len(inputs) > 1 else inputs[0]
     model = keras.Model(inputs, keras.layers.Dense(1)(x))
     signature = tuple((name or one.name, "float32", (-1, 3)) for name, one in zip(said, inputs, strict=True))
-    found = [name for name, *_ in _loadable(TrainedModel("tensorflow", model, signature, (("", "float32", (-1, 1)),)))]
+    found = [name for name, *_ in loadable(TrainedModel("tensorflow", model, signature, (("", "float32", (-1, 1)),)))]
     assert found == kept
     model.save(tmp_path / "model.keras")
     given = {name: np.zeros((2, 3), np.float32) for name in found}

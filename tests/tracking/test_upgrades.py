@@ -183,12 +183,12 @@ def test_a_newer_store_of_optuna_asks_for_a_newer_optuna(tmp_path: Path) -> None
 
 def test_a_refusal_tells_no_password() -> None:
     from stn_bench.system.text import without_secrets
-    from stn_bench.tracking import mlflow as tracking
+    from stn_bench.tracking.mlflow import refusals
 
     address = "postgresql://bench:hunter2@host/name"
     outdated = RuntimeError("no longer compatible with the table schema. Please execute `$ optuna storage upgrade")
     told = [
-        tracking._refusal(RuntimeError("Can't locate revision identified by 'dc11669786a5'"), address),
+        refusals.refusal(RuntimeError("Can't locate revision identified by 'dc11669786a5'"), address),
         refusal(outdated, without_secrets(address)),
     ]
     assert told[0].endswith("run: mlflow db upgrade 'postgresql://bench:***@host/name'")
