@@ -74,7 +74,7 @@ def judge(
         typer.Option(
             "--format",
             metavar="NAMES",
-            help="With -o: some of md,html,latex,tables,csv,pdf,svg, by commas [default: md].",
+            help="With -o: some of md,html,latex,tables,csv,pdf,svg, by commas (default: md).",
             show_default=False,
         ),
     ] = "",

@@ -24,16 +24,16 @@ from stn_bench.system.workspace import Workspace
 
 Root = Annotated[
     Path | None,
-    typer.Option("--root", help="Folder with ablations/, studies/, mlruns/ and reports/ [default: the current one]."),
+    typer.Option("--root", help="Folder with ablations/, studies/, mlruns/ and reports/ (default: the current one)."),
 ]
 TrackingUri = Annotated[
     str | None,
-    typer.Option("--tracking-uri", help="MLflow's store [default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db]."),
+    typer.Option("--tracking-uri", help="MLflow's store (default: MLFLOW_TRACKING_URI, else mlruns/mlflow.db)."),
 ]
 Storage = Annotated[
     str | None,
     typer.Option(
-        "--storage", help="Optuna's store, the queue [default: STN_BENCH_OPTUNA_URL, else mlruns/optuna.db]."
+        "--storage", help="Optuna's store, the queue (default: STN_BENCH_OPTUNA_URL, else mlruns/optuna.db)."
     ),
 ]
 Settings = Annotated[
@@ -46,12 +46,12 @@ Settings = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option("--workers", min=1, help="Processes that train [default: one a GPU or core].", show_default=False),
+    typer.Option("--workers", min=1, help="Processes that train (default: one a GPU or core).", show_default=False),
 ]
 Threads = Annotated[
     int | None,
     typer.Option(
-        "--threads", min=1, help="Threads in each worker [default: the cores, shared out].", show_default=False
+        "--threads", min=1, help="Threads in each worker (default: the cores, shared out).", show_default=False
     ),
 ]
 EngineName = Annotated[
@@ -69,7 +69,7 @@ Address = Annotated[
 Cpus = Annotated[
     int | None,
     typer.Option(
-        "--cpus", min=1, help="Cores of each worker in a cluster [default: the study's `resources`, else 1]."
+        "--cpus", min=1, help="Cores of each worker in a cluster (default: the study's `resources`, else 1)."
     ),
 ]
 Gpus = Annotated[

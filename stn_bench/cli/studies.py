@@ -243,7 +243,7 @@ def report(
         typer.Option(
             "--format",
             metavar="NAMES",
-            help="Some of md,html,latex,tables,csv,pdf,svg, by commas [default: md, and those that lie there].",
+            help="Some of md,html,latex,tables,csv,pdf,svg, by commas (default: md, and those that lie there).",
             show_default=False,
         ),
     ] = "",

@@ -54,7 +54,7 @@ def train(
     settings: Settings = None,
     subject: SubjectName = DEFAULT,
     origin: From = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Seed [default: 1, or that of --from].")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed (default: 1, or that of --from).")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Also write the model to this file.")] = None,
     trust: Trust = False,
     as_json: AsJson = False,

@@ -82,7 +82,7 @@ def companion(arm: ArmSummary, ablation: AblationSummary) -> ArmSummary | None:
 
 
 def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
-    """Return what came of an arm, and of the same change at equal cost, without the verdict's word and a full stop."""
+    """Return what came of an arm, and of the same change at equal FLOPs, without the verdict's word and a full stop."""
     subject = _subject(arm)
     if arm.verdict == "invalid":
         said = f"{subject} nothing can be said, {arm.reason}"
@@ -95,7 +95,7 @@ def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
     else:
         said = f"{subject} {_found(arm, unit)}{_stopped(arm)}"
     matched = companion(arm, ablation)
-    return said if matched is None else f"{said}; {_at_equal_cost(arm, matched, unit)}"
+    return said if matched is None else f"{said}; {_at_equal_flops(arm, matched, unit)}"
 
 
 def _word(arm: ArmSummary) -> Verdict:
@@ -161,19 +161,19 @@ def _stopped(arm: ArmSummary) -> str:
     return f", stopped at look {arm.look}" if arm.stopped else ""
 
 
-def _at_equal_cost(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
-    """Return what is left of an arm's difference at the base's cost."""
+def _at_equal_flops(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
+    """Return what is left of an arm's difference at the base's FLOPs."""
     name, ours, theirs = f"({matched.marked_name})", arm.difference or 0.0, matched.difference or 0.0
     if matched.verdict in ("better", "worse"):
         amount = unit.amount(theirs, matched.interval)
         if matched.verdict == arm.verdict and abs(theirs) <= abs(ours):
-            return f"of that, {amount} remain at equal cost {name}"
-        return f"at equal cost {name} {_moves(matched, unit).replace('the model', 'it')} {amount}"
+            return f"of that, {amount} remain at equal FLOPs {name}"
+        return f"at equal FLOPs {name} {_moves(matched, unit).replace('the model', 'it')} {amount}"
     if matched.verdict == "equivalent":
         nothing = "nothing beyond the margin remains" if arm.verdict in ("better", "worse") else "equivalent"
-        return f"at equal cost {name} {nothing}: {unit.change(theirs, matched.interval)}"
+        return f"at equal FLOPs {name} {nothing}: {unit.change(theirs, matched.interval)}"
     colon = ":" * (matched.verdict == "undecided")
-    return f"at equal cost {name} {_word(matched)}{colon} {_numbers(matched, unit)}"
+    return f"at equal FLOPs {name} {_word(matched)}{colon} {_numbers(matched, unit)}"
 
 
 def _in_short(arms: Sequence[ArmSummary], unit: Unit) -> str:

@@ -96,24 +96,24 @@ def test_every_committed_arm_has_a_sentence_that_reads(ablation: Any, verdict: s
 def test_the_loss_without_a_part_and_what_remains_at_equal_cost() -> None:
     assert sentence(PLAIN, asked(PLAIN, MATCHED), POINTS) == (
         "without the transformer (`none`) the model loses 1.20 points [0.80, 1.60], on 5 of 5 seeds; "
-        "of that, 0.90 points [0.50, 1.30] remain at equal cost (`none_matched`)"
+        "of that, 0.90 points [0.50, 1.30] remain at equal FLOPs (`none_matched`)"
     )
 
 
 @pytest.mark.parametrize(
     ("matched", "said"),
     [
-        ({"difference": -0.02, "interval": (-0.03, -0.01)}, "at equal cost (`m`) it loses 2.00 points [1.00, 3.00]"),
+        ({"difference": -0.02, "interval": (-0.03, -0.01)}, "at equal FLOPs (`m`) it loses 2.00 points [1.00, 3.00]"),
         (
             {"verdict": "equivalent", "difference": 0.001, "interval": (-0.002, 0.004)},
-            "at equal cost (`m`) nothing beyond the margin remains: +0.10 points [−0.20, +0.40]",
+            "at equal FLOPs (`m`) nothing beyond the margin remains: +0.10 points [−0.20, +0.40]",
         ),
         (
             {"verdict": "undecided", "difference": 0.001, "interval": (-0.02, 0.022), "more_seeds": 4},
-            "at equal cost (`m`) undecided: +0.10 points [−2.00, +2.20] (roughly 4 more seeds)",
+            "at equal FLOPs (`m`) undecided: +0.10 points [−2.00, +2.20] (roughly 4 more seeds)",
         ),
         ({"verdict": "better", "difference": 0.01, "interval": (0.005, 0.015)}, "it gains 1.00 points [0.50, 1.50]"),
-        ({"verdict": "invalid", "reason": "it failed"}, "at equal cost (`m`) invalid (it failed)"),
+        ({"verdict": "invalid", "reason": "it failed"}, "at equal FLOPs (`m`) invalid (it failed)"),
     ],
 )
 def test_what_remains_at_equal_cost_is_never_more_than_there_was(matched: dict[str, Any], said: str) -> None:

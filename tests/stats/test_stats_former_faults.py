@@ -1,6 +1,6 @@
-"""What the first rules got wrong, fault by fault: each test fails on revision 31f42b2, the last that had them.
+"""What the first rules got wrong, fault by fault: each test fails on the rules before 26 November 2026.
 
-That revision shared one error among the arms of a question where their spreads seemed alike, and corrected by Holm's
+Those rules shared one error among the arms of a question where their spreads seemed alike, and corrected by Holm's
 method alone. Functions of 5, 9 (factors) and 10 had other arguments, by which their tests were run against it; 6 was
 judged there by the paired t and Holm's method.
 """

@@ -45,7 +45,7 @@ MOST_SHOWN = 60  # pictures on any other sheet, at most: more is no picture that
 
 Processes = Annotated[
     int | None,
-    typer.Option("--processes", min=1, help="Processes that draw [default: one a core].", show_default=False),
+    typer.Option("--processes", min=1, help="Processes that draw (default: one a core).", show_default=False),
 ]
 ModelName = Annotated[str, typer.Argument(metavar="MODEL", help="A model file, or the first letters of a run's id.")]
 PicturePaths = Annotated[list[Path], typer.Argument(metavar="PICTURES…", help="Pictures, or folders of pictures.")]
