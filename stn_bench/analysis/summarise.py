@@ -188,7 +188,7 @@ def _arm_summary(
         words=written.label if written else "",
         called=analysis.results.called(name),
         set=dict(settings),
-        matched={path: value for path, value in arm.arm.matched.items() if written and path in settings},
+        matched={path: value for path, value in question.matched(name).items() if path in settings},
         without={path: parts[path] for path, value in settings.items() if path in parts and value == "none"},
         chosen=dict(arm.chosen or {}),
         planned=analysis.planned_seeds[arm.arm.label],

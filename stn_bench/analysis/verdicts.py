@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stn_bench.stats import Judgement, Outcomes, Question, Rules, Verdict, is_number, judge_questions
 from stn_bench.study.metrics import step_of
@@ -39,14 +39,7 @@ Verdicts = Mapping[str, Mapping[str, ArmVerdict]]
 def verdicts(results: Results) -> Verdicts:
     """Return the verdict on every arm of every question."""
     plan = results.plan
-    asked = [
-        Question(
-            outcomes_of(question.base, results),
-            {name: outcomes_of(arm, results) for name, arm in question.tested.items()},
-        )
-        for question in plan.questions
-    ]
-    judged = judge_questions(asked, rules_of(plan))
+    judged = judge_questions([_asked(question, results) for question in plan.questions], rules_of(plan))
     return {
         question.ablation.name: {
             name: _with_reason(judgement, question, name, results) for name, judgement in judgements.items()
@@ -66,6 +59,22 @@ def outcomes_of(arm: PlannedArm, results: Results) -> Outcomes:
     )
 
 
+def _asked(question: PlannedQuestion, results: Results) -> Question:
+    """Return the outcomes of a question's arms; an invalid one gets no seeds beyond its look, as one that stopped."""
+    arms = {
+        name: replace(outcomes_of(arm, results), is_settled=_is_settled(question, name, results))
+        for name, arm in question.tested.items()
+    }
+    return Question(outcomes_of(question.base, results), arms)
+
+
+def _is_settled(question: PlannedQuestion, name: str, results: Results) -> bool:
+    """Return whether an arm is invalid at the latest look that it and its base have ended."""
+    study, arm, base = results.plan.study, results.of(question.arms[name]), results.of(question.base)
+    ended = [study.seeds[:count] for count in study.all_looks if set(study.seeds[:count]) <= arm.ended & base.ended]
+    return bool(ended and _invalid_reason(question, name, results, ended[-1]))
+
+
 def rules_of(plan: Plan) -> Rules:
     """Return what the study fixed before its first run."""
     study = plan.study
@@ -81,12 +90,16 @@ def rules_of(plan: Plan) -> Rules:
 
 
 def _with_reason(judgement: Judgement, question: PlannedQuestion, name: str, results: Results) -> ArmVerdict:
-    study, arm = results.plan.study, results.of(question.arms[name])
+    study = results.plan.study
     seeds = study.seeds[: study.all_looks[judgement.look - 1]]  # a later failure cannot undo an earlier look
-    metric = results.plan.metric.name
-    reason = unfair_reason(arm, results.of(question.base), metric, study.max_failed, seeds)
-    reason = reason or factor_reason(question, name)
+    reason = _invalid_reason(question, name, results, seeds)
     return ArmVerdict("invalid" if reason else judgement.word, reason, judgement)
+
+
+def _invalid_reason(question: PlannedQuestion, name: str, results: Results, seeds: Sequence[int]) -> str:
+    """Return why an arm's comparison on some seeds is not fair, or ""."""
+    arm, base, plan = results.of(question.arms[name]), results.of(question.base), results.plan
+    return unfair_reason(arm, base, plan.metric.name, plan.study.max_failed, seeds) or factor_reason(question, name)
 
 
 def unfair_reason(

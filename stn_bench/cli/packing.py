@@ -77,7 +77,7 @@ def pack(
 def work(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Zip file that `stn-bench pack` wrote.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="RESULTS", help="Zip file of results; RESULTS.work lies beside it while it trains.")
+        Path, typer.Option("--output", "-o", metavar="RESULTS", help="Zip file of results; beside it RESULTS.work.")
     ],
     part: Annotated[
         str,

@@ -82,7 +82,7 @@ def companion(arm: ArmSummary, ablation: AblationSummary) -> ArmSummary | None:
 
 
 def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
-    """Return what came of an arm, and of the same change at equal FLOPs, without the verdict's word and a full stop."""
+    """Return what came of an arm, and of its twin at equal FLOPs, without the verdict's word and a full stop."""
     subject = _subject(arm)
     if arm.verdict == "invalid":
         said = f"{subject} nothing can be said, {arm.reason}"

@@ -62,12 +62,14 @@ class Outcomes:
         failed: the seeds that failed.
         resolution: the smallest step of the metric; 0: none.
         is_closed: whether no other seed will come, as of runs that others made.
+        is_settled: whether an arm gets no seeds beyond its look, whatever it showed there.
     """
 
     values: Values
     failed: frozenset[int] = frozenset()
     resolution: float = 0.0
     is_closed: bool = False
+    is_settled: bool = False
 
     def has(self, seeds: Sequence[int]) -> bool:
         """Whether every one of these seeds has ended."""
@@ -214,7 +216,10 @@ class _Arm:
         """Whether seeds of a look, beyond those of the one before, are there or may still come."""
         before, now = self._rules.looks[look - 2 : look]
         new = set(self._rules.seeds[before:now])
-        return not self._arm.is_closed or bool(new & (self._arm.values.keys() | self._arm.failed))
+        there = new & (self._arm.values.keys() | self._arm.failed)
+        if self._arm.is_settled:
+            return there == new  # trained for another question
+        return not self._arm.is_closed or bool(there)
 
     def _compared(self, look: int, seeds: Sequence[int], has_ended: bool) -> Shown:
         arm, base, rules = self._arm.among(seeds), self._base.among(seeds), self._rules

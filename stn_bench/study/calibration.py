@@ -43,8 +43,13 @@ def calibrated(plan: Plan, root: Path) -> Plan:
 
 
 def calibrated_anew(plan: Plan) -> Plan:
-    """Return a plan with levels for the arms that its families have; those of looks that are shipped need none."""
-    if is_shipped(plan.study.all_looks) or plan.levels:
+    """Return a plan with levels for the arms that its families have; those of looks that are shipped need none.
+
+    Those of a frozen plan stay. Levels in a file count for nothing here: anybody can write one, and the same looks
+    give the same levels.
+    """
+    fixed = plan.preregistration.terms if plan.preregistration else {}
+    if is_shipped(plan.study.all_looks) or (plan.levels and "levels" in fixed.get("correction", {})):
         return plan
     return dataclasses.replace(plan, levels=calibrate(plan.study.all_looks, max(plan.families, default=1)))
 

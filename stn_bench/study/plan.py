@@ -78,7 +78,6 @@ class PlannedArm:
         tuning_seed: the seed that they train on.
         space: the ranges that they search.
         confirm: fresh seeds.
-        matched: the settings that `match` found for it; {} without.
     """
 
     subject: Subject
@@ -92,7 +91,6 @@ class PlannedArm:
     tuning_seed: int
     space: Mapping[str, Range]
     confirm: tuple[int, ...] = ()
-    matched: Overrides = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -158,10 +156,12 @@ class PlannedQuestion:
     Args:
         ablation: the question as written.
         arms: what is trained for each arm, by the arm's name in the question; the base first.
+        found: name of an arm -> the settings that `match` found for it here; another question may write them out.
     """
 
     ablation: Ablation
     arms: Mapping[str, PlannedArm]
+    found: Mapping[str, Overrides] = field(default_factory=dict)
 
     @property
     def base(self) -> PlannedArm:
@@ -181,9 +181,25 @@ class PlannedQuestion:
         """Return an arm as the question's file has it, with the settings that `match` found in it."""
         return self._written[name]
 
+    def matched(self, name: str) -> Overrides:
+        """Return the settings that `match` found for an arm; {} where it was not asked."""
+        return self.found.get(name, {})
+
     def moved(self, name: str) -> tuple[str, ...]:
-        """Return the settings that an arm moves by itself, without those that `match` found for it."""
-        return tuple(path for path in self.written(name).set if path not in self.arms[name].matched)
+        """Return the settings that an arm moves by itself, without those that `match` found or that change nothing."""
+        written = [path for path in self.written(name).set if path not in self.matched(name)]
+        return tuple(path for path in written if not self._changes_nothing(name, path))
+
+    def _changes_nothing(self, name: str, path: str) -> bool:
+        """Return whether an arm writes a setting as the base has it, and would train the same without."""
+        arm = self.arms[name]
+        if arm.settings[path] != self.base.settings[path]:
+            return False
+        rest = {other: value for other, value in self.written(name).set.items() if other != path}
+        try:
+            return override(self.base.config, rest, where=arm.label).resolved().flat() == arm.settings
+        except ConfigError:  # it holds another setting in place
+            return False
 
 
 @dataclass(frozen=True)
@@ -305,12 +321,12 @@ class _Planner:
         is_tuned_apart = bool(tuning.trials and study.tuning.ablations)
         owner = BASE if config.canonical() == self.base.canonical() and not is_tuned_apart else ablation.name
         own = self._arm(tuning, owner, Arm(name=BASE, set={} if owner == BASE else ablation.base), config, where)
-        arms, written = {BASE: self._share(own)}, []
+        arms, written, found = {BASE: self._share(own)}, list[Arm](), dict[str, Overrides]()
         seen, effective = {own.key: BASE}, {own.effective_key: BASE}
         for as_written in ablation.arms:
             spot = f"{where}: [arms.{as_written.name}]"
             arm, arm_config, matched = self._matched(as_written, config, spot)
-            planned = self._arm(tuning, ablation.name, arm, arm_config, spot, matched)
+            planned = self._arm(tuning, ablation.name, arm, arm_config, spot)
             if planned.config.canonical() == config.canonical() and not arm.search and arm.tuned:
                 raise CatalogueError(f"{spot}: changes nothing in study `{study.name}`; its settings equal the base's")
             if planned.key in seen:
@@ -320,8 +336,8 @@ class _Planner:
                 raise CatalogueError(f"{spot}: {_without_effect(planned, own, effective[planned.effective_key])}")
             effective.setdefault(planned.effective_key, arm.name)
             written.append(arm)
-            arms[arm.name] = self._share(planned)
-        return PlannedQuestion(ablation.model_copy(update={"arms": tuple(written)}), arms)
+            arms[arm.name], found[arm.name] = self._share(planned), matched
+        return PlannedQuestion(ablation.model_copy(update={"arms": tuple(written)}), arms, found)
 
     def _share(self, arm: PlannedArm) -> PlannedArm:
         return self.shared.setdefault(arm.key, arm)
@@ -342,15 +358,7 @@ class _Planner:
         arm = arm.model_copy(update={"set": {**arm.set, **found}})
         return arm, _resolve(base, arm.set, where), found
 
-    def _arm(
-        self,
-        tuning: Tuning,
-        ablation: str,
-        arm: Arm,
-        config: Settings,
-        where: str,
-        matched: Overrides = {},  # noqa: B006
-    ) -> PlannedArm:
+    def _arm(self, tuning: Tuning, ablation: str, arm: Arm, config: Settings, where: str) -> PlannedArm:
         study = self.study
         space = {**_sorted(tuning.search), **_sorted(arm.search)} if arm.tuned and tuning.trials else {}
         for path in space:
@@ -380,7 +388,6 @@ class _Planner:
             tuning_seed=tuning.seed,
             space=space,
             confirm=study.confirm,
-            matched=dict(matched),
         )
 
 

@@ -37,10 +37,7 @@ Tree = dict[str, Any]
 
 def changes_since(fixed: Preregistration, plan: Plan) -> list[str]:
     """Return how a plan differs from the terms in force, each as "path: was …, is …"."""
-    terms = terms_of(plan)
-    if "levels" not in fixed.terms.get("correction", {}):  # calibrated since, or shipped since: the looks say them
-        terms["correction"].pop("levels", None)
-    return _differences(fixed.terms, terms, plan.subject)
+    return _differences(fixed.terms, _as_known_then(terms_of(plan), fixed.terms), plan.subject)
 
 
 def preregister(plan: Plan, because: str = "", runs: int = 0) -> Preregistration:
@@ -169,7 +166,7 @@ def terms_of(plan: Plan) -> Tree:
             "trials": study.tuning.trials,
             "seed": study.tuning.seed,
             "search": _space(study.tuning.search),
-            **({"metric": plan.tuning[0].name} if study.tuning.metric else {}),
+            **({"metric": plan.tuning[0].name, "direction": plan.tuning[0].direction} if study.tuning.metric else {}),
         },
         "settings": common,
         "questions": {one.ablation.name: _question(one, common, study.tuning) for one in plan.questions},
@@ -191,9 +188,14 @@ def _question(question: PlannedQuestion, common: Mapping[str, Any], tuning: Tuni
         "settings": {path: value for path, value in base.items() if path not in common},
         "base": _arm_terms(question.base, base, tuning),
         "arms": {
-            name: {**_arm_terms(arm, base, tuning), "together": question.written(name).together}
+            name: {
+                **_arm_terms(arm, base, tuning),
+                "together": question.written(name).together,
+                "matched": sorted(question.matched(name)),
+            }
             for name, arm in question.tested.items()
         },
+        "factors": question.ablation.factors,
         "claims": {
             str(number): claim.model_dump(mode="json", exclude_defaults=True)
             for number, claim in enumerate(question.ablation.claims, start=1)
@@ -214,6 +216,21 @@ def _space(space: Mapping[str, Range]) -> Tree:
 
 
 # What differs ------------------------------------------------------------------------------------------------------
+
+
+def _as_known_then(terms: Tree, fixed: Tree) -> Tree:
+    """Return terms without what plans of older versions did not fix, where the plan in force is one of them."""
+    if "levels" not in fixed.get("correction", {}):  # calibrated since, or shipped since: the looks say them
+        terms["correction"].pop("levels", None)
+    if "metric" in fixed["tuning"] and "direction" not in fixed["tuning"]:
+        terms["tuning"].pop("direction", None)
+    for name in terms["questions"].keys() & fixed["questions"].keys():
+        question, before = terms["questions"][name], fixed["questions"][name]
+        if "factors" not in before:
+            question.pop("factors")
+            for arm in question["arms"].values():
+                arm.pop("matched")
+    return terms
 
 
 def _differences(before: Tree, after: Tree, subject: Subject) -> list[str]:

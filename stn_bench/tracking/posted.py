@@ -109,7 +109,7 @@ def _as_written(question: PlannedQuestion) -> Tree:
     """Return an ablation without what `match` found: whoever reads it finds the same."""
     tree: Tree = json.loads(question.ablation.model_dump_json(exclude_unset=True))
     for arm in tree["arms"]:
-        for path in question.arms[arm["name"]].matched:
+        for path in question.matched(arm["name"]):
             del arm["set"][path]
     return tree
 

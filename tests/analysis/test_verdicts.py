@@ -217,6 +217,29 @@ def test_an_arm_whose_verdict_is_invalid_is_trained_no_further() -> None:
     assert wanted(results(looking(DEEP, NARROW), arms)) == {"base": 3, "deep": 3, "narrow": 3}
 
 
+def test_arms_that_are_invalid_by_design_cost_the_others_no_more_than_if_they_were_trained_on() -> None:
+    """They get no seeds beyond the first look, and were once taken for arms still to come, which rank first."""
+    deep = [arm(f"deep{size}", {"model.width": 2.0, "train.batch_size": size}) for size in (16, 64, 128)]
+    good = arm("good", {"model.width": 0.5})
+    slight = (0.62, 0.63, 0.595, 0.625, 0.632, 0.63)
+    flat = (0.6, 0.611, 0.5895, 0.6005, 0.6195, 0.6102)
+    found = {}
+    for seeds in (3, 6):
+        arms = {"base": BASE, "good": slight, **{one.name: flat[:seeds] for one in deep}}
+        found[seeds] = verdicts(results(looking(*deep, good), arms))["depth"]
+    assert {verdict.word for name, verdict in found[3].items() if name != "good"} == {"invalid"}
+    assert found[3]["good"].word == found[6]["good"].word == "better"
+    assert found[3]["good"].judgement.p_adjusted == pytest.approx(found[6]["good"].judgement.p_adjusted)
+
+
+def test_an_invalid_arm_that_another_question_trains_on_is_compared_on_all_its_seeds() -> None:
+    two = ablation(DEEP.model_copy(update={"together": "they go together"}), name="valid")
+    planned = plan(ablation(DEEP), two, seeds=(1, 2, 3, 4, 5, 6), looks=(3, 6), margin=0.01)
+    found = verdicts(results(planned, {"base": BASE, "deep": NOISY}))
+    assert [found[name]["deep"].judgement.look for name in ("depth", "valid")] == [2, 2]
+    assert found["depth"]["deep"].word == "invalid"
+
+
 def test_an_arm_of_two_questions_goes_on_while_one_of_them_is_open() -> None:
     """In the second question it stands beside two others, for which Holm's correction leaves it open."""
     others = [arm(f"other{number}", {"model.width": width}) for number, width in enumerate((2.0, 4.0))]

@@ -75,6 +75,22 @@ def test_where_nothing_can_be_written_they_count_all_the_same(tmp_path: Path) ->
     assert calibrated(looking(3, 7), tmp_path).levels == KNOWN
 
 
+def test_levels_that_somebody_wrote_are_not_frozen(tmp_path: Path) -> None:
+    planned = looking(3, 7)
+    path = levels_path(tmp_path, planned)
+    path.parent.mkdir()
+    path.write_text('{"looks": [3, 7], "levels": {"1": 0.0499, "2": 0.0499}}')
+    assert calibrated_anew(with_levels(planned, tmp_path)).levels == KNOWN
+
+
+def test_a_frozen_plan_keeps_its_levels_where_a_change_is_declared(quick: list[tuple[tuple[int, ...], int]]) -> None:
+    bare = looking(3, 7)
+    frozen = dataclasses.replace(bare, levels={1: 0.031, 2: 0.029})
+    found = dataclasses.replace(frozen, preregistration=preregister(frozen))
+    assert calibrated_anew(found).levels == {1: 0.031, 2: 0.029}
+    assert quick == []
+
+
 def test_a_frozen_plan_holds_its_levels_and_one_frozen_without_keeps_its_even_share(tmp_path: Path) -> None:
     bare = looking(3, 7)
     frozen = dataclasses.replace(bare, preregistration=preregister(calibrated_anew(bare)))

@@ -209,8 +209,32 @@ def test_a_matched_arm_gets_the_width_that_costs_what_the_base_costs() -> None:
     width = trained.settings["model.width"]
     assert width > 1
     assert written.set == trained.changes == {"model.transformer.kind": "none", "model.width": width}
-    assert (trained.matched, question.moved("plain")) == ({"model.width": width}, ("model.transformer.kind",))
+    assert (question.matched("plain"), question.moved("plain")) == (
+        {"model.width": width},
+        ("model.transformer.kind",),
+    )
     assert flops(trained.config) == pytest.approx(flops(question.base.config), rel=0.03)
+
+
+def test_what_match_found_in_one_question_is_moved_where_another_writes_it_out() -> None:
+    """The two arms share their runs, whichever question comes first."""
+    matched = ablation(arm("plain", {"model.transformer.kind": "none"}, match="flops"), name="matched")
+    width = plan(matched).questions[0].matched("plain")["model.width"]
+    both = {"model.transformer.kind": "none", "model.width": width}
+    written = ablation(arm("both", both), name="written")
+    for questions in ((matched, written), (written, matched)):
+        planned = plan(*questions)
+        by_name = {one.ablation.name: one for one in planned.questions}
+        assert by_name["matched"].arms["plain"] is by_name["written"].arms["both"]
+        assert by_name["matched"].moved("plain") == ("model.transformer.kind",)
+        assert by_name["written"].moved("both") == ("model.transformer.kind", "model.width")
+        assert by_name["written"].matched("both") == {}
+
+
+def test_a_setting_that_an_arm_writes_as_the_base_has_it_is_not_moved() -> None:
+    (question,) = plan(ablation(arm("wide", {"model.width": 2.0, "train.batch_size": 32}))).questions
+    assert question.base.settings["train.batch_size"] == 32
+    assert question.moved("wide") == ("model.width",)
 
 
 def test_an_arm_that_cannot_be_matched_is_refused() -> None:

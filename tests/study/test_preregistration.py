@@ -295,6 +295,45 @@ def test_every_study_that_comes_along_can_be_frozen(name: str, tmp_path: Path) -
     check_preregistration(with_preregistration(planned, tmp_path))
 
 
+def test_what_makes_several_settings_one_factor_is_fixed() -> None:
+    """Else an arm that is invalid could become valid, with its numbers known: a grid, or settings found by `match`."""
+    both = arm("2_64", {"model.width": 2.0, "train.batch_size": 64})
+    factors = {"model.width": (1.0, 2.0), "train.batch_size": (32, 64)}
+    before, after = plan(ablation(both)), plan(ablation(both, factors=factors))
+    assert changes(before, after) == [
+        "depth factors model.width: was not there, is 1.0, 2.0",
+        "depth factors train.batch_size: was not there, is 32, 64",
+    ]
+    plain = {"model.transformer.kind": "none"}
+    matched = plan(ablation(arm("plain", plain, match="flops")))
+    found = matched.questions[0].matched("plain")
+    assert changes(plan(ablation(arm("plain", {**plain, **found}))), matched) == [
+        "depth plain matched: was none, is model.width"
+    ]
+
+
+def test_plans_of_older_versions_lack_factors_and_what_match_found() -> None:
+    older = preregister(plan(ablation(WIDE)))
+    for question in older.terms["questions"].values():
+        del question["factors"]
+        for one in question["arms"].values():
+            del one["matched"]
+    factors = {"model.width": (1.0, 2.0)}
+    assert changes_since(older, plan(ablation(WIDE, factors=factors))) == []
+
+
+def test_the_direction_of_tuning_is_fixed() -> None:
+    def tuned(direction: str) -> Plan:
+        planned = plan(ablation(WIDE), trials=2)
+        tuning = planned.study.tuning.model_copy(update={"metric": "validation.loss"})
+        metric = dataclasses.replace(planned.tuning[0], name="validation.loss", direction=direction)
+        return dataclasses.replace(
+            planned, study=planned.study.model_copy(update={"tuning": tuning}), tuning=(metric,)
+        )
+
+    assert changes(tuned("minimize"), tuned("maximize")) == ["tuning direction: was minimize, is maximize"]
+
+
 def test_a_file_of_older_versions_keeps_its_seal_and_names_no_code(tmp_path: Path) -> None:
     fixed = preregister(small())
     older = fixed.model_copy(update={"terms": {k: v for k, v in fixed.terms.items() if k != "subject"}})
