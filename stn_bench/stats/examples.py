@@ -15,8 +15,9 @@ class ExampleParts:
     """The standard error of a mean difference, taken apart.
 
     Args:
-        seeds: the part that more seeds would shrink.
-        examples: the part that more test examples would shrink; seeds do not average it away.
+        seeds: the part that more seeds would shrink; more examples shrink some of it too, what single seeds do to
+            single examples.
+        examples: the part that only more test examples would shrink: seeds do not average it away.
     """
 
     seeds: float
@@ -31,13 +32,21 @@ class ExampleParts:
 def example_parts(arm: NDArray[Any], base: NDArray[Any]) -> ExampleParts:
     """Return the two parts of the standard error of the mean difference.
 
+    By the variance components of a two-way analysis of variance without replication (Searle, Casella and McCulloch,
+    *Variance Components*, 1992, chapter 4): the means over seeds scatter by the examples and by what is left of both,
+    which is taken off, since the part of the seeds holds it. With one seed it cannot be told apart, and stays.
+
     Args:
         arm: the metric's value of each run on each example, `(seeds, examples)`; 1 or 0 for an accuracy.
         base: the same for the base, in the same order of seeds and examples.
     """
     differences = arm.astype(np.float64) - base.astype(np.float64)
     by_seed, by_example = differences.mean(axis=1), differences.mean(axis=0)
-    return ExampleParts(_standard_error(by_seed), _standard_error(by_example))
+    left = differences - by_seed[:, np.newaxis] - by_example + differences.mean()
+    freedom = (len(by_seed) - 1) * (len(by_example) - 1)
+    of_both = float((left**2).sum()) / freedom / differences.size if freedom else 0.0
+    examples = _standard_error(by_example)
+    return ExampleParts(_standard_error(by_seed), math.sqrt(max(0.0, examples**2 - of_both)))
 
 
 def _standard_error(values: NDArray[np.float64]) -> float:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats as scipy_stats
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
 
 from stn_bench.stats import ExampleParts, binomial_error, example_parts, published_p
 
@@ -16,9 +19,9 @@ def correctness(seeds: int, examples: int, seed: int) -> tuple[np.ndarray, np.nd
     return random.random((seeds, examples)) < easiness + 0.05, random.random((seeds, examples)) < easiness
 
 
-def test_the_examples_part_agrees_with_a_bootstrap_over_examples() -> None:
-    """Pictures are drawn anew for both arms and all seeds together; 5,000 draws leave about 1 %."""
-    arm, base = correctness(4, 600, seed=0)
+def test_of_one_seed_the_examples_part_agrees_with_a_bootstrap_over_examples() -> None:
+    """Pictures are drawn anew for both arms together; 5,000 draws leave about 1 %."""
+    arm, base = correctness(1, 600, seed=0)
 
     def difference(index: np.ndarray, axis: int) -> np.ndarray:
         return np.asarray((arm.mean(axis=0) - base.mean(axis=0))[index].mean(axis=axis))
@@ -35,11 +38,42 @@ def test_the_seeds_part_is_that_of_the_paired_t_test() -> None:
 
 
 def test_parts_by_hand() -> None:
-    """Two seeds, two examples: differences 1, 0 and 1, 1; by seed 0.5 and 1, by example 1 and 0.5."""
+    """Differences 1, 1, 0 and 1, 0, 0: by example 1, 0.5, 0, by seed 2/3 and 1/3, and a mean square left of 1/6."""
+    parts = example_parts(np.array([[1, 1, 0], [1, 0, 0]]), np.zeros((2, 3)))
+    assert parts.seeds**2 == pytest.approx(1 / 36)
+    assert parts.examples**2 == pytest.approx(1 / 12 - 1 / 6 / 6)
+
+
+def test_what_single_seeds_do_to_single_examples_is_no_part_of_the_examples() -> None:
+    """Differences 1, 0 and 1, 1: by seed 0.5 and 1; the two examples scatter by no more than what is left of both."""
     arm, base = np.array([[True, True], [True, True]]), np.array([[False, True], [False, False]])
     parts = example_parts(arm, base)
-    assert (parts.seeds, parts.examples) == pytest.approx((0.25, 0.25))
-    assert parts.both == pytest.approx(0.25 * math.sqrt(2))
+    assert (parts.seeds, parts.examples, parts.both) == pytest.approx((0.25, 0.0, 0.25))
+
+
+def test_the_parts_are_those_of_a_two_way_analysis_of_variance() -> None:
+    """The oracle is statsmodels: its mean squares, of which each component is a difference."""
+    random = np.random.default_rng(5)
+    arm, base = random.standard_normal((4, 40)) + random.standard_normal(40), random.standard_normal((4, 40))
+    rows = [(value, seed, example) for (seed, example), value in np.ndenumerate(arm - base)]
+    frame = pd.DataFrame(rows, columns=["value", "seed", "example"])
+    squares = anova_lm(ols("value ~ C(seed) + C(example)", frame).fit())["mean_sq"]
+    parts = example_parts(arm, base)
+    assert parts.seeds**2 == pytest.approx(squares["C(seed)"] / 160)
+    assert parts.examples**2 == pytest.approx((squares["C(example)"] - squares["Residual"]) / 160)
+
+
+def test_both_parts_together_are_what_new_seeds_on_new_examples_would_scatter_by() -> None:
+    """Of known components: seeds 0.3, examples 1, and 2 of what is left; 2,000 tables leave 3 % of a variance."""
+    random, seeds, examples = np.random.default_rng(6), 5, 40
+    found = []
+    for _ in range(2000):
+        table = 0.3 * random.standard_normal((seeds, 1)) + random.standard_normal(examples)
+        table = table + 2 * random.standard_normal((seeds, examples))
+        found.append(example_parts(table, np.zeros_like(table)))
+    truth = 0.3**2 / seeds + 1 / examples + 4 / seeds / examples
+    assert np.mean([parts.both**2 for parts in found]) == pytest.approx(truth, rel=0.05)
+    assert np.mean([parts.examples**2 for parts in found]) == pytest.approx(1 / examples, rel=0.05)
 
 
 def test_more_examples_shrink_the_examples_part_alone() -> None:
