@@ -36,7 +36,7 @@ try:
     from ray.exceptions import GetTimeoutError, RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 except ModuleNotFoundError:
-    raise ConfigError("--engine ray: needs Ray; install it with `pip install 'stn-bench[ray]'`") from None
+    raise ConfigError("--engine ray: needs Ray; in the checkout of stn-bench, run: pip install '.[ray]'") from None
 
 LOCAL = "local"
 """Address of a cluster of this machine alone, which is started and ended with the run."""

@@ -241,7 +241,7 @@ def installed_by(versions: Mapping[str, str]) -> str:
     """Return what has to be there to train a packed study, as commands for a person."""
     libraries = [f"{name}=={version}" for name, version in sorted(versions.items()) if name not in (PYTHON, OURS)]
     own = [name for name in HARNESS if name not in versions]
-    ours = f"pip install --no-deps {OURS}=={versions[OURS]}"
+    ours = f"{OURS} {versions[OURS]}, in its checkout: pip install --no-deps ."
     return f"Python {versions[PYTHON]}; {ours}; pip install {' '.join([*own, *libraries])}"
 
 

@@ -105,8 +105,8 @@ def library_missing(error: BaseException) -> MachineError | None:
         return None
     library = error.name.partition(".")[0]
     return MachineError(
-        f"this command takes the module `{library}`, which is not installed here; `pip install stn-bench` installs "
-        f"what all commands take"
+        f"this command takes the module `{library}`, which is not installed here; `pip install .` in the "
+        f"checkout of stn-bench installs what all commands take"
     )
 
 

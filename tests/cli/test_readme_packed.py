@@ -29,4 +29,4 @@ def test_the_commands_of_the_how_to_run(
     for command in commands:
         assert call(*command) == 0
     assert "Does a cubic err less than a line?" in (tmp_path / "reports/waves/report.md").read_text()
-    assert "pip install --no-deps stn-bench==" in capsys.readouterr().out
+    assert "in its checkout: pip install --no-deps .;" in capsys.readouterr().out
