@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commands import Cli, widen
@@ -48,6 +49,17 @@ def test_every_command_has_help(cli: Cli, command: list[str]) -> None:
     code, out, _ = cli(*command, "--help")
     assert code == 0
     assert "Usage: stn-bench" in out
+
+
+@pytest.mark.parametrize("command", [*([name] for name in COMMANDS), *(["data", name] for name in DATA_COMMANDS)])
+def test_help_is_shown_as_it_was_written(cli: Cli, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rich takes square brackets for markup, and drops what stands in them."""
+    monkeypatch.setenv("COLUMNS", "10000")
+    found: Any = GROUP
+    for name in command:
+        found = found.get_command(found.make_context(name, ["list"], resilient_parsing=True), name)
+    _, out, _ = cli(*command, "--help")
+    assert [one.help for one in found.params if getattr(one, "help", "") and one.help not in out] == []
 
 
 def test_every_command_that_was_asked_for_is_there() -> None:
