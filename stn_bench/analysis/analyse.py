@@ -9,7 +9,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from stn_bench.analysis.looks import Standings, selected_arm, standings, wanted_seeds
+from stn_bench.analysis.looks import Standings, final_seeds, selected_arm, standings, wanted_seeds
 from stn_bench.analysis.verdicts import Verdicts, verdicts
 from stn_bench.study.plan import Plan
 from stn_bench.study.preregistration import is_later
@@ -40,6 +40,11 @@ class Analysis:
     def wanted_seeds(self) -> Mapping[str, tuple[int, ...]]:
         """Label of the arm -> the seeds that the verdict wants it to be trained on."""
         return wanted_seeds(self.plan, self.standings)
+
+    @functools.cached_property
+    def final_seeds(self) -> Mapping[str, tuple[int, ...]]:
+        """Label of the arm -> the seeds that it will have in the end: all of them, or those of its last look."""
+        return final_seeds(self.plan, self.standings)
 
     @functools.cached_property
     def planned_seeds(self) -> Mapping[str, int]:

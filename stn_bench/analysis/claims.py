@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from stn_bench.analysis.analyse import Analysis
-from stn_bench.analysis.verdicts import ArmVerdict, unfair_reason
-from stn_bench.stats import FEWEST_SEEDS, Verdict, compare, estimate, judge, known, known_interval
+from stn_bench.analysis.verdicts import UNTESTABLE, ArmVerdict, failed_reason, failed_seeds, unfair_reason
+from stn_bench.stats import FEWEST_SEEDS, Comparison, Verdict, compare, estimate, judge, known, known_interval
 from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.study.spec import BASE, Claim
 from stn_bench.subject import Metric, Scale
-from stn_bench.system.format import Unit
+from stn_bench.system.format import Unit, counted
 from stn_bench.tracking.results import ArmResults
 
 ClaimOutcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
@@ -102,40 +103,76 @@ class _Test:
         return self._analysis.results.of(self._question.arms[name])
 
     def _measured(self, bound: float) -> ClaimSummary:
-        values = self._results(self._claim.arm).values(self._metric.name)
-        mean = estimate(list(values.values()))
+        arm = self._results(self._claim.arm)
+        values = arm.values(self._metric.name)
+        mean = estimate(list(values.values()), step_of(self._metric, arm.arm.config))
         found: dict[str, Any] = {"value": known(mean.mean), "interval": known_interval(mean.low, mean.high)}
-        if len(values) < FEWEST_SEEDS:
-            return self._written(outcome="undecided", reason=f"{len(values)} seeds finished", **found)
+        reason = failed_reason(arm, self._metric.name, self._study.max_failed) or self._awaited(arm)
+        if not reason and len(values) < FEWEST_SEEDS:
+            reason = f"{counted(len(values), 'seed')} finished"
+        elif not reason and not mean.se:
+            reason = f"all seeds have one value, and {UNTESTABLE}"
+        if reason:
+            return self._written(outcome="undecided", reason=reason, **found)
         outcome = "reproduced" if mean.low > bound else "contradicted" if mean.high < bound else "undecided"
         return self._written(outcome=outcome, **found)
 
     def _compared(self) -> ClaimSummary:
-        claim, direction = self._claim, self._metric.direction
-        arm, against = self._results(claim.arm), self._results(claim.against)
-        if in_table := self._in_table():
-            comparison, unfair, verdict = in_table.judgement.comparison, in_table.reason, in_table.word
-        else:
-            ours, theirs = (one.values(self._metric.name) for one in (arm, against))
-            step = max(step_of(self._metric, one.arm.config) for one in (arm, against))
-            comparison = compare(ours, theirs, direction, resolution=step)
-            unfair = unfair_reason(arm, against, self._metric.name, self._study.max_failed)
-            margin = self._study.margin if self._is_primary else 0.0  # no margin is set for other metrics
-            verdict = judge(comparison, comparison.p, margin=margin, direction=direction)
+        in_table = self._in_table()
+        comparison, reason, verdict = _of_table(in_table) if in_table else self._of_pair()
         found: dict[str, Any] = {
             "value": known(comparison.difference),
             "interval": known_interval(comparison.low, comparison.high),
             "p": known(comparison.p),
         }
-        if unfair:
-            return self._written(outcome="undecided", reason=unfair, **found)
-        return self._written(outcome=_outcome(verdict, claim), **found)
+        if reason:
+            return self._written(outcome="undecided", reason=reason, **found)
+        return self._written(outcome=_outcome(verdict, self._claim), **found)
+
+    def _of_pair(self) -> tuple[Comparison, str, Verdict]:
+        """Return the claim's own comparison, why it decides nothing, and its verdict."""
+        metric, study = self._metric, self._study
+        arm, against = self._results(self._claim.arm), self._results(self._claim.against)
+        ours, theirs = (one.values(metric.name) for one in (arm, against))
+        step = max(step_of(metric, one.arm.config) for one in (arm, against))
+        comparison = compare(ours, theirs, metric.direction, resolution=step)
+        reason = unfair_reason(arm, against, metric.name, study.max_failed) or self._awaited(arm, against)
+        if not reason and comparison.n >= FEWEST_SEEDS and math.isnan(comparison.p):
+            reason = f"all pairs differ alike, and {UNTESTABLE}"
+        margin = study.margin if self._is_primary else 0.0  # no margin is set for other metrics
+        verdict = judge(comparison, comparison.p, margin=margin, direction=metric.direction)
+        return comparison, reason, verdict
+
+    def _awaited(self, *arms: ArmResults) -> str:
+        """Return how many seeds have ended that all of some arms will have, or "" once none is to come.
+
+        Whoever reads a claim after each seed has a chance of a false alarm at each, so that none is read before.
+        """
+        lacks = {}
+        for arm in arms:
+            seeds = self._analysis.final_seeds[arm.arm.label]
+            ended = arm.values(self._metric.name).keys() | failed_seeds(arm, self._metric.name).keys()
+            lacks[len(set(seeds) - ended)] = len(seeds)
+        most = max(lacks)
+        return _of_seeds(most, lacks[most]) if most else ""
 
     def _in_table(self) -> ArmVerdict | None:
         """Return the verdict of the question's table where the claim is in it, corrected for the question's arms."""
         if not self._is_primary or self._claim.against != BASE:
             return None
         return self._analysis.verdicts[self._question.ablation.name].get(self._claim.arm)
+
+
+def _of_table(row: ArmVerdict) -> tuple[Comparison, str, Verdict]:
+    """Return the comparison of a row of the question's table, why it decides nothing, and its verdict."""
+    judgement = row.judgement
+    awaited = _of_seeds(judgement.lacks, judgement.rules.looks[0]) if judgement.lacks else ""
+    return judgement.comparison, row.reason or awaited, row.word
+
+
+def _of_seeds(lacks: int, seeds: int) -> str:
+    """Return how many of some seeds are there, as "3 of 8 seeds"."""
+    return f"{seeds - lacks} of {counted(seeds, 'seed')}"
 
 
 def _outcome(verdict: Verdict, claim: Claim) -> ClaimOutcome:

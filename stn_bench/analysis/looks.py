@@ -99,6 +99,23 @@ def wanted_seeds(plan: Plan, found: Standings) -> dict[str, tuple[int, ...]]:
     }
 
 
+def final_seeds(plan: Plan, found: Standings) -> dict[str, tuple[int, ...]]:
+    """Return label of the arm -> the seeds that it will have been trained on in the end, as far as can be told today.
+
+    All of its seeds as long as one of its comparisons, with its base or as a base, may go on; then those it is wanted
+    on, since the looks have settled it.
+    """
+    going_on = {
+        arm.arm.label
+        for rows in found.values()
+        for one in rows
+        if one.is_awaited or one.is_open
+        for arm in (one.arm, one.base)
+    }
+    wanted = wanted_seeds(plan, found)
+    return {arm.label: arm.seeds if arm.label in going_on else wanted[arm.label] for arm in plan.arms}
+
+
 def _going_on(family: Sequence[Standing]) -> list[Standing]:
     open_ones = [standing for standing in family if standing.is_open]
     if not open_ones or any(standing.is_awaited for standing in family):
@@ -121,4 +138,4 @@ def selected_arm(arms: Sequence[Standing]) -> str | None:
     return best.name if best else None
 
 
-__all__ = ["Standing", "Standings", "selected_arm", "standings", "wanted_seeds"]
+__all__ = ["Standing", "Standings", "final_seeds", "selected_arm", "standings", "wanted_seeds"]

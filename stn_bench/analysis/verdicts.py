@@ -11,6 +11,9 @@ from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
 from stn_bench.tracking.found import FoundResults
 from stn_bench.tracking.results import ArmResults, Results
 
+UNTESTABLE = "no test can be made where nothing tells the metric's resolution"
+"""What is said of values, or of differences, that are all the same."""
+
 
 @dataclass(frozen=True)
 class ArmVerdict:
@@ -106,13 +109,16 @@ def unfair_reason(
     arm: ArmResults, base: ArmResults, metric: str, max_failed: int = 0, seeds: Sequence[int] | None = None
 ) -> str:
     """Return why two arms cannot be compared in a metric on some seeds, on all of them unless told, or ""."""
-    for results in (arm, base):
-        planned = set(results.arm.seeds)
-        among = results.arm.seeds if seeds is None else [seed for seed in seeds if seed in planned]
-        failed = failed_seeds(results, metric).keys() & set(among)
-        if len(failed) > max_failed:
-            return f"{len(failed)} of {len(among)} seeds of `{results.arm.name}` failed"
-    return budget_reason(arm.arm, base.arm)
+    failed = (failed_reason(results, metric, max_failed, seeds) for results in (arm, base))
+    return next(filter(None, failed), "") or budget_reason(arm.arm, base.arm)
+
+
+def failed_reason(arm: ArmResults, metric: str, max_failed: int = 0, seeds: Sequence[int] | None = None) -> str:
+    """Return how many of an arm's seeds failed if they are more than the study allows, or ""."""
+    planned = set(arm.arm.seeds)
+    among = arm.arm.seeds if seeds is None else [seed for seed in seeds if seed in planned]
+    failed = failed_seeds(arm, metric).keys() & set(among)
+    return f"{len(failed)} of {len(among)} seeds of `{arm.arm.name}` failed" if len(failed) > max_failed else ""
 
 
 def failed_seeds(arm: ArmResults, metric: str) -> dict[int, str]:
@@ -148,10 +154,12 @@ def budget_reason(arm: PlannedArm, base: PlannedArm) -> str:
 
 
 __all__ = [
+    "UNTESTABLE",
     "ArmVerdict",
     "Verdicts",
     "budget_reason",
     "factor_reason",
+    "failed_reason",
     "failed_seeds",
     "outcomes_of",
     "rules_of",

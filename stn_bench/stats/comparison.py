@@ -93,12 +93,17 @@ class Ratio:
 
 @dataclass(frozen=True)
 class SeedMean:
-    """A mean over n seeds with its 95 % t-interval; NaN where too few values tell."""
+    """A mean over n seeds with its 95 % t-interval; NaN where too few values tell.
+
+    Its standard error is 0 where the values are all the same and no resolution says how much they could have differed:
+    the interval shows what was seen, and tells nothing.
+    """
 
     n: int
     mean: float
     low: float
     high: float
+    se: float = math.nan
 
 
 def compare(
@@ -162,10 +167,17 @@ def root_mean_square(values: NDArray[np.float64], count: int = 0) -> float:
     return largest * math.sqrt(math.fsum((values / largest) ** 2) / (count or len(values)))
 
 
-def estimate(values: Sequence[float]) -> SeedMean:
-    """Return the mean of some values and Student's interval of it."""
-    found = compare(dict(enumerate(values)), dict.fromkeys(range(len(values)), 0.0))
-    return SeedMean(found.n, found.difference, found.low, found.high)
+def estimate(values: Sequence[float], resolution: float = 0.0) -> SeedMean:
+    """Return the mean of some values and Student's interval of it.
+
+    Args:
+        values: the values.
+        resolution: the smallest step of the metric, 0 where there is none. The variance of the values counts as a
+            quarter of its square at least, so that two arms' difference has the half that `compare` gives it.
+    """
+    nothing = dict.fromkeys(range(len(values)), 0.0)
+    found = compare(dict(enumerate(values)), nothing, resolution=resolution / math.sqrt(2))
+    return SeedMean(found.n, found.difference, found.low, found.high, found.se)
 
 
 def _noise(arm: Values, base: Values, seeds: Sequence[int]) -> float:

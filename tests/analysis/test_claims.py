@@ -66,13 +66,17 @@ def accuracies(**arms: tuple[float, ...]) -> Values:
         ("worse", BETTER, "contradicted"),
         ("better", (0.9001, 0.9202, 0.9401), "contradicted"),  # equivalent: no difference beyond the margin
         ("better", (0.80, 0.99, 0.93), "undecided"),
-        ("better", BETTER[:2], "undecided"),  # two seeds replicate nothing
     ],
 )
 def test_a_comparison_with_the_base_has_the_verdict_of_its_table(expect, wide, outcome) -> None:
     found = outcome_of(claimed(arm="wide", expect=expect), accuracies(base=BASE, wide=wide))
     assert found.outcome == outcome
     assert (found.metric, found.against, found.reason) == ("test.accuracy", "base", "")
+
+
+def test_a_claim_of_the_table_says_how_many_seeds_there_are_before_its_first_look() -> None:
+    found = outcome_of(claimed(arm="wide"), accuracies(base=BASE, wide=BETTER[:2]))
+    assert (found.outcome, found.reason) == ("undecided", "2 of 3 seeds")
 
 
 def test_the_tables_correction_holds_for_the_claim_too() -> None:
@@ -137,6 +141,84 @@ def test_a_claim_that_needs_another_scale_is_not_asked_and_says_so() -> None:
 def test_failed_seeds_leave_a_claim_undecided_with_the_reason() -> None:
     found = outcome_of(claimed(arm="wide"), accuracies(base=BASE, wide=BETTER), outcome="diverged")
     assert (found.outcome, found.reason) == ("undecided", "3 of 3 seeds of `wide` failed")
+
+
+MEASURED = claimed(arm="base", above=0.5)
+PAIR = claimed(arm="wide", against="narrow")
+MANY = accuracies(  # of five seeds
+    base=(0.90, 0.91, 0.92, 0.90, 0.91), wide=(0.96, 0.97, 0.98, 0.97, 0.97), narrow=(0.80, 0.82, 0.81, 0.80, 0.82)
+)
+
+
+def of_some(claim: Claim, values: Values, *failed: tuple[str, int], **study: object) -> ClaimSummary:
+    """Return what comes of a claim where some arms diverged on some seeds."""
+    planned = plan(question(claim), seeds=(1, 2, 3, 4, 5), **study)  # type: ignore[arg-type]
+    runs = []
+    for one in planned.arms:
+        for spec, value in zip(one.verdict_specs({}), values[one.name]["test.accuracy"], strict=False):
+            outcome = "diverged" if (one.name, spec.seed) in failed else "finished"
+            runs.append(record(spec, f"{one.label}-{spec.seed}", outcome=outcome, test_accuracy=value))
+    return summarise(analyse(gather(planned, FakeStore(*runs), NOWHERE))).claims[0]
+
+
+def test_a_measurement_and_another_pair_are_undecided_while_seeds_failed() -> None:
+    """The third claim is the table's, which says the same."""
+    lost = [("base", 4), ("base", 5), ("narrow", 1)]
+    found = of_some(MEASURED, MANY, *lost)
+    assert (found.outcome, found.reason) == ("undecided", "2 of 5 seeds of `base` failed")
+    assert found.value == pytest.approx(0.91)
+    assert of_some(PAIR, MANY, *lost).reason == "1 of 5 seeds of `narrow` failed"
+    assert of_some(claimed(arm="wide"), MANY, *lost).reason == "2 of 5 seeds of `base` failed"
+    assert of_some(MEASURED, MANY, *lost, max_failed=2).outcome == "reproduced"
+    assert of_some(PAIR, MANY, *lost, max_failed=1).outcome == "reproduced"
+
+
+@pytest.mark.parametrize("claim", [MEASURED, PAIR])
+def test_no_claim_is_read_before_all_of_its_seeds_have_ended(claim: Claim) -> None:
+    three = {name: {"test.accuracy": values["test.accuracy"][:3]} for name, values in MANY.items()}
+    found = of_some(claim, three)
+    assert (found.outcome, found.reason) == ("undecided", "3 of 5 seeds")
+    assert found.value is not None
+
+
+def test_a_claim_on_arms_that_stopped_at_a_look_has_all_of_its_seeds() -> None:
+    """Three seeds decide both arms; where an arm is undecided, it goes on, and the base with it."""
+    three = {name: {"test.accuracy": values["test.accuracy"][:3]} for name, values in MANY.items()}
+    for claim in (MEASURED, PAIR):
+        assert of_some(claim, three, looks=(3, 5)).outcome == "reproduced"
+    alike = {**three, "narrow": {"test.accuracy": (0.93, 0.90, 0.93)}}
+    assert of_some(MEASURED, alike, looks=(3, 5)).reason == "3 of 5 seeds"
+    assert of_some(PAIR, alike, looks=(3, 5)).reason == "3 of 5 seeds"
+
+
+def test_equal_values_are_no_certainty() -> None:
+    """Of 40 test examples an accuracy moves in steps of 0.025: three times 0.95 do not show more than 0.94."""
+    toy = ablation(arm("wide", {"depth": 4}), claims=(claimed(arm="base", metric="test.score", above=0.94),))
+    planned = plan(toy, subject="toy")
+    runs = [
+        record(spec, f"{one.label}-{spec.seed}", test_score=0.95).model_copy(update={"subject": "toy"})
+        for one in planned.arms
+        for spec in one.verdict_specs({})
+    ]
+    found = summarise(analyse(gather(planned, FakeStore(*runs), NOWHERE))).claims[0]
+    reach = scipy_stats.t.ppf(0.975, 2) * (0.025 / 2) / math.sqrt(3)
+    assert found.interval == pytest.approx((0.95 - reach, 0.95 + reach))
+    assert found.outcome == "undecided"
+
+
+def test_what_cannot_be_tested_decides_nothing() -> None:
+    """Nothing tells the resolution of a loss: equal differences, or equal values, leave no test."""
+    losses = {"base": (1.0, 2.0, 3.0), "wide": (1.5, 2.5, 3.5), "narrow": (1.0, 2.0, 3.0)}
+    values = {name: {"test.loss": each} for name, each in losses.items()}
+    for fields in ({"against": "narrow"}, {"against": "narrow", "expect": "worse"}, {}):
+        found = outcome_of(claimed(arm="wide", metric="test.loss", **fields), values, metric="test.loss", margin=1.0)
+        assert (found.outcome, found.p) == ("undecided", None), fields
+    pair = outcome_of(claimed(arm="wide", against="narrow", metric="test.loss"), values, metric="test.loss")
+    assert pair.reason.startswith("all pairs differ alike")
+    same = {**values, "base": {"test.loss": (1.0, 1.0, 1.0)}}
+    measured = outcome_of(claimed(arm="base", metric="test.loss", above=0.5), same, metric="test.loss")
+    assert measured.outcome == "undecided"
+    assert measured.reason.startswith("all seeds have one value")
 
 
 def test_the_claims_stand_behind_the_verdicts_and_lead_to_their_sections() -> None:
