@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from stn_bench.analysis.analyse import Analysis
-from stn_bench.stats import Comparison, Verdict, compare, known, known_interval
+from stn_bench.analysis.verdicts import UNTESTABLE, failed_seeds
+from stn_bench.stats import FEWEST_SEEDS, Comparison, Verdict, compare, known, known_interval
 from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.tracking.results import ArmResults
@@ -26,10 +31,11 @@ class ConfirmationSummary(BaseModel):
         p: two-sided p of the paired t-test; one comparison, nothing to correct for.
         wins: number of fresh seeds on which it is the better one.
         agrees: whether the fresh seeds bear the verdict out: their interval excludes 0 on the side of the selected
-            difference, or, where the verdict was equivalent, lies within the margin. Never where more of them
-            failed, for the arm or for the base, than the study allows.
+            difference, or, where the verdict was equivalent, lies within the margin. Never where nothing can be said.
         failed: fresh seed -> why the arm or the base diverged or crashed on it.
         words: what the report calls the arm, where its file says so; else left out.
+        reason: why nothing can be said, where that is so: more of them failed than the study allows, some are still to
+            come, fewer than three are pairs, or no test can be made; else left out.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,6 +53,7 @@ class ConfirmationSummary(BaseModel):
     agrees: bool
     failed: dict[int, str] = {}
     words: str = Field("", exclude_if=lambda words: not words)
+    reason: str = Field("", exclude_if=lambda reason: not reason)
 
 
 def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> ConfirmationSummary | None:
@@ -62,8 +69,8 @@ def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> Confirmati
     verdict = analysis.verdicts[question.ablation.name][name]
     step = max(step_of(plan.metric, one.arm.config) for one in (arm, base))
     selected, fresh = verdict.judgement.comparison, compare(ours, theirs, plan.metric.direction, resolution=step)
-    failures = [_failures(one) for one in (arm, base)]
-    is_sound = all(len(failed) <= plan.study.max_failed for failed in failures)
+    reason = _silence((arm, base), fresh, analysis)
+    failed = _told(base, plan.metric.name) | _told(arm, plan.metric.name)
     return ConfirmationSummary(
         arm=name,
         seeds=tuple(seeds),
@@ -75,9 +82,10 @@ def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> Confirmati
         interval=known_interval(fresh.low, fresh.high),
         p=known(fresh.p),
         wins=fresh.wins,
-        agrees=is_sound and _agrees(selected, fresh, verdict.word, plan.study.margin),
-        failed=failures[1] | failures[0],
+        agrees=not reason and _agrees(selected, fresh, verdict.word, plan.study.margin),
+        failed=failed,
         words=question.written(name).label,
+        reason=reason,
     )
 
 
@@ -87,13 +95,30 @@ def _agrees(selected: Comparison, fresh: Comparison, word: Verdict, margin: floa
     return fresh.low > 0 if selected.difference > 0 else fresh.high < 0 and selected.difference < 0
 
 
-def _failures(arm: ArmResults) -> dict[int, str]:
+def _silence(arms: Sequence[ArmResults], fresh: Comparison, analysis: Analysis) -> str:
+    """Return why fresh seeds of an arm and its base can say nothing, or ""."""
+    study, metric = analysis.plan.study, analysis.plan.metric.name
+    planned = len(study.confirm)
+    for one in arms:
+        failed = len(_failed(one, metric))
+        if failed > study.max_failed:
+            return f"{failed} of {planned} fresh seeds of `{one.arm.name}` failed"
+    ended = set(study.confirm).intersection(*(one.confirmed.keys() | one.unconfirmed.keys() for one in arms))
+    if len(ended) < planned:
+        return f"{len(ended)} of {planned} fresh seeds have ended"
+    if fresh.n < FEWEST_SEEDS:
+        return "it takes three"
+    return f"all pairs differ alike, and {UNTESTABLE}" if math.isnan(fresh.p) else ""
+
+
+def _told(arm: ArmResults, metric: str) -> dict[int, str]:
     """Return fresh seed -> which arm failed on it, and why."""
-    diverged = {seed: run for seed, run in arm.confirmed.items() if run.outcome == "diverged"}
-    return {
-        seed: f"`{arm.arm.name}` {run.outcome}: {run.reason}"
-        for seed, run in (diverged | dict(arm.unconfirmed)).items()
-    }
+    return {seed: f"`{arm.arm.name}` {why}" for seed, why in _failed(arm, metric).items()}
+
+
+def _failed(arm: ArmResults, metric: str) -> Mapping[int, str]:
+    """Return fresh seed -> why it diverged or crashed, or has no finite value, as for the verdict's seeds."""
+    return failed_seeds(replace(arm, runs=arm.confirmed, crashed=arm.unconfirmed), metric)
 
 
 __all__ = ["ConfirmationSummary", "confirmation_of"]

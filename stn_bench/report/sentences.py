@@ -51,7 +51,7 @@ def headline(ablation: AblationSummary, unit: Unit) -> str:
         also = "also" if word == _word(lead) else f"{word}:"
         parts += [f"{also} {listed([*names[:MOST_NAMED], *more])}"] if names else []
     fresh = ablation.confirmation
-    parts += [f"fresh seeds {'bear' if fresh.agrees else 'do not bear'} the best of them out"] if fresh else []
+    parts += [_at_a_glance(fresh)] if fresh else []
     return f"{'; '.join(parts)}."
 
 
@@ -223,9 +223,16 @@ def confirmed(found: ConfirmationSummary, unit: Unit) -> str:
     seeds = f"{counted(len(found.seeds), 'fresh seed')} ({seeds_in_words(found.seeds)})"
     chosen = f"chosen at {unit.change(found.selected_difference, found.selected_interval)}"
     fresh = f"{unit.change(found.difference, found.interval)}, better on {found.wins} of {len(found.seeds)}"
-    agrees = "bear that out" if found.agrees else "do not bear that out"
+    agrees = f"{seeds} {'bear' if found.agrees else 'do not bear'} that out"
+    said = f"of {seeds} nothing can be said, {found.reason}" if found.reason else agrees
     failed = "".join(f" Fresh seed {seed} failed: {why}." for seed, why in found.failed.items())
-    return f"{found.words or f'`{found.arm}`'} was {chosen}; {seeds} {agrees}: {fresh}, p {p_value(found.p)}.{failed}"
+    return f"{found.words or f'`{found.arm}`'} was {chosen}; {said}: {fresh}, p {p_value(found.p)}.{failed}"
+
+
+def _at_a_glance(fresh: ConfirmationSummary) -> str:
+    if fresh.reason:
+        return f"fresh seeds say nothing of the best of them, {fresh.reason}"
+    return f"fresh seeds {'bear' if fresh.agrees else 'do not bear'} the best of them out"
 
 
 def seeds_in_words(seeds: Sequence[int]) -> str:

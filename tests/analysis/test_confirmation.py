@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -109,8 +110,41 @@ def test_a_fresh_seed_that_failed_is_told_and_confirms_nothing(outcome: str, tol
 
 
 def test_a_failure_that_the_study_allows_does_not_forbid_it() -> None:
-    found = confirmed(("diverged", 0.77, 0.79), (0.70, 0.71, 0.7301), max_failed=1)
-    assert (found.agrees, list(found.failed)) == (True, [101])
+    fresh = ("diverged", 0.77, 0.79, 0.80), (0.70, 0.71, 0.7301, 0.74)
+    found = confirmed(*fresh, max_failed=1, confirm=(*FRESH, 104))
+    assert (found.agrees, found.reason, list(found.failed)) == (True, "", [101])
+    assert confirmed(*fresh, confirm=(*FRESH, 104)).reason == "1 of 4 fresh seeds of `wide` failed"
+
+
+def test_fresh_seeds_say_nothing_before_all_that_are_planned_have_ended() -> None:
+    five = (*FRESH, 104, 105)
+    found = confirmed((0.75, 0.77, 0.79), (0.70, 0.71, 0.72), confirm=five)
+    assert (found.agrees, found.reason) == (False, "3 of 5 fresh seeds have ended")
+    assert found.difference == pytest.approx(0.06)
+    only_ours = confirmed((0.75, 0.77, 0.79, 0.78, 0.78), (0.70, 0.71, 0.72, 0.71), confirm=five)
+    assert (only_ours.agrees, only_ours.reason) == (False, "4 of 5 fresh seeds have ended")
+
+
+def test_two_fresh_seeds_say_nothing_however_sure_they_look() -> None:
+    found = confirmed((0.75, 0.76), (0.70, 0.7101), confirm=FRESH[:2])
+    assert found.p is not None
+    assert found.p < 0.05
+    assert (found.agrees, found.reason) == (False, "it takes three")
+    failed = confirmed(("diverged", 0.77, 0.79), (0.70, 0.71, 0.7301), max_failed=1)
+    assert (failed.agrees, failed.reason) == (False, "it takes three")
+
+
+def test_fresh_seeds_that_differ_alike_say_nothing_where_no_test_can_be_made() -> None:
+    """A loss has no resolution: nothing tells how much the differences could have scattered."""
+    found = confirmed((1.0, 2.0, 3.0), (1.25, 2.25, 3.25), metric="test.loss", selected=(0.5, 0.5, 0.5))
+    assert (found.difference, found.p, found.agrees) == (-0.25, None, False)
+    assert found.reason.startswith("all pairs differ alike, and no test can be made")
+
+
+def test_a_fresh_seed_without_a_finite_value_has_failed() -> None:
+    found = confirmed((0.75, 0.77, math.nan), (0.70, 0.71, 0.72))
+    assert found.failed == {103: "`wide` diverged: test.accuracy is not finite"}
+    assert found.reason == "1 of 3 fresh seeds of `wide` failed"
 
 
 def test_one_fresh_seed_has_no_interval() -> None:

@@ -166,9 +166,14 @@ def test_a_headline_has_one_number_and_names_the_others() -> None:
 
 @pytest.mark.parametrize(("agrees", "said"), [(True, "bear"), (False, "do not bear")])
 def test_a_headline_says_what_fresh_seeds_say(agrees: bool, said: str) -> None:
-    fresh: Any = SimpleNamespace(agrees=agrees)
+    fresh: Any = SimpleNamespace(agrees=agrees, reason="")
     found = asked(PLAIN).model_copy(update={"confirmation": fresh})
     assert headline(found, POINTS).endswith(f"; fresh seeds {said} the best of them out.")
+    silent: Any = SimpleNamespace(agrees=False, reason="2 of 5 fresh seeds have ended")
+    found = asked(PLAIN).model_copy(update={"confirmation": silent})
+    assert headline(found, POINTS).endswith(
+        "; fresh seeds say nothing of the best of them, 2 of 5 fresh seeds have ended."
+    )
 
 
 def test_of_many_arms_the_line_names_some_and_counts_the_rest() -> None:
@@ -271,6 +276,10 @@ def test_a_confirmation_shows_both_numbers(agrees: bool, word: str) -> None:
     )
     question = asked(summed("best", {"model.dropout": 0.1}, "better"), confirmation=found)
     assert answer(question, POINTS).endswith(said)
+    silent = found.model_copy(update={"agrees": False, "reason": "3 of 5 fresh seeds have ended"})
+    assert "; of 3 fresh seeds (11–13) nothing can be said, 3 of 5 fresh seeds have ended: +0.80" in confirmed(
+        silent, POINTS
+    )
 
 
 @pytest.mark.parametrize(
