@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -20,22 +19,21 @@ from stn_bench.analysis.claims import claims_of
 from stn_bench.analysis.confirmation import confirmation_of
 from stn_bench.analysis.cost import Costs, known_costs, measured_costs, timed_seeds
 from stn_bench.analysis.doubts import doubts
+from stn_bench.analysis.factorial import effects_of, factor_levels
 from stn_bench.analysis.rejudged import rejudged
 from stn_bench.analysis.summary import (
     AblationSummary,
     ArmSummary,
     DeviationSummary,
-    EffectSummary,
     Fairness,
     PreregistrationSummary,
     Provenance,
     Summary,
 )
-from stn_bench.analysis.verdicts import ArmVerdict, failed_seeds, outcomes_of, rules_of
+from stn_bench.analysis.verdicts import ArmVerdict, failed_seeds, rules_of
 from stn_bench.stats import (
     ExampleParts,
     Ratio,
-    effects,
     error_ratio,
     example_parts,
     expected_best,
@@ -143,6 +141,7 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
     known = known_costs(question, costs)
     found = analysis.verdicts[ablation.name]
     is_found = isinstance(results, FoundResults)  # of runs that others made, nothing tells what they were given
+    effects, no_effects = effects_of(question, analysis)
     arms: dict[str, ArmSummary] = {}
     for name, arm in rows.items():
         summary = _arm_summary(question, name, arm, analysis, costs[name])
@@ -160,8 +159,9 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
         published_pictures=ablation.published_pictures,
         arms=tuple(arms.values()),
         claims=claims_of(question, analysis),
-        factors=_factor_levels(question),
-        effects=_effects(question, analysis),
+        factors=factor_levels(question),
+        effects=effects,
+        no_effects=no_effects,
         fairness={} if is_found else {name: _fairness(arm) for name, arm in rows.items()},
         expected_best={
             name: curve for name, arm in rows.items() if (curve := _expected_best(arm, results.plan.tuning))
@@ -280,40 +280,6 @@ def _beside(arm: ArmSummary, base: ArmSummary, examples: int) -> ArmSummary:
     if examples and right is not None and base_right is not None:
         p = published_p(round(right * examples), round(base_right * examples), examples)
     return arm.model_copy(update={"costlier": costlier, "published_p": p})
-
-
-def _factor_levels(question: PlannedQuestion) -> dict[str, tuple[Any, ...]]:
-    base = question.base.settings
-    return {
-        path: (base[path], *(level for level in levels if level != base[path]))
-        for path, levels in question.ablation.factors.items()
-    }
-
-
-def _effects(question: PlannedQuestion, analysis: Analysis) -> tuple[EffectSummary, ...]:
-    factors = _factor_levels(question)
-    if not factors:
-        return ()
-    cells = {
-        tuple(arm.settings[path] for path in factors): outcomes_of(arm, analysis.results)
-        for name, arm in question.arms.items()
-        if name == BASE or question.written(name).set.keys() <= factors.keys()
-    }
-    if not cells.keys() >= set(itertools.product(*factors.values())):  # the study leaves some combinations out
-        return ()
-    return tuple(
-        EffectSummary(
-            levels=dict(effect.levels),
-            value=effect.value,
-            interval=(effect.low, effect.high),
-            level=effect.level,
-            p=known(effect.p),
-            p_adjusted=known(effect.p_adjusted),
-            holm_p=known(effect.holm_p),
-            pairs=effect.n,
-        )
-        for effect in effects(factors, cells, rules_of(analysis.plan))
-    )
 
 
 def _fairness(arm: ArmResults) -> Fairness:

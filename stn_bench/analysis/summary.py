@@ -228,6 +228,7 @@ class AblationSummary(Frozen):
     Args:
         factors: factor -> its levels, the base's first, for questions that cross them.
         effects: main effects and two-way interactions of the factors.
+        no_effects: why there are none, where factors are crossed and that is so; else left out.
         fairness: arm -> what it was given.
         expected_best: arm -> expected best value of 1, 2, … tuning trials, in what tuning looks at.
         confirmation: what fresh seeds say of the best arm; null as long as none were trained.
@@ -247,6 +248,7 @@ class AblationSummary(Frozen):
     claims: tuple[ClaimSummary, ...]
     factors: dict[str, tuple[Any, ...]] = {}
     effects: tuple[EffectSummary, ...] = ()
+    no_effects: str = Field("", exclude_if=lambda reason: not reason)
     fairness: dict[str, Fairness] = {}
     expected_best: dict[str, tuple[float | None, ...]] = {}
     confirmation: ConfirmationSummary | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -119,21 +120,28 @@ def check(root: Root = None) -> None:
     workspace = Workspace.at(root)
     catalogue = Catalogue(workspace.root)
     names = {kind: catalogue.names(kind) for kind in KINDS}
-    _, reasons = _sound(names["studies"], lambda name: _check_study(name, workspace))
+    flagged, reasons = _sound(names["studies"], lambda name: _check_study(name, workspace))
     # What a study that is named above does not say of its subject is no fault of its ablations.
     misses = catalogue.may_miss_subject if reasons else lambda name: False
     _, more = _sound((name for name in names["ablations"] if not misses(name)), catalogue.ablation)
     if reasons := list(dict.fromkeys([*reasons, *more])):
         _complain(reasons)
         raise typer.Exit(2)
+    for note in itertools.chain.from_iterable(flagged):
+        console.print(f"! {note}", soft_wrap=True, markup=False)
     own = [sum(not catalogue.is_bundled(kind, one) for one in names[kind]) for kind in KINDS]
     ours = f"{counted(own[0], 'ablation')} and {own[1]} {'study' if own[1] == 1 else 'studies'} of its own; "
     with_bundled = f"{len(names['ablations'])} ablations and {len(names['studies'])} studies are sound"
     console.print(f"{ours}with those that come with stn-bench, {with_bundled}", soft_wrap=True)
 
 
-def _check_study(name: str, workspace: Workspace) -> None:
-    """Check that a study can be planned, that its data are there, and that the code that its arms name is."""
+def _check_study(name: str, workspace: Workspace) -> list[str]:
+    """Check that a study can be planned, that its data are there, and that the code that its arms name is.
+
+    Returns:
+        What it can never tell, though it asks: the effects of factors whose combinations are not all trained.
+    """
+    from stn_bench.analysis.factorial import never_told
     from stn_bench.study.load import load_plan
     from stn_bench.tracking.identity import identify
     from stn_bench.tracking.results import check_data, fingerprint_of
@@ -146,6 +154,11 @@ def _check_study(name: str, workspace: Workspace) -> None:
         except ConfigError as error:
             raise CatalogueError(f"studies/{name}.toml: {arm.label}: {error}") from None
     check_data(planned, workspace.datasets)
+    return [
+        f"studies/{name}.toml: {question.ablation.name}: its factors' effects cannot be told: {why}"
+        for question in planned.questions
+        if (why := never_told(question))
+    ]
 
 
 def _about(ablation: Ablation) -> dict[str, Any]:

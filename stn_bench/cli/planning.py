@@ -14,6 +14,7 @@ from rich.table import Table
 from stn_bench.analysis.analyse import analyse, nothing_finished
 from stn_bench.analysis.caveats import difference, in_words
 from stn_bench.analysis.cost import Clock, CostEstimate
+from stn_bench.analysis.factorial import never_told
 from stn_bench.analysis.power import ASSUMED_SD, Power
 from stn_bench.analysis.preview import Preview, Probe, plan_tree, preview
 from stn_bench.cli.options import (
@@ -164,6 +165,8 @@ def _print_preview(found: Preview) -> None:
             _print("called by `run`, `train` and `plan --probe`, not by `plan`", 4)
         _print_arms(found, question, shown)
         _print_differences(found, question)
+        if untold := never_told(question):
+            _print(f"! its factors' effects cannot be told: {untold}", 2)
         for line in _power_lines(power, metric.unit, planned.subject.example):
             _print(line, 2)
     _print_total(found)

@@ -30,8 +30,8 @@ def answer(ablation: AblationSummary, unit: Unit) -> str:
         named = [arm for arm in rest if _word(arm) == word]
         also = "Also" if word == _word(lead) else f"**{word.capitalize()}**:"
         parts += [f"{also} {_in_short(named, unit)}."] if named else []
-    if ablation.factors:
-        parts.append(interplay(ablation.effects, unit))
+    if together := interplay(ablation, unit):
+        parts.append(together)
     if ablation.confirmation is not None:
         parts.append(confirmed(ablation.confirmation, unit))
     return " ".join(parts)
@@ -196,12 +196,14 @@ def _numbers(arm: ArmSummary, unit: Unit) -> str:
     return f"{unit.change(arm.difference, arm.interval)}{note}"
 
 
-def interplay(effects: Sequence[EffectSummary], unit: Unit) -> str:
-    """Return which factors act together, the largest interaction first."""
-    both = sorted((effect for effect in effects if len(effect.levels) == 2), key=lambda one: -abs(one.value))
+def interplay(ablation: AblationSummary, unit: Unit) -> str:
+    """Return which factors act together, the largest interaction first; "" where there are no two."""
+    if len(ablation.factors) < 2:
+        return ""
+    if ablation.no_effects:
+        return f"Whether the factors act together cannot be told: {ablation.no_effects}."
+    both = sorted((one for one in ablation.effects if len(one.levels) == 2), key=lambda one: -abs(one.value))
     shown = [effect for effect in both if effect.p_adjusted is not None and effect.p_adjusted <= ALPHA]
-    if not both:
-        return "Whether the factors act together takes three seeds of every combination."
     if not shown:
         return "That the factors act together could not be shown."
     return f"The factors act together: {'; '.join(_interaction(effect, unit) for effect in shown[:2])}."

@@ -384,6 +384,8 @@ def notes(ablation: AblationSummary) -> Iterator[str]:
     uncounted = [f"{arm.marked_name} ({', '.join(arm.uncounted)})" for arm in ablation.arms if arm.uncounted]
     if uncounted:
         yield f"A `+` marks arms with layers whose FLOPs are not counted: {listed(uncounted)}."
+    if ablation.no_effects and len(ablation.factors) == 1:  # of more factors, the answer says so
+        yield f"The factor's effects cannot be told: {ablation.no_effects}."
     yield from filter(None, (cost_note(ablation), published_note(ablation)))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from commands import Cli
+from makers import write
 
 CODE = "def train(*, seed, depth=1):\n    return {'test.score': depth}\n"
 STUDY = """title = "Depth"
@@ -55,3 +56,17 @@ def test_a_setting_of_an_arm_that_is_not_in_set(cli: Cli, root: Path) -> None:
     (root / "ablations/deep.toml").write_text(f"{ABLATION}[arms.three]\ndepth = 3\n")
     err = cli("check", "--root", root)[2]
     assert "[arms.three]: unknown key `depth`. Settings stand in `set`, as in `set = { … }`" in err
+
+
+def test_effects_of_factors_that_can_never_be_told_are_flagged_and_accepted(cli: Cli, tmp_path: Path) -> None:
+    write(tmp_path / "studies/small.toml", 'title = "A"\nsubject = "toy"\nablations = ["deep"]\nseeds = [1, 2, 3]\n')
+    text = 'title = "Depth"\nquestion = "Deep?"\n[factors]\ndepth = [3, 4]\ngate = ["open", "none"]\n'
+    write(tmp_path / "ablations/deep.toml", text)
+    why = "its factors' effects cannot be told: the base has `depth` = 2, which [factors] does not name"
+    code, out, _ = cli("check", "--root", tmp_path)
+    assert code == 0
+    assert out.splitlines()[0] == f"! studies/small.toml: deep: {why}"
+    code, out, _ = cli("plan", "small", "--root", tmp_path)
+    assert (code, why in " ".join(out.split())) == (0, True)
+    write(tmp_path / "ablations/deep.toml", text.replace("[3, 4]", "[2, 4]"))
+    assert "!" not in cli("check", "--root", tmp_path)[1]

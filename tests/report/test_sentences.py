@@ -246,12 +246,24 @@ def effect(p: float, **levels: Any) -> EffectSummary:
 
 def test_an_interaction_that_could_be_shown_is_told() -> None:
     both = effect(0.01, model_width=2, model_dropout=0.1)
-    assert interplay([effect(0.001, model_width=2), both], POINTS) == (
+    some = asked(
+        factors={"model.width": (1, 2), "model.dropout": (0.0, 0.1)}, effects=(effect(0.001, model_width=2), both)
+    )
+    assert interplay(some, POINTS) == (
         "The factors act together: `model.width` = 2 × `model.dropout` = 0.1: +2.00 points [+1.00, +3.00], "
         "adjusted p 0.010."
     )
-    assert "could not be shown" in interplay([effect(0.5, model_width=2, model_dropout=0.1)], POINTS)
-    assert "takes three seeds" in interplay([], POINTS)
+    unsure = some.model_copy(update={"effects": (effect(0.5, model_width=2, model_dropout=0.1),)})
+    assert "could not be shown" in interplay(unsure, POINTS)
+
+
+def test_factors_that_cannot_be_told_say_why_and_a_single_one_acts_with_nothing() -> None:
+    two = asked(PLAIN, factors={"a": (1, 2), "b": (1, 2)}, no_effects="it takes 5 seeds of every combination")
+    assert answer(two, POINTS).endswith(
+        " Whether the factors act together cannot be told: it takes 5 seeds of every combination."
+    )
+    assert interplay(two.model_copy(update={"factors": {"a": (1, 2)}}), POINTS) == ""
+    assert interplay(asked(PLAIN), POINTS) == ""
 
 
 @pytest.mark.parametrize(("agrees", "word"), [(True, "bear that out"), (False, "do not bear that out")])
