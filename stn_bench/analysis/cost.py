@@ -22,13 +22,18 @@ from stn_bench.tracking.results import ArmResults, Results, common_seeds
 KeysOf = Callable[[RunSpec], tuple[str, ...]]
 """The run keys by which a planned run is known, today's first; () as long as its data are not made."""
 
+SIZES = ("parameters", "flops")
+"""Costs that do not depend on how long a run took."""
+
 
 # What an arm costs -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Costs:
-    """What an arm costs, as far as it is known: means over the seeds that all arms of its question have.
+    """What an arm costs, as far as it is known: means over the seeds that all arms of its question finished.
+
+    Runs that diverged count for none of it: they may have ended early.
 
     Args:
         parameters: number of weights, moving statistics included.
@@ -49,7 +54,7 @@ class Costs:
 
 
 def timed_seeds(question: PlannedQuestion, results: Results) -> tuple[int, ...]:
-    """Return the seeds whose runs tell what the arms of a question cost: those that all of its arms have."""
+    """Return the seeds whose runs tell what the arms of a question cost: those that all of its arms finished."""
     return common_seeds(results.of(arm) for arm in question.arms.values())
 
 
@@ -61,20 +66,23 @@ def measured_costs(question: PlannedQuestion, results: Results) -> dict[str, Cos
 
 def _measured(arm: ArmResults, timed: Collection[int]) -> Costs:
     seeds = set(timed)
-    runs = [run for seed, run in arm.runs.items() if not seeds or seed in seeds]
+    runs = [run for seed, run in arm.finished.items() if not seeds or seed in seeds]
+    sized = runs or list(arm.runs.values())  # a run that diverged has the size of one that did not
     values = {
-        one.name: [run.metrics[f"cost.{one.name}"] for run in runs if f"cost.{one.name}" in run.metrics]
-        for one in dataclasses.fields(Costs)
+        one.name: _told(f"cost.{one.name}", sized if one.name in SIZES else runs) for one in dataclasses.fields(Costs)
     }
     means = {name: known(spread(found).mean) for name, found in values.items()}
     return Costs(**{**means, "cpu_step_ms": _cpu_step_ms(arm.arm, runs)})
 
 
+def _told(metric: str, runs: Iterable[RunRecord]) -> list[float]:
+    return [run.metrics[metric] for run in runs if metric in run.metrics]
+
+
 def _cpu_step_ms(arm: PlannedArm, runs: Iterable[RunRecord]) -> float | None:
-    """Return the processor time of a step in the least disturbed run; one that diverged did not take all steps."""
+    """Return the processor time of a step in the least disturbed run."""
     steps = arm.subject.steps(arm.config) if arm.subject.steps else 0
-    whole = [run.metrics for run in runs if run.outcome == "finished"]
-    quickest = min((metrics["cost.cpu_seconds"] for metrics in whole if "cost.cpu_seconds" in metrics), default=None)
+    quickest = min(_told("cost.cpu_seconds", runs), default=None)
     return 1000 * quickest / steps if quickest is not None and steps else None
 
 

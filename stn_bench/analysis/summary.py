@@ -233,7 +233,7 @@ class AblationSummary(Frozen):
         expected_best: arm -> expected best value of 1, 2, … tuning trials, in what tuning looks at.
         confirmation: what fresh seeds say of the best arm; null as long as none were trained.
         remark: what the study's author found out about its runs.
-        timed: the seeds whose runs tell the costs: those that all arms have.
+        timed: the seeds whose runs tell the costs: those that all arms finished.
         classes: the metric by class, where the runs tell of their test examples' classes; else left out.
         others: what the runs of somebody's own subject returned beside the primary metric; else left out.
     """

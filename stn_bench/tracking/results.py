@@ -51,6 +51,11 @@ class ArmResults:
         """Seeds of the verdict phase whose run has finished, diverged or crashed."""
         return frozenset(self.runs) | frozenset(self.crashed)
 
+    @property
+    def finished(self) -> dict[int, RunRecord]:
+        """The runs of the verdict phase that finished without diverging, by seed."""
+        return {seed: run for seed, run in self.runs.items() if run.outcome == "finished"}
+
     def values(self, metric: str) -> dict[int, float]:
         """Return the metric by seed, of the verdict's runs that finished without diverging, where it is finite."""
         return _values(self.runs, metric)
@@ -190,11 +195,11 @@ def choose(trials: Iterable[RunRecord], metrics: Sequence[Metric]) -> dict[str, 
 
 
 def common_seeds(arms: Iterable[ArmResults]) -> tuple[int, ...]:
-    """Return the seeds that all of some arms have runs of; arms without any are left out.
+    """Return the seeds that all of some arms finished without diverging; arms without any are left out.
 
     What a run takes is compared on these: a shared machine may be half as fast on the day of another seed.
     """
-    trained = [set(arm.runs) for arm in arms if arm.runs]
+    trained = [set(finished) for arm in arms if (finished := arm.finished)]
     return tuple(sorted(set.intersection(*trained))) if trained else ()
 
 

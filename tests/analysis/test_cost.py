@@ -294,12 +294,28 @@ def test_costs_are_taken_of_the_seeds_that_all_arms_have() -> None:
     assert [(one.cpu_step_ms, one.cpu_seconds) for one in found.values()] == [(pytest.approx(0.02), 2.5)] * 2
 
 
+def test_a_run_that_diverged_tells_no_cost_but_its_size() -> None:
+    """Worked by hand: all runs take 100 s, but for one that diverged after one."""
+    planned = plan(ablation(WIDE), max_failed=1)
+    base, wide = ([costing(run, seconds=100.0, cpu_seconds=100.0) for run in trained(one)] for one in planned.arms)
+    early = costing(wide[2], seconds=1.0, cpu_seconds=1.0).model_copy(update={"outcome": "diverged"})
+    results = gather(planned, FakeStore(*base, *wide[:2], early), Path("nowhere"))
+    assert timed_seeds(planned.questions[0], results) == (1, 2)
+    found = measured_costs(planned.questions[0], results)["wide"]
+    assert (found.seconds, found.cpu_seconds) == (100, 100)
+    lost = [run.model_copy(update={"outcome": "diverged"}) for run in wide]
+    results = gather(planned, FakeStore(*base, *lost), Path("nowhere"))
+    assert timed_seeds(planned.questions[0], results) == (1, 2, 3)
+    found = measured_costs(planned.questions[0], results)["wide"]
+    assert (found.seconds, found.cpu_seconds, found.parameters, found.flops) == (None, None, 1000, 2e6)
+
+
 def test_a_run_that_diverged_tells_no_step_since_it_did_not_take_all() -> None:
     planned = plan(ablation(WIDE))
     runs = trained(planned.arms[0])
     ended = costing(runs[0], cpu_seconds=1.0).model_copy(update={"outcome": "diverged"})
     found = measured_costs(planned.questions[0], gather(planned, FakeStore(ended, *runs[1:]), Path("nowhere")))
-    assert (found["base"].cpu_step_ms, found["base"].cpu_seconds) == (pytest.approx(0.2), pytest.approx(41 / 3))
+    assert (found["base"].cpu_step_ms, found["base"].cpu_seconds) == (pytest.approx(0.2), 20.0)
 
 
 def test_costs_are_measured_where_there_are_runs_and_on_paper_elsewhere() -> None:
