@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -354,9 +354,10 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
         return lambda spec: None
     by_key = {run.run_key: run.run_id for run in oldest_first}
     by_settings: dict[tuple[str, str, int], list[FinishedRun]] = {}
+    by_name: dict[tuple[str, str, str, str, int, str], list[FinishedRun]] = {}
     for run in reversed(oldest_first):
         by_settings.setdefault((run.settings, run.phase, run.seed), []).append(run)
-    by_name = {(run.study, run.ablation, run.arm, run.phase, run.seed, run.trial): run for run in oldest_first}
+        by_name.setdefault((run.study, run.ablation, run.arm, run.phase, run.seed, run.trial), []).append(run)
     schema = schema_digest(subject.settings)
 
     def is_of_subject(run: FinishedRun) -> bool:
@@ -366,17 +367,22 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
         found = next((by_key[key] for key in keys(spec) if key in by_key), None)
         if found:
             return found
-        alike = by_settings.get((keys.settings(spec), spec.phase, spec.seed), [])
+        identity = keys.identity(spec)
+
+        def of_its_data(runs: Iterable[FinishedRun]) -> Iterator[FinishedRun]:
+            return (one for one in runs if identity is None or one.dataset == identity.dataset)
+
+        alike = of_its_data(by_settings.get((keys.settings(spec), spec.phase, spec.seed), []))
         run = next((one for one in alike if is_of_subject(one)), None)
         if run is None:
             trial = "" if spec.trial is None else str(spec.trial)
-            run = by_name.get((spec.study, spec.ablation, spec.arm, spec.phase, spec.seed, trial))
+            name = (spec.study, spec.ablation, spec.arm, spec.phase, spec.seed, trial)
+            run = next(of_its_data(by_name.get(name, [])), None)
             if run is None or run.schema == schema or not is_of_subject(run):
                 return None
             if not _agrees(store.records([run.run_id])[0], spec, subject):
                 return None
-        identity = keys.identity(spec)
-        return run.run_id if identity is None or run.dataset == identity.dataset else None
+        return run.run_id
 
     return find
 

@@ -87,6 +87,18 @@ def test_a_run_on_other_pictures_does_not_stand_in(tmp_path: Path, monkeypatch: 
     assert gather(planned, store, tmp_path).finished == 0
 
 
+def test_a_later_run_on_other_pictures_hides_none_that_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(results, "fingerprint_of", lambda settings, subject, datasets: "e" * 64)
+    planned = small_plan()
+    found = record(planned.arms[0].verdict_specs({})[0], "of-these-pictures")
+    ours = found.model_copy(update={"identity": dataclasses.replace(found.identity, dataset="e" * 64)})
+    later = found.model_copy(update={"run_id": "later, on other pictures"})
+    for store in (FakeStore(later, ours), FakeStore(ours, later)):
+        assert gather(planned, store, tmp_path).arms[0].runs[1].run_id == "of-these-pictures"
+
+
 @pytest.mark.parametrize("other", [{"phase": "tune"}, {"seed": 9}])
 def test_a_run_of_another_phase_or_seed_does_not_stand_in(tmp_path: Path, other: dict[str, object]) -> None:
     planned = small_plan()
