@@ -134,6 +134,10 @@ def more_seeds(
     if comparison.n < 2 or not comparison.se > 0:
         return None
     seen = Observed(abs(comparison.difference), comparison.se * math.sqrt(comparison.n))
+    # Each place has its own fixed draws, so that neither the arms' order nor the sign of the metric may choose them:
+    # the arms stand as the rule ranks them, those first that moved most.
+    sides = [Observed(abs(one.difference), one.sd) for one in beside]
+    beside = sorted(sides, key=lambda one: (math.hypot(*one), one), reverse=True)
     if len(beside) >= MOST_SIMULATED:  # the rank of today, in place of those to come
         rank = sum(math.hypot(*one) > math.hypot(*seen) for one in beside)
         alpha, beside = alpha * float(by_rank(1 + len(beside))[rank]), ()

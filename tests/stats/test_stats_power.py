@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from pathlib import Path
@@ -126,6 +127,27 @@ def test_what_the_correction_leaves_of_the_level_asks_for_more_seeds() -> None:
 
 def test_a_difference_as_large_as_the_margin_may_take_over_a_thousand_seeds() -> None:
     assert more_seeds(compare(paired(5, 0.01), zeros(5)), margin=0.01) is None
+
+
+@pytest.mark.parametrize("alpha", [0.01, 0.02, 0.05])
+def test_neither_the_order_of_other_arms_nor_their_side_matters(alpha: float) -> None:
+    beside = [
+        Observed(0.3, 1.0),
+        Observed(-0.8, 0.7),
+        Observed(1.1, 1.2),
+        Observed(-0.2, 0.4),
+        Observed(math.inf, 0.0),
+    ]
+    mirrored = [one._replace(difference=-one.difference) for one in beside]
+    for d in (0.4, 0.5, 0.7, 0.9):
+        ours, theirs = compare(paired(5, d), zeros(5)), compare(zeros(5), paired(5, d))
+        told = {
+            more_seeds(seen, 1e-9, alpha, alpha / 2, others)
+            for seen in (ours, theirs)
+            for order in (beside, mirrored)
+            for others in itertools.islice(itertools.permutations(order), 0, None, 24)
+        }
+        assert len(told) == 1, told
 
 
 def test_one_pair_or_no_spread_tells_nothing_of_more_seeds() -> None:
