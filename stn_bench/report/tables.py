@@ -338,9 +338,15 @@ def claim_table(summary: Summary) -> Table:
 
 
 def claims_in_short(summary: Summary) -> str:
-    """Return how many claims came to what: "3 reproduced, 1 contradicted"."""
+    """Return how many claims there are and what they came to: "4 claims: 3 reproduced, 1 contradicted".
+
+    A claim may be asked in several comparisons, and each has an outcome of its own.
+    """
     counts = Counter(claim.outcome for claim in summary.claims)
-    return ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(ClaimOutcome) if counts[outcome])
+    claims, asked = len({claim.says for claim in summary.claims}), len(summary.claims)
+    several = f", asked in {counted(asked, 'comparison')}" if asked != claims else ""
+    outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(ClaimOutcome) if counts[outcome])
+    return f"{counted(claims, 'claim')}{several}: {outcomes}"
 
 
 def _who(claim: ClaimSummary, names: Mapping[tuple[str, str], str]) -> str:

@@ -231,6 +231,18 @@ def test_the_claims_stand_behind_the_verdicts_and_lead_to_their_sections() -> No
     assert "\n## Depth\n" in page
 
 
+def test_a_claim_that_is_asked_twice_is_counted_once() -> None:
+    one, other = claimed(arm="wide"), claimed(arm="wide", against="narrow")
+    third = Claim(says="Nothing here", asked="no letters")
+    values = accuracies(base=BASE, wide=BETTER, narrow=(0.90, 0.93, 0.93))
+    twice = question(one).model_copy(update={"claims": (one, other, third)})
+    page = render_page(summary(plan(twice), values), {})
+    assert "\nOf 2 claims, asked in 3 comparisons: 2 reproduced, 1 not asked at this scale.\n" in page
+    assert "A claim on another metric or pair is judged at 95 % alone, without correction.\n" in page
+    once = render_page(summary(plan(twice.model_copy(update={"claims": (one, third)})), values), {})
+    assert "\nOf 2 claims: 1 reproduced, 1 not asked at this scale.\n" in once
+
+
 def test_a_study_without_claims_has_no_such_table() -> None:
     planned = plan(ablation(arm("wide", {"model.width": 2.0})))
     assert "claims" not in render_page(summary(planned, accuracies(base=BASE, wide=BETTER)), {})
