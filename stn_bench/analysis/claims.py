@@ -121,7 +121,10 @@ class _Test:
             comparison = compare(ours, theirs, direction, resolution=step)
             unfair = unfair_reason(arm, against, self._metric.name, self._study.max_failed)
             margin = self._study.margin if self._is_primary else 0.0  # no margin is set for other metrics
-            verdict = judge(comparison, comparison.p, margin=margin, direction=direction)
+            equivalence_p = comparison.equivalence_p(margin)
+            verdict = judge(
+                comparison, comparison.p, margin=margin, direction=direction, equivalence_p=equivalence_p
+            )
         found: dict[str, Any] = {
             "value": known(comparison.difference),
             "interval": known_interval(comparison.low, comparison.high),

@@ -72,10 +72,14 @@ class Comparison:
         return not math.isnan(self.flip_p) and (self.p < ALPHA) != (self.flip_p < ALPHA)
 
     def equivalence_p(self, margin: float) -> float:
-        """Return the larger p of the two one-sided tests against ±margin (Schuirmann 1987)."""
+        """Return the larger p of the two one-sided tests against ±margin (Schuirmann 1987).
+
+        NaN where no test can be made, as of `p`: a copy of the base is equivalent, and three equal differences without
+        a known resolution are nothing.
+        """
         from scipy import special
 
-        if math.isnan(self.se):
+        if math.isnan(self.se) or math.isnan(self.p):
             return math.nan
         if self.se == 0:
             return 0.0 if abs(self.difference) < margin else 1.0

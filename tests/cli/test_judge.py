@@ -192,6 +192,25 @@ def test_differences_that_are_all_alike_are_undecided_for_want_of_a_resolution(c
     assert "−1.00 points [−2.76, +0.76]" in out  # by hand: s² = h²/2, t(2 df) = 4.30
 
 
+def test_differences_that_rounding_alone_tells_apart_are_all_alike(cli: Cli, tmp_path: Path) -> None:
+    """0.8 − 0.7 is not 0.7 − 0.6 in floating point: no number of seeds decides that."""
+    columns = (("base", (0.7, 0.6, 0.5)), ("arm", (0.8, 0.7, 0.6)))
+    rows = [f"{arm},{seed},{value}" for arm, values in columns for seed, value in enumerate(values)]
+    (tmp_path / "alike.csv").write_text("\n".join(["arm,seed,acc", *rows]))
+    _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base")
+    assert "all pairs differ alike, and no test can be made" in out
+    assert "undecided, no spread" in out
+    assert "thousand" not in out
+
+
+def test_equal_differences_within_the_margin_are_no_equivalence(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},{value}" for arm, value in (("base", 0.5), ("arm", 0.75)) for seed in range(5)]
+    (tmp_path / "alike.csv").write_text("\n".join(["arm,seed,acc", *rows]))
+    _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base", "--margin", 0.3, "--looks", "3,5")
+    assert "undecided: with arm" in out
+    assert "equivalent" not in out
+
+
 def test_any_name_is_harmless_on_every_page(cli: Cli, tmp_path: Path) -> None:
     quoted = NASTY.replace('"', '""')
     text = RESULTS.replace("ResNet-50 (ours)", f'"{quoted}"').replace("acc", '"a/../c: 数"')

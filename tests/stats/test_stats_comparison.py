@@ -265,9 +265,16 @@ def test_equivalence_of_one_pair_is_not_known() -> None:
     assert math.isnan(compare({1: 0.5}, {1: 0.5}).equivalence_p(0.1))
 
 
-@pytest.mark.parametrize(("margin", "p"), [(0.2, 0.0), (0.3, 0.0), (0.05, 1.0)])
-def test_equivalence_of_differences_without_spread(margin: float, p: float) -> None:
-    assert compare({1: 0.6, 2: 0.7}, {1: 0.5, 2: 0.6}).equivalence_p(margin) == p
+@pytest.mark.parametrize("margin", [0.2, 0.05])
+def test_equal_differences_without_a_resolution_allow_no_test_of_equivalence_either(margin: float) -> None:
+    arm, base = {1: 0.6, 2: 0.7}, {1: 0.5, 2: 0.6}
+    assert math.isnan(compare(arm, base).equivalence_p(margin))
+    assert not math.isnan(compare(arm, base, resolution=0.01).equivalence_p(margin))
+
+
+def test_a_copy_lies_within_any_margin() -> None:
+    arm = {1: 0.6, 2: 0.7}
+    assert (compare(arm, arm).equivalence_p(0.05), compare(arm, arm).equivalence_p(0.0)) == (0.0, 1.0)
 
 
 # sizes
