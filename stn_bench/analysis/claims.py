@@ -122,9 +122,7 @@ class _Test:
             unfair = unfair_reason(arm, against, self._metric.name, self._study.max_failed)
             margin = self._study.margin if self._is_primary else 0.0  # no margin is set for other metrics
             equivalence_p = comparison.equivalence_p(margin)
-            verdict = judge(
-                comparison, comparison.p, margin=margin, direction=direction, equivalence_p=equivalence_p
-            )
+            verdict = judge(comparison, comparison.p, margin=margin, direction=direction, equivalence_p=equivalence_p)
         found: dict[str, Any] = {
             "value": known(comparison.difference),
             "interval": known_interval(comparison.low, comparison.high),

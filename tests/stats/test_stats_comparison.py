@@ -320,6 +320,36 @@ def test_error_ratio_by_hand() -> None:
     assert (ratio.low, ratio.high) == pytest.approx((math.exp(logs.low), math.exp(logs.high)))
 
 
+def test_the_resolution_floors_the_interval_of_an_error_ratio() -> None:
+    """By hand: a step of 0.01 beside errors of 1 and 2 %, and of the logarithms' variance half its square."""
+    ratio = error_ratio(dict.fromkeys((1, 2, 3), 0.99), dict.fromkeys((1, 2, 3), 0.98), resolution=0.01)
+    sd = 0.01 / 2 * math.hypot(1 / 0.01, 1 / 0.02)
+    reach = scipy_stats.t.ppf(0.975, 2) * sd / math.sqrt(3)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5 * math.exp(-reach), 0.5 * math.exp(reach)))
+
+
+def test_a_coarse_resolution_takes_nothing_from_a_ratio_that_spreads() -> None:
+    arm, base = {1: 0.98, 2: 0.99, 3: 0.96}, {1: 0.96, 2: 0.96, 3: 0.96}
+    assert error_ratio(arm, base, resolution=1e-4) == error_ratio(arm, base)
+
+
+@pytest.mark.parametrize(
+    ("arm", "base", "value"),
+    [
+        ((0.99, 0.99, 0.99), (0.98, 0.98, 0.98), 0.5),
+        ((0.8, 0.7, 0.6), (0.7, 0.6, 0.5), (2 / 3 * 3 / 4 * 4 / 5) ** (1 / 3)),  # differ alike, and in ratio do not
+        ((0.99, 0.98, 0.97), (0.98, 0.96, 0.94), 0.5),  # alike in ratio alone
+    ],
+)
+def test_an_error_ratio_has_no_interval_where_no_test_can_be_made(
+    arm: tuple[float, ...], base: tuple[float, ...], value: float
+) -> None:
+    ratio = error_ratio(dict(enumerate(arm)), dict(enumerate(base)))
+    assert ratio.value == pytest.approx(value)
+    assert math.isnan(ratio.low)
+    assert math.isnan(ratio.high)
+
+
 def test_a_run_without_an_error_leaves_no_error_ratio() -> None:
     sound, perfect = {1: 0.9, 2: 0.92}, {1: 1.0, 2: 0.99}
     for arm, base in ((perfect, sound), (sound, perfect)):
