@@ -13,7 +13,7 @@ from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.study.spec import BASE, Claim
 from stn_bench.subject import Metric, Scale
-from stn_bench.system.format import Unit
+from stn_bench.system.format import Unit, size_of
 from stn_bench.tracking.results import ArmResults
 
 ClaimOutcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
@@ -57,8 +57,10 @@ class ClaimSummary(BaseModel):
     @property
     def unit(self) -> Unit:
         """How values and differences of its metric are written."""
-        values = () if self.value is None else (self.value, *(self.interval or ()))
-        return Unit.of(self.metric, is_fraction=self.scale == "fraction").to_show(values)
+        unit = Unit.of(self.metric, is_fraction=self.scale == "fraction")
+        if self.value is None:
+            return unit
+        return unit.to_show((self.value, *(self.interval or ())), [size_of(self.value, self.interval)])
 
 
 def claims_of(question: PlannedQuestion, analysis: Analysis) -> tuple[ClaimSummary, ...]:

@@ -171,6 +171,51 @@ def test_a_direction_that_fits_not_all_metrics_is_refused(
     assert told in err
 
 
+def scaled(metric: str, base: float, difference: float, part: float, dataset: str = "") -> list[str]:
+    """Return rows whose differences are 0.9, 1 and 1.1 times `difference`; the base spreads by a part of itself."""
+    rows = []
+    for seed, way in enumerate((-1, 0, 1)):
+        value = base * (1 + part * way)
+        rows.append(f"base,{seed},{value!r}{dataset}")
+        rows.append(f"arm,{seed},{value + difference * (1 + way / 10)!r}{dataset}")
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("metric", "base", "difference", "part", "row", "told"),
+    [
+        ("mse", 3e-5, -2e-6, 0.02, "2.80e−05 ± 4e−07", "2.0e−06 [1.5e−06, 2.5e−06]"),
+        ("perplexity", 1570.0, -0.302, 1e-4, "1569.70 ± 0.13", "0.30 [0.23, 0.38]"),
+        ("error", 9e-5, -3e-5, 1e-3, "0.0060 ± 0.0003", "0.0030 points [0.0023, 0.0037]"),
+    ],
+)
+def test_what_is_small_beside_its_metric_is_told_everywhere_by_the_same_digits(
+    metric: str, base: float, difference: float, part: float, row: str, told: str, cli: Cli, tmp_path: Path
+) -> None:
+    """By hand: s is a tenth of the difference, and t(2 df) / √3 = 2.48."""
+    (tmp_path / "small.csv").write_text("\n".join([f"arm,seed,{metric}", *scaled(metric, base, difference, part)]))
+    asked = ("--base", "base", "--direction", "minimize", "--margin", abs(difference) / 10)
+    code, out, _ = cli("judge", tmp_path / "small.csv", *asked, "-o", tmp_path / "out", "--format", "md,html,latex")
+    assert code == 0
+    page, html, tex = ((tmp_path / f"out/report.{kind}").read_text() for kind in ("md", "html", "tex"))
+    tex = tex.replace("$-$", "−").replace(r"$\pm$", "±")
+    for text in (out, page, html, tex):
+        assert f"falls by {told}" in text
+        assert row in text
+        ends = re.findall(r"[\d.e−]*\d", told.partition("[")[2])
+        assert f"[−{ends[1]}, −{ends[0]}]" in text
+
+
+def test_each_data_set_has_the_digits_of_its_own_scale(cli: Cli, tmp_path: Path) -> None:
+    rows = scaled("mse", 3e-5, -2e-6, 0.02, ",small") + scaled("mse", 250.0, -20.0, 0.02, ",large")
+    (tmp_path / "both.csv").write_text("\n".join(["arm,seed,mse,data", *rows]))
+    asked = ("--base", "base", "--direction", "minimize", "--dataset", "data")
+    code, out, _ = cli("judge", tmp_path / "both.csv", *asked)
+    assert code == 0
+    assert "falls by 2.0e−06 [1.5e−06, 2.5e−06]" in out
+    assert "falls by 20.0 [15.0, 25.0]" in out
+
+
 def test_arms_without_a_common_seed_are_named(cli: Cli, tmp_path: Path) -> None:
     runs = [("base", seed) for seed in (1, 2, 3)] + [("new", seed) for seed in (4, 5, 6)]
     rows = [f"{arm},{seed},{0.5 + seed / 100}" for arm, seed in runs]
