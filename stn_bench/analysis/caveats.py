@@ -95,7 +95,7 @@ def suspicions(question: PlannedQuestion, name: str, analysis: Analysis) -> tupl
     shift = _one_shift(ours, theirs) if name != BASE else None
     told = []
     if shift:
-        by = f"{metric.unit.signed(shift)}{metric.unit.points}"
+        by = f"{metric.unit.to_show([], [shift]).signed(shift)}{metric.unit.points}"
         told.append(f"differs by {by} on each seed alike, so that no spread tells how sure this is")
     if verdict and verdict.word == "worse":
         return tuple(told)
@@ -103,7 +103,7 @@ def suspicions(question: PlannedQuestion, name: str, analysis: Analysis) -> tupl
         both = len(ours.keys() & theirs.keys())
         told.append(f"equals the base on each of {both} seeds; perhaps training does not use what it sets")
     if len(ours) >= FEWEST_SEEDS and len(set(ours.values())) == 1:
-        value = f"{metric.unit.value(next(iter(ours.values())))}{metric.unit.suffix}"
+        value = _plain_value(metric, next(iter(ours.values())))
         told.append(f"has one value on all {len(ours)} seeds, {value}; perhaps training does not use the seed")
     if chance := _chance(arm, metric):
         mean = spread(list(ours.values())).mean
@@ -144,8 +144,12 @@ def _hardly_better(arm: ArmResults, ours: Values, metric: Metric) -> str:
     error = math.sqrt(often * (1 - often) / count) if count else 0.0
     if spread(list(ours.values())).mean > often + ERRORS * error:
         return ""
-    value = f"{metric.unit.value(often)}{metric.unit.suffix}"
+    value = _plain_value(metric, often)
     return f"is hardly better than always saying the most frequent class of the test, {value}"
+
+
+def _plain_value(metric: Metric, value: float) -> str:
+    return f"{metric.unit.to_show([value]).value(value)}{metric.unit.suffix}"
 
 
 def step_time(milliseconds: float) -> str:

@@ -14,7 +14,7 @@ from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.study.spec import BASE, Claim
 from stn_bench.subject import Metric, Scale
-from stn_bench.system.format import Unit, counted
+from stn_bench.system.format import Unit, counted, size_of
 from stn_bench.tracking.results import ArmResults
 
 ClaimOutcome = Literal["reproduced", "contradicted", "undecided", "not asked at this scale"]
@@ -58,8 +58,10 @@ class ClaimSummary(BaseModel):
     @property
     def unit(self) -> Unit:
         """How values and differences of its metric are written."""
-        values = () if self.value is None else (self.value, *(self.interval or ()))
-        return Unit.of(self.metric, is_fraction=self.scale == "fraction").to_show(values)
+        unit = Unit.of(self.metric, is_fraction=self.scale == "fraction")
+        if self.value is None:
+            return unit
+        return unit.to_show((self.value, *(self.interval or ())), [size_of(self.value, self.interval)])
 
 
 def claims_of(question: PlannedQuestion, analysis: Analysis) -> tuple[ClaimSummary, ...]:
@@ -140,7 +142,10 @@ class _Test:
         if not reason and comparison.n >= FEWEST_SEEDS and math.isnan(comparison.p):
             reason = f"all pairs differ alike, and {UNTESTABLE}"
         margin = study.margin if self._is_primary else 0.0  # no margin is set for other metrics
-        verdict = judge(comparison, comparison.p, margin=margin, direction=metric.direction)
+        equivalence_p = comparison.equivalence_p(margin)
+        verdict = judge(
+            comparison, comparison.p, margin=margin, direction=metric.direction, equivalence_p=equivalence_p
+        )
         return comparison, reason, verdict
 
     def _awaited(self, *arms: ArmResults) -> str:

@@ -44,6 +44,7 @@ from stn_bench.stats import (
     spread,
     superiority,
 )
+from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import COSTLIER, Plan, PlannedQuestion
 from stn_bench.study.preregistration import changes_since
 from stn_bench.study.spec import BASE
@@ -252,7 +253,7 @@ def _error_ratio(
     ours, theirs = ({seed: one.runs[seed].metrics[metric.name] for seed in seeds} for one in (arm, base))
     if metric.direction == "minimize":  # it is the error rate already
         ours, theirs = ({seed: 1 - value for seed, value in values.items()} for values in (ours, theirs))
-    return error_ratio(ours, theirs, alpha)
+    return error_ratio(ours, theirs, alpha, max(step_of(metric, one.arm.config) for one in (arm, base)))
 
 
 def _example_parts(

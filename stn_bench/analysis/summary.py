@@ -152,7 +152,7 @@ class ArmSummary(Frozen):
     @property
     def has_no_spread(self) -> bool:
         """Whether its pairs differ all by the same, and no resolution of the metric says how much they could have."""
-        return self.p is None and self.interval is not None and self.interval[0] == self.interval[1]
+        return self.p is None and self.seed_se == 0  # the interval may be as wide as rounding
 
     @property
     def seeds_of_first_look(self) -> str:

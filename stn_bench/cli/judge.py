@@ -169,13 +169,15 @@ def _terms(judged: JudgedTable) -> str:
 
 def _print(summary: Summary) -> None:
     """Print what came of each question, and its table."""
+    from stn_bench.analysis.digits import unit_of
     from stn_bench.report.sentences import told
     from stn_bench.report.tables import arm_table
 
     for ablation in summary.ablations:
-        print_answer(told(ablation, summary.unit))
+        unit = unit_of(summary, ablation)
+        print_answer(told(ablation, unit))
         console.print()
-        print_table(_grid(arm_table(ablation, summary.unit, len(summary.looks))))
+        print_table(_grid(arm_table(ablation, unit, len(summary.looks))))
 
 
 def _grid(table: Table) -> Grid:

@@ -261,6 +261,9 @@ def _print_differences(found: Preview, question: PlannedQuestion) -> None:
 
 
 def _power_lines(power: Power, unit: Unit, example: str) -> Iterator[str]:
+    assumed = [one.value for one in (power.collapsed, power.sd) if one]
+    sizes = (*assumed, power.smallest, power.smallest_at_first, power.example_error)
+    unit = unit.to_show((), [size for size in sizes if size is not None])
     if power.design.seeds < FEWEST_SEEDS:
         yield f"can show nothing: a verdict needs {FEWEST_SEEDS} seeds"
     elif power.collapsed:

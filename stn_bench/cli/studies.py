@@ -383,12 +383,13 @@ def _print_lines(lines: list[str]) -> None:
 
 def _print_answers(analysis: Analysis, confirm: bool) -> None:
     from stn_bench.analysis.caveats import suspicions
+    from stn_bench.analysis.digits import unit_of
     from stn_bench.analysis.summarise import summarise
     from stn_bench.report.sentences import told
 
     summary = summarise(analysis)
     for question, ablation in zip(analysis.plan.questions, summary.ablations, strict=True):
-        print_answer(told(ablation, summary.unit))
+        print_answer(told(ablation, unit_of(summary, ablation)))
         for name in question.arms:
             for doubt in suspicions(question, name, analysis):
                 console.print(f"  ! {name} {doubt}", markup=False, soft_wrap=True)

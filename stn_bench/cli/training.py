@@ -145,9 +145,8 @@ def _note(subject: Subject, earlier: RunRecord, changes: list[str]) -> str:
     """Return the Markdown that a run's page shows about the run that it continues."""
     metric = subject.metrics[0] if subject.metrics else None
     value = earlier.metrics.get(metric.name) if metric else None
-    told = (
-        f", {metric.unit.name} {metric.unit.value(value)}{metric.unit.suffix}" if metric and value is not None else ""
-    )
+    unit = metric.unit.to_show([value]) if metric and value is not None else None
+    told = f", {unit.name} {unit.value(value)}{unit.suffix}" if unit else ""
     return (
         f"Trained on from run [{in_markdown(earlier.label)}, seed {earlier.seed}](#/runs/{earlier.run_id}) of "
         f"**{in_markdown(earlier.study)}** (run `{earlier.run_id}`, run key `{earlier.run_key[:12]}`{told}): it "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stn_bench.analysis.analyse import Analysis
+from stn_bench.analysis.digits import unit_of
 from stn_bench.analysis.summarise import Artifact, summarise
 from stn_bench.analysis.summary import Summary
 from stn_bench.report.sentences import told
@@ -116,8 +117,8 @@ class Judged:
 
     def __repr__(self) -> str:
         """Return what came of each question, as the command line says it."""
-        lines = [line for one in self.summaries for question in one.ablations for line in told(question, one.unit)]
-        return "\n".join(lines)
+        told_of = (told(question, unit_of(one, question)) for one in self.summaries for question in one.ablations)
+        return "\n".join(line for lines in told_of for line in lines)
 
     def _repr_markdown_(self) -> str:
         from stn_bench.report.page import render_short

@@ -164,11 +164,11 @@ def _analysed(
     if reason := absurd_margin(metric, chosen):
         raise DataError(f"{source.spelling.name('margin')}: {reason}")
     notes = list(source.notes)
-    step, unit = request.resolution, metric.unit
+    step, unit = request.resolution, metric.unit.to_show([request.resolution or chosen])
     if step is not None:
         notes.append(f"a run's {unit.name} moves in steps of {unit.value(step)}{unit.points}")
         if 0 < chosen < step:
-            notes.append(f"the margin of {unit.value(chosen)}{unit.points} is less than one such step")
+            notes.append(f"the margin of {unit.given(chosen)}{unit.points} is less than one such step")
         if _is_finer(runs, metric.name, step):
             notes.append("but values differ by less than a quarter of one such step: see whether it is meant")
     told = Source(source.name, source.digest, source.arm, source.base, tuple(notes), source.spelling)

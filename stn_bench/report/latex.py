@@ -6,6 +6,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from stn_bench.analysis.digits import unit_of
 from stn_bench.analysis.summary import AblationSummary, Summary
 from stn_bench.report.page import found, rules
 from stn_bench.report.sentences import answer
@@ -71,13 +72,13 @@ def render_latex(summary: Summary) -> str:
     """Return `report.tex`: an article that compiles with booktabs alone."""
     title = rf"\section*{{{latex(summary.title)}}}"
     lead = [inline(text.strip()) for text in (summary.scope, found(summary), rules(summary)) if text]
-    tables = [_table(ablation, summary.unit, len(summary.looks)) for ablation in summary.ablations]
+    tables = [_table(ablation, unit_of(summary, ablation), len(summary.looks)) for ablation in summary.ablations]
     return PREAMBLE + "\n\n".join([title, *lead, *tables]) + "\n\\end{document}\n"
 
 
 def render_tables(summary: Summary) -> str:
     """Return `tables.tex`: the tables alone, as wide as what is in them, to be put into a paper."""
-    tables = [_for_a_paper(ablation, summary.unit, len(summary.looks)) for ablation in summary.ablations]
+    tables = [_for_a_paper(ablation, unit_of(summary, ablation), len(summary.looks)) for ablation in summary.ablations]
     return "\n\n".join([r"% Needs \usepackage[T1]{fontenc} and \usepackage{booktabs}.", *tables]) + "\n"
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import jinja2
 
+from stn_bench.analysis.digits import unit_of
 from stn_bench.analysis.summary import AblationSummary, Summary
 from stn_bench.figure import Figure
 from stn_bench.report import side_tables
@@ -34,11 +36,12 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         figures: the figures of the study and of each of its questions.
         guide: path from the page to what explains its columns; "" where there is none, as beside a user's subject.
     """
-    unit, looks, example = summary.unit, len(summary.looks), summary.example
+    looks, example = len(summary.looks), summary.example
+    unit = functools.partial(unit_of, summary)
     template = templates().get_template("report.md.j2")
     page = template.render(
         summary=summary,
-        unit=unit,
+        unit=summary.unit,
         figures=figures,
         path_of=path_of,
         opening=opening(summary),
@@ -46,21 +49,22 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         rules=rules(summary),
         methods=methods(summary),
         limits=limits(summary),
-        answer=lambda ablation: answer(ablation, unit),
+        answer=lambda ablation: answer(ablation, unit(ablation)),
         claims_in_short=columns.claims_in_short(summary),
         claim_table=lambda: markdown(columns.claim_table(summary)),
-        arm_table=lambda ablation: markdown(columns.arm_table(ablation, unit, looks)),
-        sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit, example, summary.direction)),
-        effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit)),
+        arm_table=lambda ablation: markdown(columns.arm_table(ablation, unit(ablation), looks)),
+        sure_table=lambda ablation: markdown(columns.sure_table(ablation, unit(ablation), example, summary.direction)),
+        effect_table=lambda ablation: markdown(columns.effect_table(ablation, unit(ablation))),
         cost_table=lambda ablation: _costs(ablation, example),
         settings_table=_settings,
-        class_table=lambda ablation: markdown(side_tables.class_table(ablation, unit, example)),
-        class_note=lambda ablation: side_tables.class_note(ablation, unit),
+        class_table=lambda ablation: markdown(side_tables.class_table(ablation, unit(ablation), example)),
+        class_note=lambda ablation: side_tables.class_note(ablation, unit(ablation)),
         metric_table=lambda ablation: markdown(side_tables.metric_table(ablation)),
         metric_note=side_tables.metric_note,
         timed_note=columns.timed_note,
         fairness=_fairness,
-        confirmed=lambda found: confirmed(found, unit),
+        confirmed=confirmed,
+        unit_of=unit,
         notes=columns.notes,
         plain=plain,
         counted=counted,
@@ -79,7 +83,7 @@ def render_short(summary: Summary, figure: Figure | None = None) -> str:
     for ablation in summary.ablations:
         parts += [
             f"## {plain(ablation.title)}",
-            markdown(columns.arm_table(ablation, summary.unit, len(summary.looks))),
+            markdown(columns.arm_table(ablation, unit_of(summary, ablation), len(summary.looks))),
         ]
     told = [found(summary), *(f"{note[:1].upper()}{note[1:]}." for note in summary.notes), rules(summary)]
     return "\n\n".join([*parts, *map(plain, filter(None, told))]) + "\n"
@@ -100,8 +104,9 @@ def templates() -> jinja2.Environment:
 def opening(summary: Summary) -> str:
     """Return what a report begins with: its title, and what came of each question."""
     lines = [
-        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(headline(ablation, summary.unit))}"
+        f"- [{plain(ablation.title)}](#{columns.anchor(ablation.title)}) {plain(headline(ablation, unit))}"
         for ablation in summary.ablations
+        for unit in [unit_of(summary, ablation)]
     ]
     return "\n".join([f"# {plain(summary.title)}", "", *lines])
 
@@ -195,7 +200,7 @@ def found(summary: Summary) -> str:
 
 
 def _runs(summary: Summary) -> str:
-    table = columns.run_table(summary, summary.unit)
+    table = columns.run_table(summary)
     return "" if table is None else markdown(table)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from stn_bench.analysis.digits import unit_of_other
 from stn_bench.analysis.summary import AblationSummary, MetricSummary
 from stn_bench.report.tables import NOTHING, Row, Table, has_many
 from stn_bench.system.format import Unit, setting_value
@@ -59,8 +60,7 @@ def metric_table(ablation: AblationSummary) -> Table:
 
 
 def _metric_row(metric: MetricSummary, arms: list[str]) -> Row:
-    means = [mean for mean in metric.means.values() if mean is not None]
-    unit = Unit.of(metric.name, is_fraction=metric.scale == "fraction").to_show(means)
+    unit = unit_of_other(metric)
     cells = []
     for arm in arms:
         spread = "" if metric.sds.get(arm) is None else f" ± {unit.value(metric.sds[arm])}"

@@ -12,6 +12,7 @@ from typing import get_args
 
 from stn_bench.analysis.caveats import step_time
 from stn_bench.analysis.claims import ClaimOutcome, ClaimSummary
+from stn_bench.analysis.digits import unit_of
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.sentences import each, effect_name, seeds_in_words
 from stn_bench.stats import ALPHA, Direction
@@ -296,7 +297,7 @@ def timed_note(ablation: AblationSummary) -> str:
     return f"{means}, over the seeds that every arm has: {seeds_in_words(ablation.timed)}."
 
 
-def run_table(summary: Summary, unit: Unit) -> Table | None:
+def run_table(summary: Summary) -> Table | None:
     """Return every verdict run once, with its MLflow id, or where it stands; None where they are too many to read."""
     rows = {
         run_id: (
@@ -306,10 +307,12 @@ def run_table(summary: Summary, unit: Unit) -> Table | None:
             f"`{run_id}`",
         )
         for ablation in summary.ablations
+        for unit in [unit_of(summary, ablation)]
         for arm in ablation.arms
         for seed, value, run_id in zip(arm.seeds, arm.values, arm.run_ids, strict=True)
     }
-    return Table(("arm", "seed", unit.in_values, "run"), tuple(rows.values())) if len(rows) <= MOST_RUNS else None
+    header = ("arm", "seed", summary.unit.in_values, "run")
+    return Table(header, tuple(rows.values())) if len(rows) <= MOST_RUNS else None
 
 
 def _label(arm: ArmSummary) -> str:
@@ -357,7 +360,8 @@ def _who(claim: ClaimSummary, names: Mapping[tuple[str, str], str]) -> str:
 
 
 def _claim_numbers(claim: ClaimSummary, summary: Summary) -> str:
-    unit = summary.unit if claim.metric == summary.metric else claim.unit
+    question = next(one for one in summary.ablations if one.name == claim.ablation)
+    unit = unit_of(summary, question) if claim.metric == summary.metric else claim.unit
     if claim.value is None:
         return f": {claim.reason}" if claim.reason else ""
     is_measured = claim.bound is not None

@@ -72,10 +72,14 @@ class Comparison:
         return not math.isnan(self.flip_p) and (self.p < ALPHA) != (self.flip_p < ALPHA)
 
     def equivalence_p(self, margin: float) -> float:
-        """Return the larger p of the two one-sided tests against ±margin (Schuirmann 1987)."""
+        """Return the larger p of the two one-sided tests against ±margin (Schuirmann 1987).
+
+        NaN where no test can be made, as of `p`: a copy of the base is equivalent, and three equal differences without
+        a known resolution are nothing.
+        """
         from scipy import special
 
-        if math.isnan(self.se):
+        if math.isnan(self.se) or math.isnan(self.p):
             return math.nan
         if self.se == 0:
             return 0.0 if abs(self.difference) < margin else 1.0
@@ -249,14 +253,25 @@ def superiority(wins: int, losses: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def error_ratio(arm: Values, base: Values, alpha: float = ALPHA) -> Ratio:
+def error_ratio(arm: Values, base: Values, alpha: float = ALPHA, resolution: float = 0.0) -> Ratio:
     """Return the arm's error rate over the base's, from accuracies by seed: the geometric mean of the paired ratios.
 
-    Near 100 % differences in points shrink while error rates still halve. NaN where a run made no error at all.
+    Near 100 % differences in points shrink while error rates still halve. NaN where a run made no error at all. The
+    interval is no surer than that of the difference: a step of the metric floors the variance of the logarithms too
+    (a step over the error rate, by the delta method), and where no test can be made there is none.
+
+    Args:
+        arm: its accuracies by seed.
+        base: the base's.
+        alpha: 1 minus the level of the interval.
+        resolution: the smallest step of the metric, 0 where there is none.
     """
     tables = [{seed: 1 - value for seed, value in values.items()} for values in (arm, base)]
     if any(error <= 0 for errors in tables for error in errors.values()):
         return Ratio(math.nan, math.nan, math.nan)
     ours, theirs = ({seed: math.log(error) for seed, error in errors.items()} for errors in tables)
-    found = compare(ours, theirs, "minimize", alpha)
+    inverse = np.array([1 / error for errors in tables for error in errors.values()])
+    found = compare(ours, theirs, "minimize", alpha, resolution * root_mean_square(inverse) if inverse.size else 0.0)
+    if not found.se > 0 or not compare(arm, base, resolution=resolution).se > 0:
+        return Ratio(math.exp(found.difference), math.nan, math.nan)
     return Ratio(math.exp(found.difference), math.exp(found.low), math.exp(found.high))

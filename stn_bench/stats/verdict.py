@@ -145,7 +145,7 @@ class Judgement:
 
 
 def judge(
-    comparison: Comparison, p_adjusted: float, *, margin: float, direction: Direction, equivalence_p: float = 0.0
+    comparison: Comparison, p_adjusted: float, *, margin: float, direction: Direction, equivalence_p: float
 ) -> Verdict:
     """Return the verdict on an arm whose runs are all sound.
 
@@ -156,7 +156,7 @@ def judge(
         p_adjusted: its p, adjusted for the looks and for the arms of the same family.
         margin: differences smaller than this count as equivalent.
         direction: which way the metric is better.
-        equivalence_p: p of the two one-sided tests, adjusted likewise; 0 where it is the only comparison.
+        equivalence_p: p of the two one-sided tests, adjusted likewise; NaN where no test can be made.
     """
     if comparison.n < FEWEST_SEEDS:
         return "unreplicated"
@@ -256,6 +256,11 @@ class _Arm:
         p = self.judgement.comparison.equivalence_p(self._rules.margin)
         return 1.0 if math.isnan(p) else min(1.0, len(self._rules.looks) * p)
 
+    @property
+    def has_equivalence_p(self) -> bool:
+        """Whether the two one-sided tests can be made of what it showed."""
+        return not math.isnan(self.judgement.comparison.equivalence_p(self._rules.margin))
+
     def worded(self, numbers: Judgement) -> Judgement:
         """Return a judgement with its word. No verdict is early if a seed of the arm or of the base failed."""
         rules, seeds = self._rules, self._rules.seeds[: self._rules.looks[numbers.look - 1]]
@@ -290,7 +295,7 @@ def _judge(family: Mapping[tuple[int, str], _Arm], look: int, rules: Rules) -> N
             arm.judgement,
             p_adjusted=p_adjusted[key] if is_known else math.nan,
             holm_p=classic[key] if is_known else math.nan,
-            equivalence_p=equivalence[key] if arm.judgement.comparison.n > 1 else math.nan,
+            equivalence_p=equivalence[key] if arm.has_equivalence_p else math.nan,
             equivalence_level=ALPHA / len(rules.looks) / max(1, len(family) - found[1]),
         )
         numbers = arm.worded(numbers)

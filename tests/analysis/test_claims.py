@@ -107,6 +107,14 @@ def test_another_pair_is_compared_by_itself() -> None:
     assert found.p == pytest.approx(scipy_stats.ttest_rel(BETTER, narrow).pvalue)
 
 
+def test_equal_differences_without_a_resolution_contradict_no_claim() -> None:
+    """They all lie within the margin, and nothing tells how sure that is."""
+    claim = claimed(arm="wide", against="narrow", expect="better")
+    losses = {"base": (2.0, 2.1, 2.2), "wide": (1.0, 1.5, 2.0), "narrow": (1.25, 1.75, 2.25)}
+    values = {name: {"test.loss": each} for name, each in losses.items()}
+    assert outcome_of(claim, values, metric="test.loss", margin=0.3).outcome == "undecided"
+
+
 def test_a_lower_loss_is_the_better_one() -> None:
     losses = {"base": {"early.train.loss": (2.0, 2.1, 2.2)}, "wide": {"early.train.loss": (1.5, 1.6, 1.71)}}
     assert outcome_of(claimed(arm="wide", metric="early.train.loss"), losses).outcome == "reproduced"

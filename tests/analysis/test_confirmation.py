@@ -98,6 +98,11 @@ def test_what_was_equivalent_must_lie_within_the_margin_again(wide: Values, agre
     assert found.agrees is agrees
 
 
+def test_equal_fresh_differences_without_a_resolution_confirm_nothing() -> None:
+    found = confirmed((0.25, 0.375, 0.5), (0.5, 0.625, 0.75), metric="test.loss", selected=(0.50, 0.51, 0.55))
+    assert (found.p, found.wins, found.agrees) == (None, 3, False)
+
+
 def test_wins_are_counted_the_way_that_is_better() -> None:
     assert confirmed((0.75, 0.77, 0.79), (0.70, 0.71, 0.72), metric="test.loss", selected=(0.5, 0.5, 0.5)).wins == 0
 

@@ -171,6 +171,51 @@ def test_a_direction_that_fits_not_all_metrics_is_refused(
     assert told in err
 
 
+def scaled(metric: str, base: float, difference: float, part: float, dataset: str = "") -> list[str]:
+    """Return rows whose differences are 0.9, 1 and 1.1 times `difference`; the base spreads by a part of itself."""
+    rows = []
+    for seed, way in enumerate((-1, 0, 1)):
+        value = base * (1 + part * way)
+        rows.append(f"base,{seed},{value!r}{dataset}")
+        rows.append(f"arm,{seed},{value + difference * (1 + way / 10)!r}{dataset}")
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("metric", "base", "difference", "part", "row", "told"),
+    [
+        ("mse", 3e-5, -2e-6, 0.02, "2.80e−05 ± 4e−07", "2.0e−06 [1.5e−06, 2.5e−06]"),
+        ("perplexity", 1570.0, -0.302, 1e-4, "1569.70 ± 0.13", "0.30 [0.23, 0.38]"),
+        ("error", 9e-5, -3e-5, 1e-3, "0.0060 ± 0.0003", "0.0030 points [0.0023, 0.0037]"),
+    ],
+)
+def test_what_is_small_beside_its_metric_is_told_everywhere_by_the_same_digits(
+    metric: str, base: float, difference: float, part: float, row: str, told: str, cli: Cli, tmp_path: Path
+) -> None:
+    """By hand: s is a tenth of the difference, and t(2 df) / √3 = 2.48."""
+    (tmp_path / "small.csv").write_text("\n".join([f"arm,seed,{metric}", *scaled(metric, base, difference, part)]))
+    asked = ("--base", "base", "--direction", "minimize", "--margin", abs(difference) / 10)
+    code, out, _ = cli("judge", tmp_path / "small.csv", *asked, "-o", tmp_path / "out", "--format", "md,html,latex")
+    assert code == 0
+    page, html, tex = ((tmp_path / f"out/report.{kind}").read_text() for kind in ("md", "html", "tex"))
+    tex = tex.replace("$-$", "−").replace(r"$\pm$", "±")
+    for text in (out, page, html, tex):
+        assert f"falls by {told}" in text
+        assert row in text
+        ends = re.findall(r"[\d.e−]*\d", told.partition("[")[2])
+        assert f"[−{ends[1]}, −{ends[0]}]" in text
+
+
+def test_each_data_set_has_the_digits_of_its_own_scale(cli: Cli, tmp_path: Path) -> None:
+    rows = scaled("mse", 3e-5, -2e-6, 0.02, ",small") + scaled("mse", 250.0, -20.0, 0.02, ",large")
+    (tmp_path / "both.csv").write_text("\n".join(["arm,seed,mse,data", *rows]))
+    asked = ("--base", "base", "--direction", "minimize", "--dataset", "data")
+    code, out, _ = cli("judge", tmp_path / "both.csv", *asked)
+    assert code == 0
+    assert "falls by 2.0e−06 [1.5e−06, 2.5e−06]" in out
+    assert "falls by 20.0 [15.0, 25.0]" in out
+
+
 def test_arms_without_a_common_seed_are_named(cli: Cli, tmp_path: Path) -> None:
     runs = [("base", seed) for seed in (1, 2, 3)] + [("new", seed) for seed in (4, 5, 6)]
     rows = [f"{arm},{seed},{0.5 + seed / 100}" for arm, seed in runs]
@@ -190,6 +235,25 @@ def test_differences_that_are_all_alike_are_undecided_for_want_of_a_resolution(c
     assert "all pairs differ alike, and no test can be made where nothing tells the metric's resolution" in out
     _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base", "--resolution", "0.01")
     assert "−1.00 points [−2.76, +0.76]" in out  # by hand: s² = h²/2, t(2 df) = 4.30
+
+
+def test_differences_that_rounding_alone_tells_apart_are_all_alike(cli: Cli, tmp_path: Path) -> None:
+    """0.8 − 0.7 is not 0.7 − 0.6 in floating point: no number of seeds decides that."""
+    columns = (("base", (0.7, 0.6, 0.5)), ("arm", (0.8, 0.7, 0.6)))
+    rows = [f"{arm},{seed},{value}" for arm, values in columns for seed, value in enumerate(values)]
+    (tmp_path / "alike.csv").write_text("\n".join(["arm,seed,acc", *rows]))
+    _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base")
+    assert "all pairs differ alike, and no test can be made" in out
+    assert "undecided, no spread" in out
+    assert "thousand" not in out
+
+
+def test_equal_differences_within_the_margin_are_no_equivalence(cli: Cli, tmp_path: Path) -> None:
+    rows = [f"{arm},{seed},{value}" for arm, value in (("base", 0.5), ("arm", 0.75)) for seed in range(5)]
+    (tmp_path / "alike.csv").write_text("\n".join(["arm,seed,acc", *rows]))
+    _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base", "--margin", 0.3, "--looks", "3,5")
+    assert "undecided: with arm" in out
+    assert "equivalent" not in out
 
 
 def test_any_name_is_harmless_on_every_page(cli: Cli, tmp_path: Path) -> None:

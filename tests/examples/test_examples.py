@@ -17,6 +17,7 @@ from processes import assert_each_job_once, complete_trials, running, statuses, 
 from tiny import stn_bench
 
 from stn_bench.analysis.analyse import analyse
+from stn_bench.analysis.digits import unit_of
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, Summary
 from stn_bench.report.build import build_report
 from stn_bench.report.sentences import confirmed, ranked, sentence
@@ -153,9 +154,9 @@ def answers(summary: Summary) -> Iterator[str]:
         yield from [""] * bool(number)
         yield ablation.question
         for arm in ranked(ablation):
-            yield f"  {arm.verdict}: {sentence(arm, ablation, summary.unit)}".replace("`", "")
+            yield f"  {arm.verdict}: {sentence(arm, ablation, unit_of(summary, ablation))}".replace("`", "")
         if ablation.confirmation:
-            yield f"  {confirmed(ablation.confirmation, summary.unit)}".replace("`", "")
+            yield f"  {confirmed(ablation.confirmation, unit_of(summary, ablation))}".replace("`", "")
 
 
 def copied(folder: Path, where: Path) -> Path:

@@ -265,9 +265,16 @@ def test_equivalence_of_one_pair_is_not_known() -> None:
     assert math.isnan(compare({1: 0.5}, {1: 0.5}).equivalence_p(0.1))
 
 
-@pytest.mark.parametrize(("margin", "p"), [(0.2, 0.0), (0.3, 0.0), (0.05, 1.0)])
-def test_equivalence_of_differences_without_spread(margin: float, p: float) -> None:
-    assert compare({1: 0.6, 2: 0.7}, {1: 0.5, 2: 0.6}).equivalence_p(margin) == p
+@pytest.mark.parametrize("margin", [0.2, 0.05])
+def test_equal_differences_without_a_resolution_allow_no_test_of_equivalence_either(margin: float) -> None:
+    arm, base = {1: 0.6, 2: 0.7}, {1: 0.5, 2: 0.6}
+    assert math.isnan(compare(arm, base).equivalence_p(margin))
+    assert not math.isnan(compare(arm, base, resolution=0.01).equivalence_p(margin))
+
+
+def test_a_copy_lies_within_any_margin() -> None:
+    arm = {1: 0.6, 2: 0.7}
+    assert (compare(arm, arm).equivalence_p(0.05), compare(arm, arm).equivalence_p(0.0)) == (0.0, 1.0)
 
 
 # sizes
@@ -311,6 +318,36 @@ def test_error_ratio_by_hand() -> None:
     logs = scipy_stats.ttest_1samp(np.log([0.5, 0.25, 1]), 0).confidence_interval()
     assert ratio.value == pytest.approx(0.5)
     assert (ratio.low, ratio.high) == pytest.approx((math.exp(logs.low), math.exp(logs.high)))
+
+
+def test_the_resolution_floors_the_interval_of_an_error_ratio() -> None:
+    """By hand: a step of 0.01 beside errors of 1 and 2 %, and of the logarithms' variance half its square."""
+    ratio = error_ratio(dict.fromkeys((1, 2, 3), 0.99), dict.fromkeys((1, 2, 3), 0.98), resolution=0.01)
+    sd = 0.01 / 2 * math.hypot(1 / 0.01, 1 / 0.02)
+    reach = scipy_stats.t.ppf(0.975, 2) * sd / math.sqrt(3)
+    assert (ratio.value, ratio.low, ratio.high) == pytest.approx((0.5, 0.5 * math.exp(-reach), 0.5 * math.exp(reach)))
+
+
+def test_a_coarse_resolution_takes_nothing_from_a_ratio_that_spreads() -> None:
+    arm, base = {1: 0.98, 2: 0.99, 3: 0.96}, {1: 0.96, 2: 0.96, 3: 0.96}
+    assert error_ratio(arm, base, resolution=1e-4) == error_ratio(arm, base)
+
+
+@pytest.mark.parametrize(
+    ("arm", "base", "value"),
+    [
+        ((0.99, 0.99, 0.99), (0.98, 0.98, 0.98), 0.5),
+        ((0.8, 0.7, 0.6), (0.7, 0.6, 0.5), (2 / 3 * 3 / 4 * 4 / 5) ** (1 / 3)),  # differ alike, and in ratio do not
+        ((0.99, 0.98, 0.97), (0.98, 0.96, 0.94), 0.5),  # alike in ratio alone
+    ],
+)
+def test_an_error_ratio_has_no_interval_where_no_test_can_be_made(
+    arm: tuple[float, ...], base: tuple[float, ...], value: float
+) -> None:
+    ratio = error_ratio(dict(enumerate(arm)), dict(enumerate(base)))
+    assert ratio.value == pytest.approx(value)
+    assert math.isnan(ratio.low)
+    assert math.isnan(ratio.high)
 
 
 def test_a_run_without_an_error_leaves_no_error_ratio() -> None:

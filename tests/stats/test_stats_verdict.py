@@ -36,7 +36,7 @@ def comparison(low: float, high: float, n: int = 3) -> Comparison:
 
 
 def verdict(low: float, high: float, p: float, direction: Direction = "maximize") -> str:
-    return judge(comparison(low, high), p, margin=0.01, direction=direction)
+    return judge(comparison(low, high), p, margin=0.01, direction=direction, equivalence_p=0.0)
 
 
 def question(arms: Mapping[str, tuple[float, ...]]) -> Question:
@@ -120,7 +120,13 @@ def test_the_word_that_the_numbers_earn(low: float, high: float, p: float, direc
 
 @pytest.mark.parametrize("n", [1, 2])
 def test_fewer_than_three_seeds_are_unreplicated(n: int) -> None:
-    assert judge(comparison(0.02, 0.04, n), 0.001, margin=0.01, direction="maximize") == "unreplicated"
+    found = judge(comparison(0.02, 0.04, n), 0.001, margin=0.01, direction="maximize", equivalence_p=0.0)
+    assert found == "unreplicated"
+
+
+def test_what_no_test_can_be_made_of_is_not_equivalent() -> None:
+    found = judge(comparison(-0.009, 0.009), 0.9, margin=0.01, direction="maximize", equivalence_p=math.nan)
+    assert found == "undecided"
 
 
 def test_an_arm_whose_seeds_all_failed_is_unreplicated() -> None:
@@ -176,6 +182,23 @@ def test_equal_differences_of_whole_errors_decide_nothing() -> None:
         base = Outcomes(dict.fromkeys(SEEDS, 1.0), resolution=resolution)
         judged = only(Question(base, {"arm": arm}), rules(margin=0.005))["arm"]
         assert judged.word == "undecided"
+
+
+@pytest.mark.parametrize(("resolution", "word"), [(0.0, "undecided"), (0.001, "equivalent")])
+def test_equal_differences_are_equivalent_only_where_a_resolution_is_known(resolution: float, word: str) -> None:
+    """Three of +0.25 within a margin of 0.3 stopped at the first look, though nothing tells how sure they are."""
+    seeds = (*SEEDS, 4, 5)
+    arm, base = (Outcomes(dict.fromkeys(SEEDS, value), resolution=resolution) for value in (0.75, 0.5))
+    judged = only(Question(base, {"arm": arm}), rules(seeds=seeds, looks=(3, 5), margin=0.3))["arm"]
+    assert (judged.word, judged.stopped, judged.look) == (word, word == "equivalent", 1)
+    assert math.isnan(judged.equivalence_p) == (word == "undecided")
+
+
+def test_a_copy_of_the_base_is_equivalent() -> None:
+    """Nothing differs, and that is certain; the caveat that the arm may set nothing says what it is worth."""
+    same = Outcomes(dict(zip(SEEDS, (0.5, 0.75, 0.625), strict=True)))
+    judged = only(Question(same, {"copy": same}), rules())["copy"]
+    assert (judged.word, judged.equivalence_p) == ("equivalent", 0.0)
 
 
 # how many more seeds
