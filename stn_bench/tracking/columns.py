@@ -11,7 +11,7 @@ from stn_bench.subject import Metric
 from stn_bench.system.errors import DataError
 from stn_bench.system.sounds import Direction, is_no_fraction, sounds
 from stn_bench.system.text import did_you_mean, shorten
-from stn_bench.tracking.found import FoundRun
+from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
 if TYPE_CHECKING:

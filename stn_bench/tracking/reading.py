@@ -13,7 +13,8 @@ from stn_bench.system.errors import DataError
 from stn_bench.system.format import counted, listed
 from stn_bench.system.text import shorten
 from stn_bench.tracking.columns import Columns, find_base, find_columns
-from stn_bench.tracking.found import FoundRun, Source
+from stn_bench.tracking.found import Source
+from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.table import Sheet
 
 WHOLE = re.compile(r"\d+(?:\.0+)?")
