@@ -345,6 +345,20 @@ def test_a_run_that_only_failed_is_a_seed_that_failed(cli: Cli, store: str) -> N
     assert "1 run has no finite value and failed: mixup on seed 6 (no value, FAILED)" in err
 
 
+def test_a_failed_run_that_was_made_again_is_known_however_its_seed_is_written(cli: Cli, store: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=store)
+    experiment: Any = client.get_experiment_by_name("digits")
+    made = client.create_run(experiment.experiment_id, tags={"arm": "mixup"}).info.run_id
+    client.log_param(made, "seed", "4.0")
+    client.set_terminated(made, status="FAILED")
+    asked = ("--mlflow", store, "--experiment", "digits", "--arm", "tags.arm", "--seed", "params.seed")
+    code, _, err = cli("judge", *asked, "--metric", "metrics.acc")
+    assert (code, "2 runs left out, failed, and made again: " in err) == (0, True)
+    client.delete_run(made)
+
+
 def test_looks_of_many_arms_share_evenly_and_the_page_says_so(cli: Cli, tmp_path: Path) -> None:
     rows = [f"arm{arm},{seed},{0.5 + 0.01 * ((7 * arm + 3 * seed) % 11)}" for arm in range(18) for seed in range(8)]
     (tmp_path / "many.csv").write_text("\n".join(["method,seed,acc", *rows]))

@@ -130,6 +130,31 @@ def test_seeds_that_are_no_numbers_are_numbered_and_said(tmp_path: Path) -> None
     assert "seeds are numbered: 1 = a, 2 = -7 and 3 = c" in found.notes
 
 
+@pytest.mark.parametrize(("first", "second"), [("1", "01"), ("1.0", "1"), ("1e3", "1000"), ("-7", "-7.0")])
+def test_a_seed_is_its_number_however_it_is_written(first: str, second: str, tmp_path: Path) -> None:
+    again = SOUND.replace(",1,", f",{first},") + f"mixup,{second},0.1\n"
+    with pytest.raises(DataError, match=r"`mixup` has seed -?\d+ in 2 rows \(row 5 and row 8\)"):
+        judged(table(tmp_path, again))
+    wide = f"seed,baseline,mixup\n{first},0.5,0.6\n2,0.5,0.6\n{second},0.5,0.6\n"
+    with pytest.raises(DataError, match=r"has seed -?\d+ in 2 rows \(row 2 and row 4\)"):
+        judged(table(tmp_path, wide))
+
+
+def test_seeds_that_are_written_differently_pair_and_nothing_else_is_said(tmp_path: Path) -> None:
+    text = HEAD + BASE.replace(",1,", ",1.0,").replace(",2,", ",2.0,").replace(",3,", ",03,") + MIXUP
+    found = judged(table(tmp_path, text))
+    assert (arms(found)["mixup"].pairs, found.notes) == (3, ())
+    named = judged(table(tmp_path, text.replace(",1.0,", ",0.50,").replace("mixup,1,", "mixup,.5,")))
+    assert (arms(named)["mixup"].pairs, named.notes) == (3, ("seeds are numbered: 1 = 0.5, 2 = 2 and 3 = 3",))
+
+
+@pytest.mark.parametrize(("seed", "is_kept"), [("2147483647", True), ("2147483648", False), ("7" * 5000, False)])
+def test_a_seed_may_be_any_number(seed: str, is_kept: bool, tmp_path: Path) -> None:
+    found = judged(table(tmp_path, SOUND.replace(",1,", f",{seed},")))
+    assert arms(found)["mixup"].pairs == 3
+    assert ("seeds are numbered" in " ".join(found.notes)) != is_kept
+
+
 def test_seed_1000_is_as_good_as_any(tmp_path: Path) -> None:
     assert arms(judged(table(tmp_path, SOUND.replace(",1,", ",1000,"))))["mixup"].verdict == "better"
 
@@ -274,6 +299,11 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
         (SOUND.replace("0.", "0,"), {}, "rows have more cells than its header; where commas are decimal points"),
         (SOUND + "mixup,4,0.6,0.7\n", {}, "row 8: expected 3 cells, got 4"),
         (SOUND + ",4,0.6\n", {}, "row 8: `method`: expected the name of the arm, got nothing"),
+        (
+            SOUND.replace("\n", ",a\n").replace("acc,a", "acc,data") + "mixup,4,0.6,\n",
+            {"dataset": "data"},
+            "row 8: `data`: expected the name of the data set, got nothing",
+        ),
         (SOUND + "mixup,,0.6\n", {}, "row 8: `seed`: expected the name of the seed, got nothing"),
         (SOUND + "mix\x1b[2Jup,4,0.6\n", {}, "row 8: a name holds U+001B"),
         (SOUND.replace("acc", "a\u202ecc"), {}, "holds a character that cannot be seen"),
