@@ -19,7 +19,7 @@ from stn_bench.system.errors import ConfigError, DataError
 from stn_bench.system.format import counted
 from stn_bench.system.text import did_you_mean, is_name, shorten
 from stn_bench.tracking.groups import (
-    ALL_DATASETS,
+    BEYOND,
     MOST_NAMED,
     FoundGroup,
     FoundRun,
@@ -27,13 +27,14 @@ from stn_bench.tracking.groups import (
     over_datasets,
     seeds_are,
     some,
+    unused,
 )
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord
 from stn_bench.tracking.results import ArmResults, Results
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
-RENAMED = f"{BASE} (arm)"  # an arm that its maker calls `base`, while another one is the base
+RENAMED = f"{BASE} (arm)"  # an arm that its maker calls `base`, while another one is the base; unless one is so called
 
 
 @dataclass(frozen=True)
@@ -78,13 +79,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class FoundResults(Results):
-    """Results of runs that others made."""
+    """Results of runs that others made.
+
+    Args:
+        source: where they were found.
+        renamed: the name here of an arm that its maker calls `base`, while another one is the base.
+    """
 
     source: Source = field(default_factory=lambda: Source(""))
+    renamed: str = RENAMED
 
     def called(self, name: str) -> str:
         """Return what their maker calls the base, and an arm that he calls `base` while another one is it."""
-        return {BASE: self.source.base, RENAMED: BASE}.get(name, "")
+        return {BASE: self.source.base, self.renamed: BASE}.get(name, "")
 
 
 class Nothing(Settings):
@@ -110,7 +117,8 @@ def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundR
         DataError: if a question has no runs of the base, there is but one arm, or the looks do not fit the seeds.
     """
     _check_base(runs, source)
-    groups, notes = over_datasets(by_question(runs, terms.metric.name))
+    questions, notes = by_question(runs, terms.metric.name)
+    groups, more = over_datasets(questions)
     groups, left_out = _for_looks(groups, terms, source)
     for group in groups:
         if source.base not in group.runs:
@@ -118,14 +126,18 @@ def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundR
     title = f"{source.name}: {terms.metric.unit.name}"
     if len(groups) == 1:
         groups = [replace(groups[0], title=f"Beside {source.base}")]
-    notes += [*left_out, *_missing(groups, source.base), *_failed(groups, terms.metric.name)]
+    notes += [*more, *left_out, *_missing(groups, source.base), *_failed(groups, terms.metric.name)]
     slugs = _slugs([group.title for group in groups] if len(groups) > 1 else [source.arm])
     study = _study(source, title, slugs, groups, terms)
-    found = [_planned(group, slug, study, source, len(groups) == 1) for group, slug in zip(groups, slugs, strict=True)]
+    renamed = unused(RENAMED, {run.arm for run in runs})
+    found = [
+        _planned(group, _names(group, source.base, renamed), slug, study, len(groups) == 1)
+        for group, slug in zip(groups, slugs, strict=True)
+    ]
     arms = tuple(one for question, rows in found for one in rows)
     plan = Plan(study, SUBJECT, tuple(question for question, _ in found), tuple(one.arm for one in arms), terms.metric)
     source = replace(source, notes=(*source.notes, *notes))
-    return FoundResults(plan, arms, source)
+    return FoundResults(plan, arms, source, renamed)
 
 
 def _check_base(runs: Sequence[FoundRun], source: Source) -> None:
@@ -162,30 +174,47 @@ def _for_looks(groups: list[FoundGroup], terms: Terms, source: Source) -> tuple[
 
 
 def _missing(groups: Iterable[FoundGroup], base: str) -> Iterator[str]:
-    """Yield on which seeds arms cannot be paired with the base."""
-    found: dict[str, set[int]] = {}
+    """Yield on which seeds arms cannot be paired with the base; over all data sets that follows."""
+    told: list[str] = []
     for group in groups:
         theirs = set(group.runs[base])
-        for arm, runs in group.runs.items():
-            found.setdefault(f"`{arm}` lacks", set()).update(theirs - set(runs))
-            found.setdefault(f"`{base}` lacks, beside `{arm}`,", set()).update(set(runs) - theirs)
-    told = [f"{text} seed{'s' * (len(seeds) > 1)} {some(sorted(seeds))}" for text, seeds in found.items() if seeds]
+        for arm, runs in {} if group.is_over_all else group.runs.items():
+            told += _lack(f"`{arm}` lacks", theirs - set(runs), group)
+            told += _lack(f"`{base}` lacks, beside `{arm}`,", set(runs) - theirs, group)
     if told:
         yield f"pairs are missing: {some(told)}; judged on the pairs that are there"
 
 
+def _lack(who: str, seeds: set[int], group: FoundGroup) -> Iterator[str]:
+    if seeds:
+        named = some(sorted(group.was.get(seed, seed) for seed in seeds))
+        yield f"{who} seed{'s' * (len(seeds) > 1)} {named}{group.where}"
+
+
 def _failed(groups: Iterable[FoundGroup], metric: str) -> Iterator[str]:
-    """Yield which runs have no finite value, each once."""
+    """Yield which runs have no value that can be judged, each once."""
     found = {
-        run.source: f"`{run.arm}` on seed {run.seed} ({run.broken[metric]})"
+        run.source: (f"`{run.arm}` on seed {group.was.get(seed, seed)}{_on(run)}", run.broken[metric])
         for group in groups
+        if not group.is_over_all
         for runs in group.runs.values()
-        for run in runs.values()
-        if metric in run.broken and run.dataset != ALL_DATASETS
+        for seed, run in runs.items()
+        if metric in run.broken
     }
-    if found:
-        have = "has" if len(found) == 1 else "have"
-        yield f"{counted(len(found), 'run')} {have} no finite value and failed: {some(list(found.values()))}"
+    infinite = [f"{who} ({why})" for who, why in found.values() if not why.endswith(BEYOND)]
+    large = [f"{who} ({why.removesuffix(BEYOND).rstrip(', ')})" for who, why in found.values() if why.endswith(BEYOND)]
+    if infinite:
+        yield f"{_have(infinite)} no finite value and failed: {some(infinite)}"
+    if large:
+        yield f"{_have(large)} a value {BEYOND} and failed: {some(large)}; rescale the metric to judge such values"
+
+
+def _on(run: FoundRun) -> str:
+    return f" on {run.dataset}" if run.dataset else ""
+
+
+def _have(runs: Sequence[str]) -> str:
+    return f"{counted(len(runs), 'run')} {'has' if len(runs) == 1 else 'have'}"
 
 
 # The plan and the records --------------------------------------------------------------------------------------------
@@ -220,12 +249,16 @@ def _study(source: Source, title: str, slugs: Sequence[str], groups: Sequence[Fo
     return study.model_copy(update={"seeds": seeds, "margin": terms.margin})
 
 
+def _names(group: FoundGroup, base: str, renamed: str) -> dict[str, str]:
+    """Return what the arms of a group are called where they were found -> what they are called here."""
+    return {base: BASE} | {arm: arm if arm != BASE else renamed for arm in group.runs if arm != base}
+
+
 def _planned(
-    group: FoundGroup, slug: str, study: Study, source: Source, is_only: bool
+    group: FoundGroup, names: Mapping[str, str], slug: str, study: Study, is_only: bool
 ) -> tuple[PlannedQuestion, list[ArmResults]]:
     """Return a question with its runs; these are still called as they were found."""
-    names = {source.base: BASE}
-    names |= {arm: arm if arm != BASE else RENAMED for arm in group.runs if arm != source.base}
+    base = next(iter(names))
     seeds = tuple(group.seeds)
     planned = {
         name: PlannedArm(
@@ -234,9 +267,9 @@ def _planned(
         )
         for name in names.values()
     }  # fmt: skip
-    question = f"Does an arm differ from {source.base} in {study.metric}?"
+    question = f"Does an arm differ from {base} in {study.metric}?"
     if not is_only:
-        question = f"{group.title}: does an arm differ from {source.base} in {study.metric}?"
+        question = f"{group.title}: does an arm differ from {base} in {study.metric}?"
     arms = tuple(Arm(name=name) for name in planned if name != BASE)
     rows = []
     for arm, name in names.items():

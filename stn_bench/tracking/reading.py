@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from stn_bench.stats.values import is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.format import counted, listed
 from stn_bench.system.text import shorten
@@ -85,7 +86,7 @@ def _found(
     sources = [f"{table.row}{name}".removeprefix("run ") for name in table.frame.index[rows.places]]
     for place, (question, dataset, arm, seed) in enumerate(keys):
         broken = {name: texts[place] for name, texts in rows.broken.items() if place in texts}
-        whole = {name: values[place] for name, values in rows.metrics.items() if values[place] - values[place] == 0}
+        whole = {name: values[place] for name, values in rows.metrics.items() if is_number(values[place])}
         given = {"given.question": question, "given.dataset": dataset, "given.arm": arm, "given.seed": names[place]}
         source = f"{sources[place]}, {arm}" if columns.wide else sources[place]
         kept = {name: value for name, value in given.items() if value}

@@ -21,6 +21,7 @@ from stn_bench.stats.values import LARGEST, is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.files import table_text
 from stn_bench.system.text import hidden_character, shorten
+from stn_bench.tracking.groups import BEYOND
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
 ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
@@ -106,6 +107,7 @@ class Sheet:
         if len(strange):
             raise self._no_number(name, strange)
         told = dict(zip(odd.tolist(), texts.tolist(), strict=True))
+        told |= {place: f"{text}, {BEYOND}" for place, text in told.items() if np.isfinite(values[place])}
         return values, {place: text for place, text in told.items() if not is_number(values[place])}
 
     def _no_number(self, name: str, strange: Any) -> DataError:

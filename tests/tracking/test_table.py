@@ -166,6 +166,17 @@ def test_an_arm_may_be_called_as_the_harness_calls_the_base(tmp_path: Path) -> N
     assert (found["base"].mean, found["base (arm)"].mean) == (pytest.approx(0.51), pytest.approx(0.41))
 
 
+@pytest.mark.parametrize("base", ["baseline", "base"])
+def test_an_arm_may_be_called_as_the_harness_calls_one_called_base(base: str, tmp_path: Path) -> None:
+    text = SOUND + BASE.replace("baseline", "base").replace("0.5", "0.4")
+    text += BASE.replace("baseline", "base (arm)").replace("0.5", "0.3")
+    found = judged(table(tmp_path, text), Columns(base=base))
+    told = {arm.called or arm.name: arm.mean for arm in found.summary.ablations[0].arms}
+    expected = {"baseline": 0.51, "mixup": 1.84 / 3, "base": 0.41, "base (arm)": 0.31}
+    assert told == pytest.approx(expected)
+    assert set(found.runs["arm"]) == set(expected)
+
+
 # What is missing or failed -------------------------------------------------------------------------------------------
 
 
@@ -189,6 +200,17 @@ def test_a_run_without_a_number_is_a_seed_that_failed(cell: str, why: str, tmp_p
     assert (mixup.verdict, mixup.reason) == ("invalid", "1 of 4 seeds of `mixup` failed")
     assert mixup.failed == {4: why}
     assert arms(judged(table(tmp_path, text), max_failed=1))["mixup"].verdict == "better"
+
+
+@pytest.mark.parametrize("value", ["9e299", "-1.5e308"])
+def test_a_number_too_large_is_told_as_such(value: str, tmp_path: Path) -> None:
+    found = judged(table(tmp_path, SOUND + f"baseline,4,0.5\nmixup,4,{value}\n"))
+    told = f"1 run has a value beyond 1e150 and failed: `mixup` on seed 4 ({value}); rescale the metric to judge such"
+    assert found.notes == (f"{told} values",)
+    assert arms(found)["mixup"].failed == {4: f"diverged: {value}, beyond 1e150"}
+    data = "\n".join(f"{data},{row}" for data in "ab" for row in (BASE + MIXUP + f"mixup,4,{value}").splitlines())
+    over_all = arms(judged(table(tmp_path, "dataset," + HEAD + data + "\nb,baseline,4,0.5\n")), 2)["mixup"]
+    assert over_all.failed == {4: f"diverged: {value}, beyond 1e150 on b"}
 
 
 def test_two_seeds_are_no_replication(tmp_path: Path) -> None:
@@ -219,6 +241,18 @@ def test_each_question_has_its_own_family_and_shares_what_has_none() -> None:
         from_frame(long({k: v for k, v in values.items() if k[0] != "width"}, "q", "arm")), Columns(arm="arm")
     )
     assert arms(found)["deep"].p_adjusted == arms(alone)["deep"].p_adjusted
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_questions_own_row_goes_before_one_of_none_wherever_it_stands(is_first: bool) -> None:
+    shared = {("", "base"): (0.5, 0.52, 0.51)}
+    others = {("depth", "deep"): (0.6, 0.63, 0.61), ("width", "wide"): (0.5, 0.53, 0.51)}
+    own = {("width", "base"): (0.4, 0.42, 0.41)}
+    values = {**own, **shared, **others} if is_first else {**others, **shared, **own}
+    found = judged(from_frame(long(values, "question", "arm")), Columns(question="question"))
+    means = {one.title: one.arm("base").mean for one in found.summary.ablations}
+    assert means == pytest.approx({"depth": 0.51, "width": 0.41})
+    assert found.notes == ("a question's own row goes before one of no question: `base` in width (3 rows)",)
 
 
 DATASETS = {
@@ -260,6 +294,43 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
     found = judged(from_frame(frame))
     assert arms(found, 2)["mixup"].seeds == (1, 2, 3)
     assert not arms(found, 2)["mixup"].failed
+
+
+def test_where_a_pair_is_missing_its_data_set_is_named() -> None:
+    crossed = judged(from_frame(long(DATASETS, "dataset", "arm").drop(index=[7])))  # mixup on cifar, seed 4
+    told = "pairs are missing: `mixup` lacks seed 4 on cifar; judged on the pairs that are there"
+    assert crossed.notes[-1] == told
+    frame = long(DATASETS, "dataset", "arm").drop(index=[15])  # mixup on svhn, seed 4
+    frame["seed"] += 10 * (frame["dataset"] == "svhn")
+    assert judged(from_frame(frame)).notes[-1] == told.replace("4 on cifar", "14 on svhn")
+    frame.loc[14, "acc"] = np.nan
+    assert "failed: `mixup` on seed 13 on svhn (no value)" in judged(from_frame(frame)).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("apart", "became"), [(0, "left out over all"), (10, "over all, they are compared where they are")]
+)
+def test_an_arm_that_is_not_on_every_data_set_is_named(apart: int, became: str) -> None:
+    frame = long({**DATASETS, ("cifar", "cutout"): (0.91, 0.92, 0.93, 0.94)}, "dataset", "arm")
+    frame["seed"] += apart * (frame["dataset"] == "svhn")
+    found = judged(from_frame(frame))
+    assert f"`cutout` is not on every data set: {became}" in found.notes
+    assert ("cutout" in arms(found, 2)) == bool(apart)
+
+
+def test_an_arm_without_a_seed_on_every_data_set_is_named() -> None:
+    frame = long({**DATASETS, ("cifar", "c"): (0.9, 0.9), ("svhn", "c"): (0, 0, 0.5, 0.5)}, "dataset", "arm")
+    found = judged(from_frame(frame.drop(index=[18, 19])))
+    assert "`c` has no seed on every data set: left out over all" in found.notes
+
+
+def test_a_data_set_may_be_called_as_all_of_them_are() -> None:
+    frame = long(DATASETS, "dataset", "arm").replace({"dataset": {"svhn": "all data sets"}})
+    frame.loc[frame.index[-1], "acc"] = np.nan
+    found = judged(from_frame(frame))
+    assert [one.title for one in found.summary.ablations] == ["cifar", "all data sets", "All data sets (2)"]
+    assert found.notes[-1] == ("1 run has no finite value and failed: `mixup` on seed 4 on all data sets (no value)")
+    assert set(found.runs["given.dataset"]) == {"cifar", "all data sets", "All data sets (2)"}
 
 
 # What is refused -----------------------------------------------------------------------------------------------------
