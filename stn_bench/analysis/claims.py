@@ -119,7 +119,8 @@ class _Test:
             ours, theirs = (one.values(self._metric.name) for one in (arm, against))
             step = max(step_of(self._metric, one.arm.config) for one in (arm, against))
             comparison = compare(ours, theirs, direction, resolution=step)
-            unfair = unfair_reason(arm, against, self._metric.name, self._study.max_failed)
+            called = self._analysis.results.called
+            unfair = unfair_reason(arm, against, self._metric.name, self._study.max_failed, called=called)
             margin = self._study.margin if self._is_primary else 0.0  # no margin is set for other metrics
             verdict = judge(comparison, comparison.p, margin=margin, direction=direction)
         found: dict[str, Any] = {

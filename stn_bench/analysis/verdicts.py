@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stn_bench.stats import Judgement, Outcomes, Question, Rules, Verdict, is_number, judge_questions
@@ -99,19 +99,29 @@ def _with_reason(judgement: Judgement, question: PlannedQuestion, name: str, res
 def _invalid_reason(question: PlannedQuestion, name: str, results: Results, seeds: Sequence[int]) -> str:
     """Return why an arm's comparison on some seeds is not fair, or ""."""
     arm, base, plan = results.of(question.arms[name]), results.of(question.base), results.plan
-    return unfair_reason(arm, base, plan.metric.name, plan.study.max_failed, seeds) or factor_reason(question, name)
+    unfair = unfair_reason(arm, base, plan.metric.name, plan.study.max_failed, seeds, results.called)
+    return unfair or factor_reason(question, name)
 
 
 def unfair_reason(
-    arm: ArmResults, base: ArmResults, metric: str, max_failed: int = 0, seeds: Sequence[int] | None = None
+    arm: ArmResults,
+    base: ArmResults,
+    metric: str,
+    max_failed: int = 0,
+    seeds: Sequence[int] | None = None,
+    called: Callable[[str], str] = str,
 ) -> str:
-    """Return why two arms cannot be compared in a metric on some seeds, on all of them unless told, or ""."""
+    """Return why two arms cannot be compared in a metric on some seeds, on all of them unless told, or "".
+
+    `called` is what their maker calls an arm, where that is another name.
+    """
     for results in (arm, base):
         planned = set(results.arm.seeds)
         among = results.arm.seeds if seeds is None else [seed for seed in seeds if seed in planned]
         failed = failed_seeds(results, metric).keys() & set(among)
         if len(failed) > max_failed:
-            return f"{len(failed)} of {len(among)} seeds of `{results.arm.name}` failed"
+            name = called(results.arm.name) or results.arm.name
+            return f"{len(failed)} of {len(among)} seeds of `{name}` failed"
     return budget_reason(arm.arm, base.arm)
 
 

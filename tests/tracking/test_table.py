@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -211,6 +212,17 @@ def test_a_number_too_large_is_told_as_such(value: str, tmp_path: Path) -> None:
     data = "\n".join(f"{data},{row}" for data in "ab" for row in (BASE + MIXUP + f"mixup,4,{value}").splitlines())
     over_all = arms(judged(table(tmp_path, "dataset," + HEAD + data + "\nb,baseline,4,0.5\n")), 2)["mixup"]
     assert over_all.failed == {4: f"diverged: {value}, beyond 1e150 on b"}
+
+
+@pytest.mark.parametrize("arm", ["baseline", "base", "mixup"])
+def test_the_arm_that_failed_is_blamed_by_its_own_name(arm: str, tmp_path: Path) -> None:
+    text = SOUND + BASE.replace("baseline", "base") + "baseline,4,0.5\nbase,4,0.5\nmixup,4,0.6\n"
+    broken = re.sub(rf"(?m)^{arm},2,.*$", f"{arm},2,nan", text)
+    found = judged(table(tmp_path, broken), Columns(base="baseline"))
+    reasons = {one.called or one.name: one.reason for one in found.summary.ablations[0].arms[1:]}
+    failed = f"1 of 4 seeds of `{arm}` failed"
+    expected = {one: failed if arm in (one, "baseline") else "" for one in ("mixup", "base")}
+    assert reasons == expected
 
 
 def test_two_seeds_are_no_replication(tmp_path: Path) -> None:
