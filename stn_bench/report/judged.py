@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.summarise import Artifact, summarise
 from stn_bench.analysis.summary import Summary
-from stn_bench.report.sentences import told
+from stn_bench.report.sentences import suspected, told
 from stn_bench.study.arguments import checked
 from stn_bench.system.errors import ReportError, StoreError
 
@@ -116,7 +116,10 @@ class Judged:
 
     def __repr__(self) -> str:
         """Return what came of each question, as the command line says it."""
-        lines = [line for one in self.summaries for question in one.ablations for line in told(question, one.unit)]
+        lines = []
+        for one in self.summaries:
+            for question in one.ablations:
+                lines += told(question, one.unit) + (suspected(question) if one.source else [])
         return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:

@@ -15,6 +15,7 @@ import pytest
 from commands import Cli, call, widen
 from tiny import make_toy_root
 
+import stn_bench
 from stn_bench.cli.options import console
 
 RESULTS = """method,seed,acc
@@ -190,6 +191,34 @@ def test_differences_that_are_all_alike_are_undecided_for_want_of_a_resolution(c
     assert "all pairs differ alike, and no test can be made where nothing tells the metric's resolution" in out
     _, out, _ = cli("judge", tmp_path / "alike.csv", "--base", "base", "--resolution", "0.01")
     assert "−1.00 points [−2.76, +0.76]" in out  # by hand: s² = h²/2, t(2 df) = 4.30
+
+
+@pytest.mark.parametrize(
+    ("base", "arm", "said"),
+    [
+        ((0.5, 0.52, 0.53), (0.5, 0.52, 0.53), ["my `arm` equals the base on each of 3 seeds; perhaps"]),
+        ((0.5, 0.52, 0.53), (0.51, 0.53, 0.54), ["my `arm` differs by +1.00 points on each seed alike, so that"]),
+        ((0.5, 0.5, 0.5), (0.5, 0.52, 0.53), ["control has one value on all 3 seeds, 50.00 %; perhaps training"]),
+        ((0.5, 0.52, 0.53), (0.51, 0.51, 0.54), []),
+    ],
+)
+def test_what_looks_as_if_nothing_was_measured_is_said(
+    base: tuple[float, ...], arm: tuple[float, ...], said: list[str], cli: Cli, tmp_path: Path
+) -> None:
+    table = tmp_path / "results.csv"
+    runs = [
+        (name, seed, value)
+        for name, values in (("control", base), ("my `arm`", arm))
+        for seed, value in enumerate(values)
+    ]
+    table.write_text("method,seed,acc\n" + "".join(f"{name},{seed},{value}\n" for name, seed, value in runs))
+    code, out, _ = cli("judge", table)
+    assert code == 0
+    told = [line for line in out.splitlines() if line.startswith("  ! ")]
+    assert [line[: 4 + len(start)] for line, start in zip(told, said, strict=True)] == [
+        f"  ! {start}".replace("`", "'") for start in said
+    ]
+    assert "\n".join(told) in repr(stn_bench.judge(table))
 
 
 def test_any_name_is_harmless_on_every_page(cli: Cli, tmp_path: Path) -> None:
