@@ -88,7 +88,7 @@ def judge(table: Sheet, asked: Columns, request: Request) -> JudgedTable:
             name, runs, direction, request.resolution, is_one_of_several=is_one_of_several, spelling=spelling
         )
         analyses.append(_analysed(runs, source, metric, margin, request))
-    return JudgedTable(analyses=tuple(analyses), columns=columns)
+    return JudgedTable(analyses=tuple(analyses), columns=columns, inputs=(table.path,) if table.path else ())
 
 
 def stated(given: Any) -> Stated[Any]:

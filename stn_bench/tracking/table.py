@@ -47,6 +47,7 @@ class Sheet:
         commas: whether a comma may stand for a decimal point.
         notes: what was found so far.
         spelling: how whoever asks writes an option.
+        path: the file, or None.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Sheet:
     commas: bool = False
     notes: tuple[str, ...] = ()
     spelling: Spelling = COMMAND
+    path: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -189,7 +191,8 @@ def read_file(path: Path) -> Sheet:
     frame = frame.loc[~(frame == "").all(axis=1), [UNNAMED.fullmatch(name) is None for name in names]]
     if frame.empty:
         raise DataError(f"{path}: has a header and no row; expected one for each run")
-    return Sheet(shorten(path.name), frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
+    digest, path = hashlib.sha256(content).hexdigest(), path.absolute()  # whoever asks may go to another folder
+    return Sheet(shorten(path.name), frame, digest, commas=separator != ",", path=path)
 
 
 def _head(text: str) -> tuple[list[str], str]:
