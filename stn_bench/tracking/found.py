@@ -122,7 +122,8 @@ def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundR
     groups, left_out = _for_looks(groups, terms, source)
     for group in groups:
         if source.base not in group.runs:
-            raise DataError(f"{source.name}: {group.title}: no run of the base `{source.base}`")
+            lacks = "seed on every data set is one of" if group.is_over_all else "run of"
+            raise DataError(f"{source.name}: {group.title}: no {lacks} the base `{source.base}`")
     title = f"{source.name}: {terms.metric.unit.name}"
     if len(groups) == 1:
         groups = [replace(groups[0], title=f"Beside {source.base}")]

@@ -83,11 +83,15 @@ def by_question(runs: Sequence[FoundRun], metric: str) -> tuple[dict[str, dict[s
         if metric not in run.metrics and metric not in run.broken:
             continue
         for question in [run.question] if run.question else questions:
-            seeds = found[question].setdefault(run.dataset, _empty(question, run.dataset)).runs.setdefault(run.arm, {})
-            twice[f"`{run.arm}` in {question}"] += run.seed in seeds
+            groups = found[question]
+            if run.dataset not in groups:
+                groups[run.dataset] = _empty(question, run.dataset)
+            seeds = groups[run.dataset].runs.setdefault(run.arm, {})
+            if run.seed in seeds:
+                twice[f"`{run.arm}` in {question}"] += 1
             if run.question or run.seed not in seeds:
                 seeds[run.seed] = run
-    told = some([f"{name} ({counted(count, 'row')})" for name, count in twice.items() if count])
+    told = some([f"{name} ({counted(count, 'row')})" for name, count in twice.items()])
     return found, [f"a question's own row goes before one of no question: {told}"] if told else []
 
 

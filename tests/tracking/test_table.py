@@ -336,6 +336,12 @@ def test_an_arm_without_a_seed_on_every_data_set_is_named() -> None:
     assert "`c` has no seed on every data set: left out over all" in found.notes
 
 
+def test_a_base_without_a_seed_on_every_data_set_is_told_so() -> None:
+    frame = long(DATASETS, "dataset", "arm").drop(index=[0, 1, 10, 11])
+    with pytest.raises(DataError, match="All data sets: no seed on every data set is one of the base `base`"):
+        judged(from_frame(frame))
+
+
 def test_a_data_set_may_be_called_as_all_of_them_are() -> None:
     frame = long(DATASETS, "dataset", "arm").replace({"dataset": {"svhn": "all data sets"}})
     frame.loc[frame.index[-1], "acc"] = np.nan
