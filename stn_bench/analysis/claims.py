@@ -109,7 +109,9 @@ class _Test:
         values = arm.values(self._metric.name)
         mean = estimate(list(values.values()), step_of(self._metric, arm.arm.config))
         found: dict[str, Any] = {"value": known(mean.mean), "interval": known_interval(mean.low, mean.high)}
-        reason = failed_reason(arm, self._metric.name, self._study.max_failed) or self._awaited(arm)
+        called = self._analysis.results.called
+        failed = failed_reason(arm, self._metric.name, self._study.max_failed, called=called)
+        reason = failed or self._awaited(arm)
         if not reason and len(values) < FEWEST_SEEDS:
             reason = f"{counted(len(values), 'seed')} finished"
         elif not reason and not mean.se:
@@ -138,7 +140,9 @@ class _Test:
         ours, theirs = (one.values(metric.name) for one in (arm, against))
         step = max(step_of(metric, one.arm.config) for one in (arm, against))
         comparison = compare(ours, theirs, metric.direction, resolution=step)
-        reason = unfair_reason(arm, against, metric.name, study.max_failed) or self._awaited(arm, against)
+        called = self._analysis.results.called
+        unfair = unfair_reason(arm, against, metric.name, study.max_failed, called=called)
+        reason = unfair or self._awaited(arm, against)
         if not reason and comparison.n >= FEWEST_SEEDS and math.isnan(comparison.p):
             reason = f"all pairs differ alike, and {UNTESTABLE}"
         margin = study.margin if self._is_primary else 0.0  # no margin is set for other metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from stn_bench.stats import FEWEST_SEEDS, spread
-from stn_bench.study.plan import Plan
+from stn_bench.study.plan import Plan, PlannedQuestion
 from stn_bench.study.spec import BASE
 from stn_bench.subject import Metric
 from stn_bench.system.format import Unit
@@ -16,7 +16,7 @@ WIDE = 0.05
 """A margin of a fraction that is wider deserves a word: more than five points hardly ever do not matter."""
 
 SHARE = 0.5
-"""Part of the base's mean, of a metric without bounds, above which a margin deserves a word."""
+"""Part of the base's mean above which a margin deserves a word."""
 
 SPREADS = 3
 """Standard deviations of the base over seeds that such a margin has to exceed too: a mean may lie near 0."""
@@ -47,24 +47,35 @@ def _margin(results: Results) -> Iterator[str]:
     if may_be_fraction and margin >= SHARE:
         yield f"{told} as wide as `{metric.name}` can be, if that lies between 0 and 1"
     for question in plan.questions:
-        base = results.of(question.base)
-        yield from _beside(base.arm.label, list(base.values(metric.name).values()), metric, margin, told)
+        values = list(results.of(question.base).values(metric.name).values())
+        yield from _beside(_base(question, results), values, metric, margin, told)
 
 
-def _beside(label: str, values: list[float], metric: Metric, margin: float, told: str) -> Iterator[str]:
+def _base(question: PlannedQuestion, results: Results) -> str:
+    """Return how a sentence names the base of a question."""
+    if question.base.label == BASE:
+        return "the base"
+    called = results.called(BASE)  # by others, whose bases are told apart by question and data set
+    return f"the base `{called}` of {question.ablation.title}" if called else f"the base `{question.base.label}`"
+
+
+def _beside(name: str, values: list[float], metric: Metric, margin: float, told: str) -> Iterator[str]:
     """Yield whether a margin is wide beside what the base has."""
     if len(values) < FEWEST_SEEDS:
         return
     found, unit = spread(values), metric.unit
-    name = "the base" if label == BASE else f"the base `{label}`"
+    is_wide = margin > SHARE * abs(found.mean) and margin > SPREADS * found.sd
+    mean = f"{unit.to_show([found.mean]).value(found.mean)}{unit.suffix}"
     if metric.scale == "fraction":
         errors = 1 - found.mean if metric.direction == "maximize" else found.mean
         if 0 < errors < margin:
             yield f"{told} wider than all errors of {name}, {_plain(unit, errors)}: an arm without any is equivalent"
+        elif is_wide and found.mean:
+            yield f"{told} wide beside {name}, whose mean is {mean}"
     elif margin > 100 * WIDE and _is_per_cent(metric, values):
         yield f"{told} wide, if `{metric.name}` is in per cent: an arm that is so much worse would still be equivalent"
-    elif margin > SHARE * abs(found.mean) and margin > SPREADS * found.sd:
-        yield f"{told} wide beside {name}, whose mean is {_plain(unit, found.mean)}"
+    elif is_wide:
+        yield f"{told} wide beside {name}, whose mean is {mean}"
 
 
 def _is_per_cent(metric: Metric, values: list[float]) -> bool:

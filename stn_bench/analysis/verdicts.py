@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from stn_bench.stats import Judgement, Outcomes, Question, Rules, Verdict, is_number, judge_questions
@@ -102,23 +102,39 @@ def _with_reason(judgement: Judgement, question: PlannedQuestion, name: str, res
 def _invalid_reason(question: PlannedQuestion, name: str, results: Results, seeds: Sequence[int]) -> str:
     """Return why an arm's comparison on some seeds is not fair, or ""."""
     arm, base, plan = results.of(question.arms[name]), results.of(question.base), results.plan
-    return unfair_reason(arm, base, plan.metric.name, plan.study.max_failed, seeds) or factor_reason(question, name)
+    unfair = unfair_reason(arm, base, plan.metric.name, plan.study.max_failed, seeds, results.called)
+    return unfair or factor_reason(question, name)
 
 
 def unfair_reason(
-    arm: ArmResults, base: ArmResults, metric: str, max_failed: int = 0, seeds: Sequence[int] | None = None
+    arm: ArmResults,
+    base: ArmResults,
+    metric: str,
+    max_failed: int = 0,
+    seeds: Sequence[int] | None = None,
+    called: Callable[[str], str] = str,
 ) -> str:
-    """Return why two arms cannot be compared in a metric on some seeds, on all of them unless told, or ""."""
-    failed = (failed_reason(results, metric, max_failed, seeds) for results in (arm, base))
+    """Return why two arms cannot be compared in a metric on some seeds, on all of them unless told, or "".
+
+    `called` is what their maker calls an arm, where that is another name.
+    """
+    failed = (failed_reason(results, metric, max_failed, seeds, called) for results in (arm, base))
     return next(filter(None, failed), "") or budget_reason(arm.arm, base.arm)
 
 
-def failed_reason(arm: ArmResults, metric: str, max_failed: int = 0, seeds: Sequence[int] | None = None) -> str:
+def failed_reason(
+    arm: ArmResults,
+    metric: str,
+    max_failed: int = 0,
+    seeds: Sequence[int] | None = None,
+    called: Callable[[str], str] = str,
+) -> str:
     """Return how many of an arm's seeds failed if they are more than the study allows, or ""."""
     planned = set(arm.arm.seeds)
     among = arm.arm.seeds if seeds is None else [seed for seed in seeds if seed in planned]
     failed = failed_seeds(arm, metric).keys() & set(among)
-    return f"{len(failed)} of {len(among)} seeds of `{arm.arm.name}` failed" if len(failed) > max_failed else ""
+    name = called(arm.arm.name) or arm.arm.name
+    return f"{len(failed)} of {len(among)} seeds of `{name}` failed" if len(failed) > max_failed else ""
 
 
 def failed_seeds(arm: ArmResults, metric: str) -> dict[int, str]:

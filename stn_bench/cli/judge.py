@@ -170,12 +170,14 @@ def _terms(judged: JudgedTable) -> str:
 def _print(summary: Summary) -> None:
     """Print what came of each question, and its table."""
     from stn_bench.analysis.digits import unit_of
-    from stn_bench.report.sentences import told
+    from stn_bench.report.sentences import suspected, told
     from stn_bench.report.tables import arm_table
 
     for ablation in summary.ablations:
         unit = unit_of(summary, ablation)
         print_answer(told(ablation, unit))
+        for line in suspected(ablation):
+            console.print(line, markup=False, soft_wrap=True)
         console.print()
         print_table(_grid(arm_table(ablation, unit, len(summary.looks))))
 

@@ -12,9 +12,10 @@ from stn_bench.analysis.analyse import Analysis
 from stn_bench.analysis.digits import unit_of
 from stn_bench.analysis.summarise import Artifact, summarise
 from stn_bench.analysis.summary import Summary
-from stn_bench.report.sentences import told
+from stn_bench.report.places import check_places, folder_names
+from stn_bench.report.sentences import suspected, told
 from stn_bench.study.arguments import checked
-from stn_bench.system.errors import ReportError, StoreError
+from stn_bench.system.errors import StoreError
 
 if TYPE_CHECKING:  # drawing takes as long to load as judging does
     import pandas as pd
@@ -36,11 +37,13 @@ class Judged:
         analyses: the analysis of each metric; of a study there is one.
         artifact: (run id, path) -> local path of what a run kept.
         report: the page that was written, or None.
+        inputs: the files that the results were read from, which no report replaces.
     """
 
     analyses: tuple[Analysis, ...]
     artifact: Artifact = no_file
     report: Path | None = None
+    inputs: tuple[Path, ...] = ()
 
     @functools.cached_property
     def summaries(self) -> tuple[Summary, ...]:
@@ -100,25 +103,28 @@ class Judged:
             formats: some of "md", "html", "latex", "csv", and of "pdf" and "svg", which are the figures alone.
 
         Raises:
-            ReportError: if nothing is finished, or a folder holds somebody else's figures, which a report would
-                replace.
+            ReportError: if nothing is finished, or a report would replace what is none; nothing is written then.
             MachineError: if it cannot be written.
         """
         from stn_bench.report.build import build_report, read_formats, write_report
 
         wanted = read_formats(formats if isinstance(formats, str) else ",".join(formats), "formats")
-        folder, names = Path(folder).expanduser(), [_file_name(one.plan.metric.name) for one in self.analyses]
+        folder, names = Path(folder).expanduser(), folder_names([one.plan.metric.name for one in self.analyses])
         folders = [folder] if len(names) == 1 else [folder / name for name in names]
-        for one, analysis in zip(folders, self.analyses, strict=True):
-            if (one / "figures").exists() and not (one / "report.json").exists():
-                raise ReportError(f"{one}: holds figures that are no report's; choose another folder")
-            write_report(one, build_report(analysis, self.artifact, wanted))
+        reports = [build_report(analysis, self.artifact, wanted) for analysis in self.analyses]
+        for one, files in zip(folders, reports, strict=True):
+            check_places(one, files, self.inputs)
+        for one, files in zip(folders, reports, strict=True):
+            write_report(one, files)
         return tuple(folders)
 
     def __repr__(self) -> str:
         """Return what came of each question, as the command line says it."""
-        told_of = (told(question, unit_of(one, question)) for one in self.summaries for question in one.ablations)
-        return "\n".join(line for lines in told_of for line in lines)
+        lines = []
+        for one in self.summaries:
+            for question in one.ablations:
+                lines += told(question, unit_of(one, question)) + (suspected(question) if one.source else [])
+        return "\n".join(lines)
 
     def _repr_markdown_(self) -> str:
         from stn_bench.report.page import render_short
@@ -139,11 +145,6 @@ class Judged:
 
         drawn = draw(self.analyses[0], self.summary, self.artifact)
         return [figure for group in drawn.values() for figure in group]
-
-
-def _file_name(metric: str) -> str:
-    kept = "".join(character if character.isalnum() and character.isascii() else "_" for character in metric)
-    return kept.strip("_") or "metric"
 
 
 __all__ = ["Judged", "no_file"]

@@ -17,7 +17,8 @@ from stn_bench.system.errors import DataError
 from stn_bench.system.sounds import sounds
 from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.columns import Columns, metric_of
-from stn_bench.tracking.found import FoundRun, Source, Terms, results_of
+from stn_bench.tracking.found import Source, Terms, results_of
+from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.reading import read_runs
 from stn_bench.tracking.spelling import Spelling
 from stn_bench.tracking.table import Sheet
@@ -87,7 +88,7 @@ def judge(table: Sheet, asked: Columns, request: Request) -> JudgedTable:
             name, runs, direction, request.resolution, is_one_of_several=is_one_of_several, spelling=spelling
         )
         analyses.append(_analysed(runs, source, metric, margin, request))
-    return JudgedTable(analyses=tuple(analyses), columns=columns)
+    return JudgedTable(analyses=tuple(analyses), columns=columns, inputs=(table.path,) if table.path else ())
 
 
 def stated(given: Any) -> Stated[Any]:

@@ -62,6 +62,12 @@ def told(ablation: AblationSummary, unit: Unit) -> list[str]:
     return [ablation.question, *(f"  {line}".replace("`", "") for line in lines)]
 
 
+def suspected(ablation: AblationSummary) -> list[str]:
+    """Return what makes the values of arms doubtful, in lines of plain text."""
+    lines = [f"  ! {arm.plain_name} {caveat}" for arm in ablation.arms for caveat in arm.caveats]
+    return [line.replace("`", "") for line in lines]
+
+
 def ranked(ablation: AblationSummary) -> list[ArmSummary]:
     """Return the arms of a question, the most telling first: by verdict, then the larger difference.
 

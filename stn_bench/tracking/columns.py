@@ -11,7 +11,7 @@ from stn_bench.subject import Metric
 from stn_bench.system.errors import DataError
 from stn_bench.system.sounds import Direction, is_no_fraction, sounds
 from stn_bench.system.text import did_you_mean, shorten
-from stn_bench.tracking.found import FoundRun
+from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
     for option in ("arm", "seed", "question", "dataset"):
         if name := getattr(asked, option):
             _check_column(table, name, option)
+    _check_metrics(table, asked.metrics)
     named = {asked.arm, asked.seed, asked.question, asked.dataset, *asked.metrics}
     free = [name for name in table.names if name not in named]
     dataset = asked.dataset or _several(table, _by_name(free, DATASETS))
@@ -101,6 +102,16 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
     if not asked.metrics and len(numbers) != 1:
         raise _not_plain(table, "metric", numbers)
     return replace(found, metrics=asked.metrics or tuple(numbers))
+
+
+def _check_metrics(table: Sheet, metrics: Sequence[str]) -> None:
+    """See that no metric is named twice: MLflow's `metrics.acc` is `acc` too."""
+    names = [name.removeprefix("metrics.") for name in metrics]
+    if twice := next((name for place, name in enumerate(names) if name in names[:place]), ""):
+        raise DataError(
+            f"{table.name}: {table.spelling.name('metric')}: expected each metric once, got `{shorten(twice)}` "
+            f"{names.count(twice)} times"
+        )
 
 
 def _check_column(table: Sheet, name: str, option: str) -> None:

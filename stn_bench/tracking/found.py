@@ -6,52 +6,35 @@ analysis, and by the same report, as of a study of our own.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from stn_bench.settings import Settings
-from stn_bench.stats.values import FEWEST_SEEDS
 from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
 from stn_bench.study.spec import BASE, Ablation, Arm, Study, Tuning, complaint
 from stn_bench.subject import Metric, Run, Subject
 from stn_bench.system.errors import ConfigError, DataError
-from stn_bench.system.format import counted, listed
+from stn_bench.system.format import counted
 from stn_bench.system.text import did_you_mean, is_name, shorten
+from stn_bench.tracking.groups import (
+    BEYOND,
+    MOST_NAMED,
+    FoundGroup,
+    FoundRun,
+    by_question,
+    over_datasets,
+    seeds_are,
+    some,
+    unused,
+)
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord
 from stn_bench.tracking.results import ArmResults, Results
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
-MOST_NAMED = 4  # things that a note names; the others are counted
-ALL_DATASETS = "All data sets"
-RENAMED = f"{BASE} (arm)"  # an arm that its maker calls `base`, while another one is the base
-
-
-class FoundRun(NamedTuple):
-    """A run that somebody else made.
-
-    Args:
-        question: the question that it belongs to, "" where there is one; what is shared by all has "" too.
-        dataset: its data set, or "".
-        arm: its arm.
-        seed: its seed.
-        metrics: its finite metrics by name.
-        broken: the other metrics by name -> what stands in place of a number.
-        source: where it stands, such as "row 7", or the id that a store gave it.
-        given: what its file calls arm, seed and so on, where that says more.
-    """
-
-    question: str
-    dataset: str
-    arm: str
-    seed: int
-    metrics: dict[str, float]
-    broken: Mapping[str, str]
-    source: str
-    given: dict[str, str]
+RENAMED = f"{BASE} (arm)"  # an arm that its maker calls `base`, while another one is the base; unless one is so called
 
 
 @dataclass(frozen=True)
@@ -96,13 +79,19 @@ class Terms:
 
 @dataclass(frozen=True)
 class FoundResults(Results):
-    """Results of runs that others made."""
+    """Results of runs that others made.
+
+    Args:
+        source: where they were found.
+        renamed: the name here of an arm that its maker calls `base`, while another one is the base.
+    """
 
     source: Source = field(default_factory=lambda: Source(""))
+    renamed: str = RENAMED
 
     def called(self, name: str) -> str:
         """Return what their maker calls the base, and an arm that he calls `base` while another one is it."""
-        return {BASE: self.source.base, RENAMED: BASE}.get(name, "")
+        return {BASE: self.source.base, self.renamed: BASE}.get(name, "")
 
 
 class Nothing(Settings):
@@ -114,28 +103,6 @@ def _train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
 
 
 SUBJECT = Subject("results", Nothing, _train)  # of results that exist: no settings, and never trained
-
-
-@dataclass(frozen=True)
-class _Group:
-    """The runs of one question.
-
-    Args:
-        title: its heading.
-        runs: arm -> seed -> run.
-    """
-
-    title: str
-    runs: dict[str, dict[int, FoundRun]]
-
-    @property
-    def seeds(self) -> list[int]:
-        return sorted({seed for runs in self.runs.values() for seed in runs})
-
-    def without(self, seeds: set[int]) -> _Group:
-        """Return the runs on the other seeds."""
-        kept = {arm: {seed: runs[seed] for seed in runs if seed not in seeds} for arm, runs in self.runs.items()}
-        return replace(self, runs=kept)
 
 
 def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundResults:
@@ -150,22 +117,28 @@ def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundR
         DataError: if a question has no runs of the base, there is but one arm, or the looks do not fit the seeds.
     """
     _check_base(runs, source)
-    groups, notes = _over_datasets(_by_question(runs, terms.metric.name))
+    questions, notes = by_question(runs, terms.metric.name)
+    groups, more = over_datasets(questions)
     groups, left_out = _for_looks(groups, terms, source)
     for group in groups:
         if source.base not in group.runs:
-            raise DataError(f"{source.name}: {group.title}: no run of the base `{source.base}`")
+            lacks = "seed on every data set is one of" if group.is_over_all else "run of"
+            raise DataError(f"{source.name}: {group.title}: no {lacks} the base `{source.base}`")
     title = f"{source.name}: {terms.metric.unit.name}"
     if len(groups) == 1:
         groups = [replace(groups[0], title=f"Beside {source.base}")]
-    notes += [*left_out, *_missing(groups, source.base), *_failed(groups, terms.metric.name)]
+    notes += [*more, *left_out, *_missing(groups, source.base), *_failed(groups, terms.metric.name)]
     slugs = _slugs([group.title for group in groups] if len(groups) > 1 else [source.arm])
     study = _study(source, title, slugs, groups, terms)
-    found = [_planned(group, slug, study, source, len(groups) == 1) for group, slug in zip(groups, slugs, strict=True)]
+    renamed = unused(RENAMED, {run.arm for run in runs})
+    found = [
+        _planned(group, _names(group, source.base, renamed), slug, study, len(groups) == 1)
+        for group, slug in zip(groups, slugs, strict=True)
+    ]
     arms = tuple(one for question, rows in found for one in rows)
     plan = Plan(study, SUBJECT, tuple(question for question, _ in found), tuple(one.arm for one in arms), terms.metric)
     source = replace(source, notes=(*source.notes, *notes))
-    return FoundResults(plan, arms, source)
+    return FoundResults(plan, arms, source, renamed)
 
 
 def _check_base(runs: Sequence[FoundRun], source: Source) -> None:
@@ -178,110 +151,7 @@ def _check_base(runs: Sequence[FoundRun], source: Source) -> None:
         raise DataError(f"{source.name}: one arm only, `{shorten(arms[0])}`; a verdict compares two or more")
 
 
-# Questions and data sets ---------------------------------------------------------------------------------------------
-
-
-def _by_question(runs: Sequence[FoundRun], metric: str) -> dict[str, dict[str, _Group]]:
-    """Return question -> data set -> its runs that tell of the metric; runs of no question belong to each."""
-    questions = list(dict.fromkeys(run.question for run in runs if run.question)) or [""]
-    found: dict[str, dict[str, _Group]] = {question: {} for question in questions}
-    for run in runs:
-        if metric not in run.metrics and metric not in run.broken:
-            continue
-        for question in [run.question] if run.question else questions:
-            groups = found[question]
-            if run.dataset not in groups:
-                groups[run.dataset] = _Group(": ".join(filter(None, (question, run.dataset))), {})
-            groups[run.dataset].runs.setdefault(run.arm, {})[run.seed] = run
-    return found
-
-
-def _over_datasets(questions: Mapping[str, Mapping[str, _Group]]) -> tuple[list[_Group], list[str]]:
-    """Return every question on every data set, and on all of them; and what is to be said of that.
-
-    Where three seeds or more are on all data sets, a seed's value over all is its mean. Else each pair of data set and
-    seed stands for itself: the data set's own level falls out of a pair's difference.
-    """
-    if all(len(groups) == 1 for groups in questions.values()):
-        return [group for groups in questions.values() for group in groups.values()], []
-    is_crossed = all(len(_common(groups)) >= FEWEST_SEEDS for groups in questions.values())
-    found: list[_Group] = []
-    notes = []
-    if not is_crossed:
-        questions = _numbered(questions)
-        notes.append("seeds are not the same on all data sets: over all, pairs are of data set and seed")
-    for question, groups in questions.items():
-        found += groups.values()
-        title = ": ".join(filter(None, (question, ALL_DATASETS)))
-        if len(groups) > 1:
-            found.append(_mean(title, groups) if is_crossed else _joined(title, groups))
-    if is_crossed:
-        notes.append("over all data sets, the value of a seed is its mean over the data sets")
-        partial = {seed for groups in questions.values() for one in groups.values() for seed in one.seeds}
-        partial -= {seed for groups in questions.values() for seed in _common(groups)}
-        if partial:
-            notes.append(f"{_seeds(sorted(partial))} not on every data set: left out over all")
-    return found, notes
-
-
-def _common(groups: Mapping[str, _Group]) -> set[int]:
-    return set.intersection(*(set(group.seeds) for group in groups.values()))
-
-
-def _numbered(questions: Mapping[str, Mapping[str, _Group]]) -> dict[str, dict[str, _Group]]:
-    """Return the groups with a seed of its own for each pair of data set and seed."""
-    pairs = dict.fromkeys(
-        (dataset, seed) for groups in questions.values() for dataset, group in groups.items() for seed in group.seeds
-    )
-    numbers = {pair: number for number, pair in enumerate(pairs, start=1)}
-    return {
-        question: {
-            dataset: _Group(
-                group.title,
-                {
-                    arm: {numbers[dataset, seed]: _as_seed(run, numbers[dataset, seed]) for seed, run in runs.items()}
-                    for arm, runs in group.runs.items()
-                },
-            )
-            for dataset, group in groups.items()
-        }
-        for question, groups in questions.items()
-    }
-
-
-def _as_seed(run: FoundRun, seed: int) -> FoundRun:
-    return run._replace(seed=seed, given={"given.seed": str(run.seed), **run.given})
-
-
-def _joined(title: str, groups: Mapping[str, _Group]) -> _Group:
-    found: dict[str, dict[int, FoundRun]] = {}
-    for group in groups.values():
-        for arm, runs in group.runs.items():
-            found.setdefault(arm, {}).update(runs)
-    return _Group(title, found)
-
-
-def _mean(title: str, groups: Mapping[str, _Group]) -> _Group:
-    """Return each arm's means over the data sets, on the seeds that it has on all of them."""
-    found: dict[str, dict[int, FoundRun]] = {}
-    for arm in dict.fromkeys(arm for group in groups.values() for arm in group.runs):
-        on = [group.runs.get(arm, {}) for group in groups.values()]
-        seeds = set.intersection(*map(set, on))
-        if seeds:
-            found[arm] = {seed: _mean_run([runs[seed] for runs in on]) for seed in sorted(seeds)}
-    return _Group(title, found)
-
-
-def _mean_run(runs: Sequence[FoundRun]) -> FoundRun:
-    first = runs[0]
-    broken = {name: f"{why} on {run.dataset}" for run in runs for name, why in run.broken.items()}
-    whole = [name for name in first.metrics if all(name in run.metrics for run in runs)]
-    metrics = {name: math.fsum(run.metrics[name] for run in runs) / len(runs) for name in whole}
-    source = f"mean of {len(runs)} from {first.source}"
-    return first._replace(dataset=ALL_DATASETS, metrics=metrics, broken=broken, source=source)
-
-
-def _for_looks(groups: list[_Group], terms: Terms, source: Source) -> tuple[list[_Group], list[str]]:
+def _for_looks(groups: list[FoundGroup], terms: Terms, source: Source) -> tuple[list[FoundGroup], list[str]]:
     """Return the groups without the seeds that an arm skipped, as it has later ones: no look was ever held at those.
 
     A study trains what a look still lacks; here nothing will come any more. An arm that ends early has stopped.
@@ -297,54 +167,61 @@ def _for_looks(groups: list[_Group], terms: Terms, source: Source) -> tuple[list
     if len(skipped) == len(every):
         raise DataError(f"{source.name}: {source.spelling.name('looks')}: every seed is one that some arm lacks")
     return [group.without(skipped) for group in groups], [
-        f"{_seeds(sorted(skipped))} not there for every arm: left out, since looks need all arms"
+        f"{seeds_are(sorted(skipped))} not there for every arm: left out, since looks need all arms"
     ]
 
 
 # What is to be said --------------------------------------------------------------------------------------------------
 
 
-def _missing(groups: Iterable[_Group], base: str) -> Iterator[str]:
-    """Yield on which seeds arms cannot be paired with the base."""
-    found: dict[str, set[int]] = {}
+def _missing(groups: Iterable[FoundGroup], base: str) -> Iterator[str]:
+    """Yield on which seeds arms cannot be paired with the base; over all data sets that follows."""
+    told: list[str] = []
     for group in groups:
         theirs = set(group.runs[base])
-        for arm, runs in group.runs.items():
-            found.setdefault(f"`{arm}` lacks", set()).update(theirs - set(runs))
-            found.setdefault(f"`{base}` lacks, beside `{arm}`,", set()).update(set(runs) - theirs)
-    told = [f"{text} seed{'s' * (len(seeds) > 1)} {_some(sorted(seeds))}" for text, seeds in found.items() if seeds]
+        for arm, runs in {} if group.is_over_all else group.runs.items():
+            told += _lack(f"`{arm}` lacks", theirs - set(runs), group)
+            told += _lack(f"`{base}` lacks, beside `{arm}`,", set(runs) - theirs, group)
     if told:
-        yield f"pairs are missing: {_some(told)}; judged on the pairs that are there"
+        yield f"pairs are missing: {some(told)}; judged on the pairs that are there"
 
 
-def _failed(groups: Iterable[_Group], metric: str) -> Iterator[str]:
-    """Yield which runs have no finite value, each once."""
+def _lack(who: str, seeds: set[int], group: FoundGroup) -> Iterator[str]:
+    if seeds:
+        named = some(sorted(group.was.get(seed, seed) for seed in seeds))
+        yield f"{who} seed{'s' * (len(seeds) > 1)} {named}{group.where}"
+
+
+def _failed(groups: Iterable[FoundGroup], metric: str) -> Iterator[str]:
+    """Yield which runs have no value that can be judged, each once."""
     found = {
-        run.source: f"`{run.arm}` on seed {run.seed} ({run.broken[metric]})"
+        run.source: (f"`{run.arm}` on seed {group.was.get(seed, seed)}{_on(run)}", run.broken[metric])
         for group in groups
+        if not group.is_over_all
         for runs in group.runs.values()
-        for run in runs.values()
-        if metric in run.broken and run.dataset != ALL_DATASETS
+        for seed, run in runs.items()
+        if metric in run.broken
     }
-    if found:
-        have = "has" if len(found) == 1 else "have"
-        yield f"{counted(len(found), 'run')} {have} no finite value and failed: {_some(list(found.values()))}"
+    infinite = [f"{who} ({why})" for who, why in found.values() if not why.endswith(BEYOND)]
+    large = [f"{who} ({why.removesuffix(BEYOND).rstrip(', ')})" for who, why in found.values() if why.endswith(BEYOND)]
+    if infinite:
+        yield f"{_have(infinite)} no finite value and failed: {some(infinite)}"
+    if large:
+        yield f"{_have(large)} a value {BEYOND} and failed: {some(large)}; rescale the metric to judge such values"
 
 
-def _some(parts: Sequence[object]) -> str:
-    more = len(parts) - MOST_NAMED
-    named = list(map(str, parts[:MOST_NAMED]))
-    return listed([*named, f"{more} more"] if more > 0 else named)
+def _on(run: FoundRun) -> str:
+    return f" on {run.dataset}" if run.dataset else ""
 
 
-def _seeds(seeds: Sequence[int]) -> str:
-    return f"seed {seeds[0]} is" if len(seeds) == 1 else f"seeds {_some(seeds)} are"
+def _have(runs: Sequence[str]) -> str:
+    return f"{counted(len(runs), 'run')} {'has' if len(runs) == 1 else 'have'}"
 
 
 # The plan and the records --------------------------------------------------------------------------------------------
 
 
-def _study(source: Source, title: str, slugs: Sequence[str], groups: Sequence[_Group], terms: Terms) -> Study:
+def _study(source: Source, title: str, slugs: Sequence[str], groups: Sequence[FoundGroup], terms: Terms) -> Study:
     """Return the study that would have left these runs. A margin of 0, which no study may have, is set behind it.
 
     Raises:
@@ -373,12 +250,16 @@ def _study(source: Source, title: str, slugs: Sequence[str], groups: Sequence[_G
     return study.model_copy(update={"seeds": seeds, "margin": terms.margin})
 
 
+def _names(group: FoundGroup, base: str, renamed: str) -> dict[str, str]:
+    """Return what the arms of a group are called where they were found -> what they are called here."""
+    return {base: BASE} | {arm: arm if arm != BASE else renamed for arm in group.runs if arm != base}
+
+
 def _planned(
-    group: _Group, slug: str, study: Study, source: Source, is_only: bool
+    group: FoundGroup, names: Mapping[str, str], slug: str, study: Study, is_only: bool
 ) -> tuple[PlannedQuestion, list[ArmResults]]:
     """Return a question with its runs; these are still called as they were found."""
-    names = {source.base: BASE}
-    names |= {arm: arm if arm != BASE else RENAMED for arm in group.runs if arm != source.base}
+    base = next(iter(names))
     seeds = tuple(group.seeds)
     planned = {
         name: PlannedArm(
@@ -387,9 +268,9 @@ def _planned(
         )
         for name in names.values()
     }  # fmt: skip
-    question = f"Does an arm differ from {source.base} in {study.metric}?"
+    question = f"Does an arm differ from {base} in {study.metric}?"
     if not is_only:
-        question = f"{group.title}: does an arm differ from {source.base} in {study.metric}?"
+        question = f"{group.title}: does an arm differ from {base} in {study.metric}?"
     arms = tuple(Arm(name=name) for name in planned if name != BASE)
     rows = []
     for arm, name in names.items():
@@ -447,4 +328,4 @@ def _slugs(texts: Sequence[str]) -> list[str]:
     return found
 
 
-__all__ = ["SUBJECT", "FoundResults", "FoundRun", "Source", "Terms", "results_of"]
+__all__ = ["SUBJECT", "FoundResults", "Source", "Terms", "results_of"]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from decimal import Context, Decimal
 from typing import Any
 
 import numpy as np
 
+from stn_bench.stats.values import is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.format import counted, listed
 from stn_bench.system.text import shorten
 from stn_bench.tracking.columns import Columns, find_base, find_columns
-from stn_bench.tracking.found import FoundRun, Source
+from stn_bench.tracking.found import Source
+from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.table import Sheet
 
-WHOLE = re.compile(r"\d+(?:\.0+)?")
+NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
+LARGEST_SEED = str(2**31 - 1)
 MOST_NAMED = 8
 
 OURS = frozenset({"study", "ablation", "phase", "status", "run_key"})
@@ -57,28 +61,34 @@ def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Col
     def told(column: str, what: str = "") -> Sequence[str]:
         return table.labels(column, what)[rows.places].tolist() if column else [""] * len(rows.arms)
 
-    seeds, questions = told(columns.seed, "seed"), told(columns.question)
+    names, questions = told(columns.seed, "seed"), told(columns.question)
+    seeds = _same(names)
     if set(table.names) >= OURS:
         questions = ["" if name == "base" else name for name in questions]  # the base that our questions share
-    keys = list(zip(questions, told(columns.dataset), rows.arms, seeds, strict=True))
+    keys = list(zip(questions, told(columns.dataset, "data set"), rows.arms, seeds, strict=True))
     _check_once(table, keys, rows, columns)
     numbers, note = _numbered(seeds)
     arm = "arm" if columns.wide else columns.arm
     notes = (*table.notes, *note, *_unpaired(keys, columns))
     source = Source(table.name, table.digest, arm, columns.base, notes, table.spelling)
-    return list(_found(table, columns, rows, keys, numbers)), source, columns
+    return list(_found(table, columns, rows, keys, names, numbers)), source, columns
 
 
 def _found(
-    table: Sheet, columns: Columns, rows: _Rows, keys: Sequence[tuple[str, str, str, str]], numbers: dict[str, int]
+    table: Sheet,
+    columns: Columns,
+    rows: _Rows,
+    keys: Sequence[tuple[str, str, str, str]],
+    names: Sequence[str],
+    numbers: dict[str, int],
 ) -> Iterator[FoundRun]:
-    """Yield the runs, row by row."""
-    names = [f"{table.row}{name}".removeprefix("run ") for name in table.frame.index[rows.places]]
+    """Yield the runs, row by row, with their seeds' names as they were written."""
+    sources = [f"{table.row}{name}".removeprefix("run ") for name in table.frame.index[rows.places]]
     for place, (question, dataset, arm, seed) in enumerate(keys):
         broken = {name: texts[place] for name, texts in rows.broken.items() if place in texts}
-        whole = {name: values[place] for name, values in rows.metrics.items() if values[place] - values[place] == 0}
-        given = {"given.question": question, "given.dataset": dataset, "given.arm": arm, "given.seed": seed}
-        source = f"{names[place]}, {arm}" if columns.wide else names[place]
+        whole = {name: values[place] for name, values in rows.metrics.items() if is_number(values[place])}
+        given = {"given.question": question, "given.dataset": dataset, "given.arm": arm, "given.seed": names[place]}
+        source = f"{sources[place]}, {arm}" if columns.wide else sources[place]
         kept = {name: value for name, value in given.items() if value}
         yield FoundRun(question, dataset, arm, numbers[seed], whole, broken, source, kept)
 
@@ -118,11 +128,23 @@ def _wide(table: Sheet, columns: Columns) -> _Rows:
     return rows
 
 
+def _same(seeds: Sequence[str]) -> list[str]:
+    """Return seeds such that those of one number are the same: 1, 01 and 1.0. Those that are no numbers stay."""
+    plain = {name: _plain(name) for name in dict.fromkeys(seeds)}
+    return [plain[name] for name in seeds]
+
+
+def _plain(seed: str) -> str:
+    if not NUMBER.fullmatch(seed):
+        return seed
+    return f"{Decimal(seed).normalize(Context(prec=len(seed))):f}"  # exact: seeds may have more digits than floats
+
+
 def _numbered(seeds: Sequence[str]) -> tuple[dict[str, int], list[str]]:
     """Return what seeds are called -> their numbers; those that are none are numbered as they come."""
     names = list(dict.fromkeys(seeds))
-    if all(WHOLE.fullmatch(name) and float(name) < 2**31 for name in names):
-        return {name: int(float(name)) for name in names}, []
+    if all(name.isdecimal() and (len(name), name) <= (len(LARGEST_SEED), LARGEST_SEED) for name in names):
+        return {name: int(name) for name in names}, []
     told = [f"{number} = {shorten(name)}" for number, name in enumerate(names[:MOST_NAMED], start=1)]
     more = len(names) - len(told)
     note = f"seeds are numbered: {listed([*told, f'{more} more'] if more else told)}"
@@ -195,7 +217,9 @@ def _of_mlflow(table: Sheet, columns: Columns) -> Sheet:
 
     def repeated(one: Sheet) -> Any:
         keys = [name for name in (columns.question, columns.dataset, columns.arm, columns.seed) if name]
-        names, failed = one.frame[keys].astype(str).agg("\0".join, axis=1), _failed(one)
+        texts = one.frame[keys].astype(str)
+        texts[columns.seed] = _same(texts[columns.seed].tolist())
+        names, failed = texts.agg("\0".join, axis=1), _failed(one)
         return failed & (names.isin(names[~failed]) | names.duplicated())
 
     table = _without(table, parents, "a parent of others")

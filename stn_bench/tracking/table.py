@@ -21,6 +21,7 @@ from stn_bench.stats.values import LARGEST, is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.files import table_text
 from stn_bench.system.text import hidden_character, shorten
+from stn_bench.tracking.groups import BEYOND
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
 ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
@@ -46,6 +47,7 @@ class Sheet:
         commas: whether a comma may stand for a decimal point.
         notes: what was found so far.
         spelling: how whoever asks writes an option.
+        path: the file, or None.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Sheet:
     commas: bool = False
     notes: tuple[str, ...] = ()
     spelling: Spelling = COMMAND
+    path: Path | None = None
 
     @property
     def names(self) -> list[str]:
@@ -106,6 +109,7 @@ class Sheet:
         if len(strange):
             raise self._no_number(name, strange)
         told = dict(zip(odd.tolist(), texts.tolist(), strict=True))
+        told |= {place: f"{text}, {BEYOND}" for place, text in told.items() if np.isfinite(values[place])}
         return values, {place: text for place, text in told.items() if not is_number(values[place])}
 
     def _no_number(self, name: str, strange: Any) -> DataError:
@@ -187,7 +191,8 @@ def read_file(path: Path) -> Sheet:
     frame = frame.loc[~(frame == "").all(axis=1), [UNNAMED.fullmatch(name) is None for name in names]]
     if frame.empty:
         raise DataError(f"{path}: has a header and no row; expected one for each run")
-    return Sheet(shorten(path.name), frame, hashlib.sha256(content).hexdigest(), commas=separator != ",")
+    digest, path = hashlib.sha256(content).hexdigest(), path.absolute()  # whoever asks may go to another folder
+    return Sheet(shorten(path.name), frame, digest, commas=separator != ",", path=path)
 
 
 def _head(text: str) -> tuple[list[str], str]:

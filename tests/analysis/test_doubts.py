@@ -66,6 +66,34 @@ def test_a_margin_beside_the_errors_of_the_base() -> None:
     assert told.startswith("the margin of 2.00 points is wider than all errors of the base, 1.50 points")
 
 
+def test_a_margin_of_a_fraction_is_held_against_the_value_of_the_base_too() -> None:
+    planned = toy(margin=0.02)
+    (told,) = doubts(finished(planned, (0.03, 0.031, 0.029), (0.04, 0.041, 0.042)))
+    assert told == "the margin of 2.00 points is wide beside the base, whose mean is 3.00 %"
+    assert doubts(finished(planned, (0.05, 0.051, 0.049), (0.05, 0.05, 0.05))) == ()
+    assert doubts(finished(planned, (0.01, 0.05, 0.03), (0.05, 0.05, 0.05))) == ()  # such a spread hides the mean
+    assert doubts(finished(planned, (0.0, 0.0, 0.0), (0.05, 0.05, 0.05))) == ()
+    fewer = Metric("error", direction="minimize", scale="fraction", resolution=lambda _: 1 / 100)
+    rare = toy(dataclasses.replace(TOY, metrics=(fewer,), tune_on=()), metric="error", margin=0.02)
+    (told,) = doubts(finished(rare, (0.03, 0.031, 0.029), (0.04, 0.041, 0.042)))
+    assert told.endswith("is wide beside the base, whose mean is 3.00 %")
+
+
+def test_a_doubt_names_the_base_as_its_maker_does() -> None:
+    import pandas as pd
+
+    import stn_bench
+
+    rows = [
+        {"dataset": data, "arm": arm, "seed": seed, "map": 0.001 + seed / 1e5}
+        for data in ("A", "B")
+        for arm in ("control", "new")
+        for seed in (1, 2, 3)
+    ]
+    told = stn_bench.judge(pd.DataFrame(rows), metric="map").notes
+    assert "the margin of 0.50 points is wide beside the base `control` of B, whose mean is 0.10 %" in told
+
+
 def test_a_margin_of_a_number_is_held_against_value_and_spread_of_the_base() -> None:
     planned = toy(metric="test.loss", margin=1.0)
     assert doubts(nothing_finished(planned)) == ()

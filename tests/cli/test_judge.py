@@ -15,6 +15,7 @@ import pytest
 from commands import Cli, call, widen
 from tiny import make_toy_root
 
+import stn_bench
 from stn_bench.cli.options import console
 
 RESULTS = """method,seed,acc
@@ -256,6 +257,34 @@ def test_equal_differences_within_the_margin_are_no_equivalence(cli: Cli, tmp_pa
     assert "equivalent" not in out
 
 
+@pytest.mark.parametrize(
+    ("base", "arm", "said"),
+    [
+        ((0.5, 0.52, 0.53), (0.5, 0.52, 0.53), ["my `arm` equals the base on each of 3 seeds; perhaps"]),
+        ((0.5, 0.52, 0.53), (0.51, 0.53, 0.54), ["my `arm` differs by +1.00 points on each seed alike, so that"]),
+        ((0.5, 0.5, 0.5), (0.5, 0.52, 0.53), ["control has one value on all 3 seeds, 50.00 %; perhaps training"]),
+        ((0.5, 0.52, 0.53), (0.51, 0.51, 0.54), []),
+    ],
+)
+def test_what_looks_as_if_nothing_was_measured_is_said(
+    base: tuple[float, ...], arm: tuple[float, ...], said: list[str], cli: Cli, tmp_path: Path
+) -> None:
+    table = tmp_path / "results.csv"
+    runs = [
+        (name, seed, value)
+        for name, values in (("control", base), ("my `arm`", arm))
+        for seed, value in enumerate(values)
+    ]
+    table.write_text("method,seed,acc\n" + "".join(f"{name},{seed},{value}\n" for name, seed, value in runs))
+    code, out, _ = cli("judge", table)
+    assert code == 0
+    told = [line for line in out.splitlines() if line.startswith("  ! ")]
+    assert [line[: 4 + len(start)] for line, start in zip(told, said, strict=True)] == [
+        f"  ! {start}".replace("`", "'") for start in said
+    ]
+    assert "\n".join(told) in repr(stn_bench.judge(table))
+
+
 def test_any_name_is_harmless_on_every_page(cli: Cli, tmp_path: Path) -> None:
     quoted = NASTY.replace('"', '""')
     text = RESULTS.replace("ResNet-50 (ours)", f'"{quoted}"').replace("acc", '"a/../c: 数"')
@@ -407,6 +436,20 @@ def test_a_run_that_only_failed_is_a_seed_that_failed(cli: Cli, store: str) -> N
     _, out, err = cli("judge", *asked, "--metric", "metrics.acc")
     assert "invalid: with mixup nothing can be said, 1 of 6 seeds of mixup failed" in out
     assert "1 run has no finite value and failed: mixup on seed 6 (no value, FAILED)" in err
+
+
+def test_a_failed_run_that_was_made_again_is_known_however_its_seed_is_written(cli: Cli, store: str) -> None:
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(tracking_uri=store)
+    experiment: Any = client.get_experiment_by_name("digits")
+    made = client.create_run(experiment.experiment_id, tags={"arm": "mixup"}).info.run_id
+    client.log_param(made, "seed", "4.0")
+    client.set_terminated(made, status="FAILED")
+    asked = ("--mlflow", store, "--experiment", "digits", "--arm", "tags.arm", "--seed", "params.seed")
+    code, _, err = cli("judge", *asked, "--metric", "metrics.acc")
+    assert (code, "2 runs left out, failed, and made again: " in err) == (0, True)
+    client.delete_run(made)
 
 
 def test_looks_of_many_arms_share_evenly_and_the_page_says_so(cli: Cli, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,31 @@ def test_seeds_that_are_no_numbers_are_numbered_and_said(tmp_path: Path) -> None
     assert "seeds are numbered: 1 = a, 2 = -7 and 3 = c" in found.notes
 
 
+@pytest.mark.parametrize(("first", "second"), [("1", "01"), ("1.0", "1"), ("1e3", "1000"), ("-7", "-7.0")])
+def test_a_seed_is_its_number_however_it_is_written(first: str, second: str, tmp_path: Path) -> None:
+    again = SOUND.replace(",1,", f",{first},") + f"mixup,{second},0.1\n"
+    with pytest.raises(DataError, match=r"`mixup` has seed -?\d+ in 2 rows \(row 5 and row 8\)"):
+        judged(table(tmp_path, again))
+    wide = f"seed,baseline,mixup\n{first},0.5,0.6\n2,0.5,0.6\n{second},0.5,0.6\n"
+    with pytest.raises(DataError, match=r"has seed -?\d+ in 2 rows \(row 2 and row 4\)"):
+        judged(table(tmp_path, wide))
+
+
+def test_seeds_that_are_written_differently_pair_and_nothing_else_is_said(tmp_path: Path) -> None:
+    text = HEAD + BASE.replace(",1,", ",1.0,").replace(",2,", ",2.0,").replace(",3,", ",03,") + MIXUP
+    found = judged(table(tmp_path, text))
+    assert (arms(found)["mixup"].pairs, found.notes) == (3, ())
+    named = judged(table(tmp_path, text.replace(",1.0,", ",0.50,").replace("mixup,1,", "mixup,.5,")))
+    assert (arms(named)["mixup"].pairs, named.notes) == (3, ("seeds are numbered: 1 = 0.5, 2 = 2 and 3 = 3",))
+
+
+@pytest.mark.parametrize(("seed", "is_kept"), [("2147483647", True), ("2147483648", False), ("7" * 5000, False)])
+def test_a_seed_may_be_any_number(seed: str, is_kept: bool, tmp_path: Path) -> None:
+    found = judged(table(tmp_path, SOUND.replace(",1,", f",{seed},")))
+    assert arms(found)["mixup"].pairs == 3
+    assert ("seeds are numbered" in " ".join(found.notes)) != is_kept
+
+
 def test_seed_1000_is_as_good_as_any(tmp_path: Path) -> None:
     assert arms(judged(table(tmp_path, SOUND.replace(",1,", ",1000,"))))["mixup"].verdict == "better"
 
@@ -139,6 +165,17 @@ def test_an_arm_may_be_called_as_the_harness_calls_the_base(tmp_path: Path) -> N
     found = arms(judged(table(tmp_path, text), Columns(base="baseline")))
     assert list(found) == ["base", "mixup", "base (arm)"]
     assert (found["base"].mean, found["base (arm)"].mean) == (pytest.approx(0.51), pytest.approx(0.41))
+
+
+@pytest.mark.parametrize("base", ["baseline", "base"])
+def test_an_arm_may_be_called_as_the_harness_calls_one_called_base(base: str, tmp_path: Path) -> None:
+    text = SOUND + BASE.replace("baseline", "base").replace("0.5", "0.4")
+    text += BASE.replace("baseline", "base (arm)").replace("0.5", "0.3")
+    found = judged(table(tmp_path, text), Columns(base=base))
+    told = {arm.called or arm.name: arm.mean for arm in found.summary.ablations[0].arms}
+    expected = {"baseline": 0.51, "mixup": 1.84 / 3, "base": 0.41, "base (arm)": 0.31}
+    assert told == pytest.approx(expected)
+    assert set(found.runs["arm"]) == set(expected)
 
 
 # What is missing or failed -------------------------------------------------------------------------------------------
@@ -164,6 +201,28 @@ def test_a_run_without_a_number_is_a_seed_that_failed(cell: str, why: str, tmp_p
     assert (mixup.verdict, mixup.reason) == ("invalid", "1 of 4 seeds of `mixup` failed")
     assert mixup.failed == {4: why}
     assert arms(judged(table(tmp_path, text), max_failed=1))["mixup"].verdict == "better"
+
+
+@pytest.mark.parametrize("value", ["9e299", "-1.5e308"])
+def test_a_number_too_large_is_told_as_such(value: str, tmp_path: Path) -> None:
+    found = judged(table(tmp_path, SOUND + f"baseline,4,0.5\nmixup,4,{value}\n"))
+    told = f"1 run has a value beyond 1e150 and failed: `mixup` on seed 4 ({value}); rescale the metric to judge such"
+    assert found.notes == (f"{told} values",)
+    assert arms(found)["mixup"].failed == {4: f"diverged: {value}, beyond 1e150"}
+    data = "\n".join(f"{data},{row}" for data in "ab" for row in (BASE + MIXUP + f"mixup,4,{value}").splitlines())
+    over_all = arms(judged(table(tmp_path, "dataset," + HEAD + data + "\nb,baseline,4,0.5\n")), 2)["mixup"]
+    assert over_all.failed == {4: f"diverged: {value}, beyond 1e150 on b"}
+
+
+@pytest.mark.parametrize("arm", ["baseline", "base", "mixup"])
+def test_the_arm_that_failed_is_blamed_by_its_own_name(arm: str, tmp_path: Path) -> None:
+    text = SOUND + BASE.replace("baseline", "base") + "baseline,4,0.5\nbase,4,0.5\nmixup,4,0.6\n"
+    broken = re.sub(rf"(?m)^{arm},2,.*$", f"{arm},2,nan", text)
+    found = judged(table(tmp_path, broken), Columns(base="baseline"))
+    reasons = {one.called or one.name: one.reason for one in found.summary.ablations[0].arms[1:]}
+    failed = f"1 of 4 seeds of `{arm}` failed"
+    expected = {one: failed if arm in (one, "baseline") else "" for one in ("mixup", "base")}
+    assert reasons == expected
 
 
 def test_two_seeds_are_no_replication(tmp_path: Path) -> None:
@@ -194,6 +253,18 @@ def test_each_question_has_its_own_family_and_shares_what_has_none() -> None:
         from_frame(long({k: v for k, v in values.items() if k[0] != "width"}, "q", "arm")), Columns(arm="arm")
     )
     assert arms(found)["deep"].p_adjusted == arms(alone)["deep"].p_adjusted
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_questions_own_row_goes_before_one_of_none_wherever_it_stands(is_first: bool) -> None:
+    shared = {("", "base"): (0.5, 0.52, 0.51)}
+    others = {("depth", "deep"): (0.6, 0.63, 0.61), ("width", "wide"): (0.5, 0.53, 0.51)}
+    own = {("width", "base"): (0.4, 0.42, 0.41)}
+    values = {**own, **shared, **others} if is_first else {**others, **shared, **own}
+    found = judged(from_frame(long(values, "question", "arm")), Columns(question="question"))
+    means = {one.title: one.arm("base").mean for one in found.summary.ablations}
+    assert means == pytest.approx({"depth": 0.51, "width": 0.41})
+    assert found.notes == ("a question's own row goes before one of no question: `base` in width (3 rows)",)
 
 
 DATASETS = {
@@ -237,6 +308,49 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
     assert not arms(found, 2)["mixup"].failed
 
 
+def test_where_a_pair_is_missing_its_data_set_is_named() -> None:
+    crossed = judged(from_frame(long(DATASETS, "dataset", "arm").drop(index=[7])))  # mixup on cifar, seed 4
+    told = "pairs are missing: `mixup` lacks seed 4 on cifar; judged on the pairs that are there"
+    assert crossed.notes[-1] == told
+    frame = long(DATASETS, "dataset", "arm").drop(index=[15])  # mixup on svhn, seed 4
+    frame["seed"] += 10 * (frame["dataset"] == "svhn")
+    assert judged(from_frame(frame)).notes[-1] == told.replace("4 on cifar", "14 on svhn")
+    frame.loc[14, "acc"] = np.nan
+    assert "failed: `mixup` on seed 13 on svhn (no value)" in judged(from_frame(frame)).notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("apart", "became"), [(0, "left out over all"), (10, "over all, they are compared where they are")]
+)
+def test_an_arm_that_is_not_on_every_data_set_is_named(apart: int, became: str) -> None:
+    frame = long({**DATASETS, ("cifar", "cutout"): (0.91, 0.92, 0.93, 0.94)}, "dataset", "arm")
+    frame["seed"] += apart * (frame["dataset"] == "svhn")
+    found = judged(from_frame(frame))
+    assert f"`cutout` is not on every data set: {became}" in found.notes
+    assert ("cutout" in arms(found, 2)) == bool(apart)
+
+
+def test_an_arm_without_a_seed_on_every_data_set_is_named() -> None:
+    frame = long({**DATASETS, ("cifar", "c"): (0.9, 0.9), ("svhn", "c"): (0, 0, 0.5, 0.5)}, "dataset", "arm")
+    found = judged(from_frame(frame.drop(index=[18, 19])))
+    assert "`c` has no seed on every data set: left out over all" in found.notes
+
+
+def test_a_base_without_a_seed_on_every_data_set_is_told_so() -> None:
+    frame = long(DATASETS, "dataset", "arm").drop(index=[0, 1, 10, 11])
+    with pytest.raises(DataError, match="All data sets: no seed on every data set is one of the base `base`"):
+        judged(from_frame(frame))
+
+
+def test_a_data_set_may_be_called_as_all_of_them_are() -> None:
+    frame = long(DATASETS, "dataset", "arm").replace({"dataset": {"svhn": "all data sets"}})
+    frame.loc[frame.index[-1], "acc"] = np.nan
+    found = judged(from_frame(frame))
+    assert [one.title for one in found.summary.ablations] == ["cifar", "all data sets", "All data sets (2)"]
+    assert found.notes[-1] == ("1 run has no finite value and failed: `mixup` on seed 4 on all data sets (no value)")
+    assert set(found.runs["given.dataset"]) == {"cifar", "all data sets", "All data sets (2)"}
+
+
 # What is refused -----------------------------------------------------------------------------------------------------
 
 
@@ -274,6 +388,11 @@ def test_a_data_set_that_lacks_a_seed_takes_it_out_of_the_mean(tmp_path: Path) -
         (SOUND.replace("0.", "0,"), {}, "rows have more cells than its header; where commas are decimal points"),
         (SOUND + "mixup,4,0.6,0.7\n", {}, "row 8: expected 3 cells, got 4"),
         (SOUND + ",4,0.6\n", {}, "row 8: `method`: expected the name of the arm, got nothing"),
+        (
+            SOUND.replace("\n", ",a\n").replace("acc,a", "acc,data") + "mixup,4,0.6,\n",
+            {"dataset": "data"},
+            "row 8: `data`: expected the name of the data set, got nothing",
+        ),
         (SOUND + "mixup,,0.6\n", {}, "row 8: `seed`: expected the name of the seed, got nothing"),
         (SOUND + "mix\x1b[2Jup,4,0.6\n", {}, "row 8: a name holds U+001B"),
         (SOUND.replace("acc", "a\u202ecc"), {}, "holds a character that cannot be seen"),
