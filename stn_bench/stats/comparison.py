@@ -25,6 +25,9 @@ MOST_EXACT = 20
 
 DRAWN_FLIPS = 9_999
 
+BLOCKS = 9
+"""Parts in which the drawn flips are summed, so that not all of them are in memory twice."""
+
 MOST_DRAWN = 2_000
 """Pairs up to which flips are drawn: of more, Student's p needs no second opinion, and the draws would fill memory."""
 
@@ -193,7 +196,13 @@ def _correlation(arm: Values, base: Values, seeds: Sequence[int]) -> float:
     if len(seeds) < FEWEST_SEEDS or np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         return math.nan
     ours, theirs = ((values - values.mean()) / np.ptp(values) for values in (ours, theirs))
-    return float(np.clip(ours @ theirs / math.sqrt((ours @ ours) * (theirs @ theirs)), -1, 1))
+    product, *squares = (_product(*pair) for pair in ((ours, theirs), (ours, ours), (theirs, theirs)))
+    return min(1.0, max(-1.0, product / math.sqrt(squares[0] * squares[1])))
+
+
+def _product(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the inner product, the same on every processor: `@` is BLAS's, which rounds as each processor adds."""
+    return math.fsum(one * other)
 
 
 def sign_flip_p(differences: NDArray[np.float64], rounding: float = 0.0) -> float:
@@ -212,7 +221,8 @@ def sign_flip_p(differences: NDArray[np.float64], rounding: float = 0.0) -> floa
     if len(differences) <= MOST_EXACT:
         sums = _flipped_sums(differences)
         return float(np.count_nonzero(np.abs(sums, out=sums) >= reach) / len(sums))
-    flipped = np.abs(_drawn_signs(len(differences)) @ differences)
+    blocks = np.array_split(_drawn_signs(len(differences)), BLOCKS)  # not by `@`, as in `_product`
+    flipped = np.abs(np.concatenate([(signs * differences).sum(axis=1) for signs in blocks]))
     return float((1 + np.sum(flipped >= reach)) / (1 + DRAWN_FLIPS))
 
 

@@ -171,7 +171,8 @@ def _drawn(count: int, arms: Sequence[Observed]) -> tuple[np.ndarray, np.ndarray
     The chi-square is Wilson and Hilferty's (1931), so that what more seeds bring is smooth.
     """
     df, (normal, other) = count - 1, _normal(len(arms))
-    chi_square = np.maximum(1 - 2 / (9 * df) + other * math.sqrt(2 / (9 * df)), 0) ** 3
+    root = np.maximum(1 - 2 / (9 * df) + other * math.sqrt(2 / (9 * df)), 0)
+    chi_square = root * root * root  # numpy's cube rounds by the processor
     true, sd = np.array(arms).T
     return true + sd / math.sqrt(count) * normal, sd**2 * chi_square
 

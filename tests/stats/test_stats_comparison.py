@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -355,3 +358,30 @@ def test_a_run_without_an_error_leaves_no_error_ratio() -> None:
     for arm, base in ((perfect, sound), (sound, perfect)):
         ours = error_ratio(arm, base)
         assert all(map(math.isnan, (ours.value, ours.low, ours.high)))
+
+
+SAME = """
+import hashlib, numpy as np
+from stn_bench.stats import compare
+random, found = np.random.default_rng(0), []
+for pairs in (3, 5, 10, 25):
+    for arm, base in random.normal(0.9, 0.01, (100 if pairs < 25 else 5, 2, pairs)):
+        found.append(repr(compare(dict(enumerate(arm)), dict(enumerate(base)))))
+print(hashlib.sha256("".join(found).encode()).hexdigest())
+"""
+
+
+def test_every_number_is_the_same_on_older_processors() -> None:
+    """OpenBLAS and numpy are told to compute as they do there; elsewhere than on x86-64 they know none of these."""
+    older = [
+        {},
+        {"OPENBLAS_CORETYPE": "Haswell"},
+        {"OPENBLAS_CORETYPE": "Prescott"},
+        {"NPY_DISABLE_CPU_FEATURES": "X86_V4"},
+    ]
+    commands = [(sys.executable, "-W", "ignore", "-c", SAME)] * len(older)
+    found = [
+        subprocess.run(command, env=os.environ | extra, capture_output=True, text=True, check=True, timeout=60).stdout
+        for command, extra in zip(commands, older, strict=True)
+    ]
+    assert len(set(found)) == 1
