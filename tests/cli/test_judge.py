@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -422,6 +423,65 @@ def test_into_another_programs_database_nothing_is_written(cli: Cli, tmp_path: P
     assert code == 2
     assert "is another program's database" in err
     assert (tmp_path / "other.db").read_bytes() == before
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    return {str(path): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob("*"))}
+
+
+def test_a_folder_that_is_no_store_says_what_it_holds_and_is_left_alone(cli: Cli, store: str, tmp_path: Path) -> None:
+    for name in ("mlruns/artifacts", "empty", "st/mlruns"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("mlruns", "st/mlruns"):
+        shutil.copy(store.removeprefix("sqlite:///"), tmp_path / name / "mlflow.db")
+    (tmp_path / "zero.db").touch()
+    with closing(sqlite3.connect(tmp_path / "st/mlruns/mlflow.db")) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
+    with closing(sqlite3.connect(tmp_path / "mlruns/mlflow.db")) as old:
+        old.execute("UPDATE alembic_version SET version_num = '451aebb31d03'")
+        old.execute("DROP TABLE metrics")  # MLflow would make it again
+        old.commit()
+    before = contents(tmp_path)
+    for address, said in {
+        tmp_path / "mlruns": f"holds mlflow.db; say sqlite:///{tmp_path}/mlruns/mlflow.db",
+        tmp_path / "st": f"holds mlruns/mlflow.db; say sqlite:///{tmp_path}/st/mlruns/mlflow.db",
+        (tmp_path / "st/mlruns").as_uri(): f"holds mlflow.db; say sqlite:///{tmp_path}/st/mlruns/mlflow.db",
+        tmp_path / "empty": "no store of MLflow's is there",
+        f"sqlite:///{tmp_path}/zero.db": "has no table; expected a store of MLflow's",
+        f"sqlite:///{tmp_path}/mlruns/mlflow.db": "was written by an older MLflow than",
+    }.items():
+        code, out, err = cli("judge", "--mlflow", address, "--experiment", "digits")
+        assert (code, out) == (2, "")
+        assert said in err
+        assert "WARNING" not in err
+        assert contents(tmp_path) == before
+
+
+def test_a_store_in_folders_is_read_and_left_as_it_is(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    folder = tmp_path / "old store"
+    client = MlflowClient(tracking_uri=str(folder))
+    experiment = client.create_experiment("digits")
+    for line in RESULTS.splitlines()[1:11]:
+        arm, seed, value = line.split(",")
+        made = client.create_run(experiment, tags={"arm": arm}).info.run_id
+        client.log_param(made, "seed", seed)
+        client.log_metric(made, "acc", float(value))
+        client.set_terminated(made)
+    (folder / ".trash").rmdir()  # as of a copy without empty folders
+    (folder / "stray").mkdir()
+    before = contents(tmp_path)
+    for address in (folder, folder.as_uri()):
+        code, out, _ = cli("judge", "--mlflow", address, "--experiment", "digits")
+        assert (code, "better: with mixup acc rises by 1.46 points" in out) == (0, True)
+        assert contents(tmp_path) == before
+    assert cli("judge", "--mlflow", folder, "--experiment", "x")[0] == 2
+    assert any("stray" in record.message for record in caplog.records)
+    assert not any(record.exc_info for record in caplog.records)
 
 
 def test_a_run_that_only_failed_is_a_seed_that_failed(cli: Cli, store: str) -> None:

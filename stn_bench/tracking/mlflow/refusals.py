@@ -56,8 +56,13 @@ def refusal(error: Exception, uri: str) -> str:
     reason = lines[0] if lines else ""  # without secrets before it is cut: half an address is none
     if not (found := REVISION.search(reason)):
         return f"cannot be used ({reason[:200]}); is it there, and MLflow's?"
+    return outdated(found[1] or found[2], uri)
+
+
+def outdated(version: str, uri: str) -> str:
+    """Return what to do about a store with tables of another version than this MLflow's."""
     migrations = Path(str(resources.files("mlflow.store.db_migrations.versions")))
-    if any(migrations.glob(f"{found[1] or found[2]}*.py")):
+    if not version or any(migrations.glob(f"{version}*.py")):
         command = f"mlflow db upgrade {shlex.quote(without_secrets(uri))}"
         return f"was written by an older MLflow than {mlflow.__version__}; make a copy of it, then run: {command}"
     return f"was written by a newer MLflow than {mlflow.__version__}; run: pip install --upgrade mlflow"

@@ -58,8 +58,16 @@ def is_half_made(path: Path) -> bool:
 
 def _steps() -> set[str]:
     """Return the versions of tables that this MLflow goes through before it comes to its own."""
-    script = ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
-    return {one.revision for one in script.walk_revisions()} - {script.get_current_head()}
+    return {one.revision for one in _script().walk_revisions()} - {newest_tables()}
+
+
+def newest_tables() -> str:
+    """Return the version of this MLflow's tables."""
+    return _script().get_current_head() or ""
+
+
+def _script() -> ScriptDirectory:
+    return ScriptDirectory.from_config(_get_alembic_config("sqlite://"))
 
 
 def _write_ahead(path: Path) -> None:
