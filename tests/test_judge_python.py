@@ -179,6 +179,15 @@ def test_a_report_never_takes_the_place_of_somebodys_figures(tmp_path: Path) -> 
     assert (tmp_path / "figures/mine.png").read_bytes() == b"mine"
 
 
+def test_an_index_that_is_called_as_a_column_is_refused() -> None:
+    frame = pd.DataFrame({"method": ["base", "new"] * 3, "seed": [1, 1, 2, 2, 3, 3], "acc": [0.5, 0.6] * 3})
+    for given in (frame.set_index("seed").assign(seed=1), frame.set_index(["seed", frame["seed"]])):
+        with pytest.raises(DataError, match=r"the DataFrame: `seed` is a level of its index, and a column or another"):
+            stn_bench.judge(given)
+    by_arm = frame.astype({"method": "category"}).pivot(index="seed", columns="method", values="acc")
+    assert stn_bench.judge(by_arm).columns.wide
+
+
 def test_a_frame_that_cannot_be_read_is_told_by_its_row() -> None:
     with pytest.raises(DataError, match="row 7: `acc`: expected a number, got `high`"):
         stn_bench.judge(frame().astype({"acc": object}).replace({"acc": {0.926: "high"}}))

@@ -15,7 +15,7 @@ from stn_bench.study.metrics import absurd_margin
 from stn_bench.subject import Metric
 from stn_bench.system.errors import DataError
 from stn_bench.system.sounds import sounds
-from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.system.text import as_label, did_you_mean, shorten
 from stn_bench.tracking.columns import Columns, metric_of
 from stn_bench.tracking.found import Source, Terms, results_of
 from stn_bench.tracking.groups import FoundRun
@@ -109,6 +109,7 @@ def _each(
         DataError: if it cannot be told apart.
     """
     if isinstance(given, Mapping):
+        given = {as_label(name): value for name, value in given.items()}
         for name in given:
             if name not in names:
                 raise DataError(

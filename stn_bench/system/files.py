@@ -40,12 +40,17 @@ def read_text(path: Path) -> str:
         ValueError: if it is no text in UTF-8; the message says what it is instead.
     """
     content = path.read_bytes()
-    if content.startswith(WIDE) or b"\0\0" in (content[0:4:2], content[1:4:2]):
+    if is_wide(content):
         raise ValueError("cannot be read as UTF-8 text (it is UTF-16 or UTF-32); save it as UTF-8")
     try:
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"cannot be read as UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+def is_wide(content: bytes) -> bool:
+    """Return whether text stands in two or four bytes a character, by its mark or its first characters."""
+    return content.startswith(WIDE) or b"\0\0" in (content[0:4:2], content[1:4:2])
 
 
 def table_text(content: bytes) -> str:

@@ -129,6 +129,11 @@ def shorten(text: str) -> str:
     return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in shown)
 
 
+def as_label(text: str) -> str:
+    """Return a name of somebody's in one line and without a backtick, so that it can be set as code."""
+    return " ".join(text.split()).replace("`", "'")
+
+
 def quote(value: object) -> str:
     """Return a value from a file as a message may quote it, a list as a list."""
     return shorten(repr(list(value) if isinstance(value, tuple) else value))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from stn_bench.subject import Metric
 from stn_bench.system.errors import DataError
 from stn_bench.system.sounds import Direction, is_no_fraction, sounds
-from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.system.text import as_label, did_you_mean, shorten
 from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
@@ -26,6 +26,12 @@ ARMS = (
 BASES = ("base", "baseline", "control", "reference")
 DATASETS = (("dataset",),)
 """Names by which a column, or the base, is guessed; those of an earlier tuple go first."""
+
+OURS = frozenset({"study", "ablation", "phase", "status", "run_key"})
+"""Columns by which a `runs.csv` of ours is known."""
+
+WHAT_IT_WAS = OURS | {"arm", "seed", "trial", "run_id"}
+"""Its columns that say what a run was."""
 
 MOST_NAMED = 8
 
@@ -69,12 +75,13 @@ def find_columns(table: Sheet, asked: Columns) -> Columns:
     Raises:
         DataError: if a column is not there, or is not plain.
     """
+    asked = _said(table, asked)
     for option in ("arm", "seed", "question", "dataset"):
         if name := getattr(asked, option):
             _check_column(table, name, option)
     _check_metrics(table, asked.metrics)
     named = {asked.arm, asked.seed, asked.question, asked.dataset, *asked.metrics}
-    free = [name for name in table.names if name not in named]
+    free = [name for name in (_measured(table) if is_ours(table) else table.names) if name not in named]
     dataset = asked.dataset or _several(table, _by_name(free, DATASETS))
     free = [name for name in free if name != dataset]
     seed = asked.seed or _by_name(free, SEEDS)
@@ -112,6 +119,45 @@ def _check_metrics(table: Sheet, metrics: Sequence[str]) -> None:
             f"{table.name}: {table.spelling.name('metric')}: expected each metric once, got `{shorten(twice)}` "
             f"{names.count(twice)} times"
         )
+
+
+def _said(table: Sheet, asked: Columns) -> Columns:
+    """Return which columns were named, as the table has their names; of a `runs.csv` of ours arm and seed are known.
+
+    Raises:
+        DataError: if a column is named of which a wide table has none.
+    """
+    if asked.wide and asked.arm:
+        say = f"{table.spelling.name('wide')} and {table.spelling.name('arm')}"
+        raise DataError(f"{table.name}: {say}: in a wide table each arm is a column of its own; give one of the two")
+    arm, seed, question, dataset = map(as_label, (asked.arm, asked.seed, asked.question, asked.dataset))
+    metrics = tuple(map(as_label, asked.metrics))
+    asked = replace(asked, arm=arm, seed=seed, question=question, dataset=dataset, metrics=metrics)
+    if not is_ours(table) or asked.wide:
+        return asked
+    has_several = not dataset and len(set(table.column("ablation")) - {"base"}) > 1
+    known = {name: name for name in ("arm", "seed") if name in table.names}
+    return replace(
+        asked,
+        arm=arm or known.get("arm", ""),
+        seed=seed or known.get("seed", ""),
+        question=question or ("ablation" if has_several else ""),
+    )
+
+
+def is_ours(table: Sheet) -> bool:
+    """Return whether a table is a `runs.csv` of ours."""
+    return set(table.names) >= OURS
+
+
+def _measured(table: Sheet) -> list[str]:
+    """Return the columns of a `runs.csv` of ours that may be metrics: settings are alike for all seeds of an arm."""
+    known = [name for name in table.names if name in WHAT_IT_WAS or name.startswith("given.")]
+    own = [name for name in table.names if name not in known]
+    arms = [name for name in ("ablation", "arm") if name in known]
+    verdicts = table.frame[table.frame["phase"] == "verdict"].astype(str)
+    differs = verdicts.groupby(arms)[own].nunique().max() > 1
+    return [name for name in own if differs[name]] or own
 
 
 def _check_column(table: Sheet, name: str, option: str) -> None:
@@ -204,4 +250,4 @@ def metric_of(
     return Metric(name, direction=way, scale="fraction" if is_fraction else "number", resolution=step)
 
 
-__all__ = ["Columns", "find_base", "find_columns", "metric_of"]
+__all__ = ["Columns", "find_base", "find_columns", "is_ours", "metric_of"]

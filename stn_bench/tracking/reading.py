@@ -14,7 +14,7 @@ from stn_bench.stats.values import is_number
 from stn_bench.system.errors import DataError
 from stn_bench.system.format import counted, listed
 from stn_bench.system.text import shorten
-from stn_bench.tracking.columns import Columns, find_base, find_columns
+from stn_bench.tracking.columns import Columns, find_base, find_columns, is_ours
 from stn_bench.tracking.found import Source
 from stn_bench.tracking.groups import FoundRun
 from stn_bench.tracking.table import Sheet
@@ -22,9 +22,6 @@ from stn_bench.tracking.table import Sheet
 NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?")
 LARGEST_SEED = str(2**31 - 1)
 MOST_NAMED = 8
-
-OURS = frozenset({"study", "ablation", "phase", "status", "run_key"})
-"""Columns by which a `runs.csv` of ours is known."""
 
 
 @dataclass
@@ -63,7 +60,7 @@ def read_runs(table: Sheet, asked: Columns) -> tuple[list[FoundRun], Source, Col
 
     names, questions = told(columns.seed, "seed"), told(columns.question)
     seeds = _same(names)
-    if set(table.names) >= OURS:
+    if is_ours(table):
         questions = ["" if name == "base" else name for name in questions]  # the base that our questions share
     keys = list(zip(questions, told(columns.dataset, "data set"), rows.arms, seeds, strict=True))
     _check_once(table, keys, rows, columns)
@@ -188,7 +185,7 @@ def _check_once(table: Sheet, keys: Sequence[tuple[str, ...]], rows: _Rows, colu
 
 def _ours(table: Sheet) -> Sheet:
     """Return a `runs.csv` of ours without tuning and confirmation."""
-    if not set(table.names) >= OURS:
+    if not is_ours(table):
         return table
     others = table.frame["phase"] != "verdict"
     count = int(others.sum())

@@ -5,11 +5,12 @@ Whatever cannot be read is told by its row, which is counted as a spreadsheet do
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import io
 import re
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,10 @@ import pandas as pd
 
 from stn_bench.stats.values import LARGEST, is_number
 from stn_bench.system.errors import DataError
-from stn_bench.system.files import table_text
-from stn_bench.system.text import hidden_character, shorten
+from stn_bench.system.format import counted
+from stn_bench.system.text import as_label, hidden_character, shorten
 from stn_bench.tracking.groups import BEYOND
+from stn_bench.tracking.sheet_text import SheetText, read_sheet_text
 from stn_bench.tracking.spelling import COMMAND, Spelling
 
 ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
@@ -30,6 +32,9 @@ ABSENT = frozenset({"", "nan", "na", "n/a", "<na>", "null", "none"})
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 UNNAMED = re.compile(r"|Unnamed: \d+| \(\d+\)")
 """Columns without a name: row numbers that pandas wrote, or what stands behind a last separator."""
+
+OPEN_QUOTE = re.compile(r"EOF inside string starting at row (\d+)")
+"""What pandas says of a quote that nothing closes."""
 
 SAMPLE = 1000
 """Rows by which a column is taken for one of numbers."""
@@ -159,7 +164,7 @@ class Sheet:
         if character := hidden_character(text):
             code = f"U+{ord(character):04X}"
             raise DataError(f"{self.name}, {where}: a name holds {code}, which steers a terminal or reorders text")
-        return " ".join(text.split()).replace("`", "'")
+        return as_label(text)
 
 
 # Where tables come from ----------------------------------------------------------------------------------------------
@@ -171,81 +176,80 @@ def read_file(path: Path) -> Sheet:
     Raises:
         DataError: if it is not there, empty, or not such a table.
     """
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    try:
-        text = table_text(content)
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: expected a table as text in UTF-8, got another byte at {error.start:,}") from None
-    if not text.strip():
-        raise DataError(f"{path}: is empty; expected a header and a row for each run")
-    head, separator = _head(text)
-    names = _header(str(path), [name.strip() for name in head])
-    frame = _cells(path, text, separator)
+    content, text = read_sheet_text(path)
+    names = _header(str(path), text.names)
+    frame = _cells(path, text)
     frame.columns = pd.Index(names)
-    frame.index = pd.RangeIndex(2, 2 + len(frame))
+    frame.index = pd.RangeIndex(text.row + 1, text.row + 1 + len(frame))
     frame = frame.loc[~(frame == "").all(axis=1), [UNNAMED.fullmatch(name) is None for name in names]]
     if frame.empty:
         raise DataError(f"{path}: has a header and no row; expected one for each run")
     digest, path = hashlib.sha256(content).hexdigest(), path.absolute()  # whoever asks may go to another folder
-    return Sheet(shorten(path.name), frame, digest, commas=separator != ",", path=path)
+    return Sheet(shorten(path.name), frame, digest, commas=text.separator != ",", path=path)
 
 
-def _head(text: str) -> tuple[list[str], str]:
-    """Return the names in the header, and what separates them: what there is most of outside quotes."""
-    head = text.lstrip("\n\r").partition("\n")[0]
-    bare = re.sub(r'"[^"]*"', "", head)
-    separator = max("\t;,|", key=bare.count)
-    return next(csv.reader([head], delimiter=separator)), separator
-
-
-def _cells(path: Path, text: str, separator: str) -> pd.DataFrame:
-    more = "; where commas are decimal points, separate the columns by `;`" if separator == "," else ""
+def _cells(path: Path, text: SheetText) -> pd.DataFrame:
+    """Return the cells below the header as text."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)
             frame = pd.read_csv(
-                io.StringIO(text.lstrip("\n\r")),
-                sep=separator,
+                io.StringIO(text.text),
+                sep=text.separator,
                 dtype=str,
                 keep_default_na=False,
                 skip_blank_lines=False,
                 index_col=False,
             )
-    except pd.errors.ParserWarning:
-        raise DataError(f"{path}: its rows have more cells than its header{more}") from None
-    except (pd.errors.ParserError, ValueError) as error:
-        found = re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error))
-        if found:
-            told = f"row {found[2]}: expected {found[1]} cells, got {found[3]}{more}"
-        else:
-            told = shorten(str(error).removeprefix("Error tokenizing data. C error: ").strip())
-        raise DataError(f"{path}: {told}") from None
+    except (pd.errors.ParserWarning, pd.errors.ParserError, ValueError) as error:
+        raise DataError(f"{path}: {_no_cells(text, str(error))}") from None
     return frame.fillna("")  # of rows that are shorter than the header
 
 
+def _no_cells(text: SheetText, error: str) -> str:
+    """Return where cells cannot be read, and what to do."""
+    if found := OPEN_QUOTE.search(error):
+        row = text.row + int(found[1])  # pandas counts from 0
+        return f"row {row}: a quote opens a cell there and none closes it; close it, or take it out"
+    row, cells = text.widest()
+    if not row:
+        return shorten(error.removeprefix("Error tokenizing data. C error: ").strip())
+    more = "; where commas are decimal points, separate the columns by `;`" if text.separator == "," else ""
+    return f"row {row}: expected {counted(len(text.names), 'cell')}, got {cells}{more}"
+
+
 def from_frame(frame: pd.DataFrame, name: str = "the DataFrame") -> Sheet:
-    """Return a DataFrame as a table; named levels of its index are columns, as `groupby` leaves them."""
-    if any(level is not None for level in frame.index.names):
-        frame = frame.reset_index()
+    """Return a DataFrame as a table; named levels of its index are columns, as `groupby` leaves them.
+
+    Raises:
+        DataError: if it is empty, or a level of its index is called as another or as a column is.
+    """
+    frame = frame.set_axis(pd.Index(list(map(str, frame.columns)), dtype=object), axis=1)
+    if levels := [str(level) for level in frame.index.names if level is not None]:
+        names = [*levels, *frame.columns]
+        if twice := next((level for level in levels if names.count(level) > 1), ""):
+            raise DataError(
+                f"{name}: `{shorten(twice)}` is a level of its index, and a column or another level too; rename one, "
+                f"or leave the index out with reset_index(drop=True)"
+            )
+        frame = frame.reset_index(allow_duplicates=True)
     if frame.empty:
         raise DataError(f"{name}: is empty; expected a row for each run")
     names = _header(name, list(map(str, frame.columns)))
     return Sheet(name, frame.set_axis(pd.RangeIndex(len(frame)), axis=0).set_axis(pd.Index(names), axis=1))
 
 
-def _header(where: str, names: list[str]) -> list[str]:
-    """Return the names of columns; those that several have are numbered."""
-    if hidden := next(filter(hidden_character, names), None):
+def _header(where: str, given: Sequence[str]) -> list[str]:
+    """Return the names of columns, each in one line; those that several have are numbered."""
+    if hidden := next(filter(hidden_character, given), None):
         raise DataError(f"{where}: the name of column `{shorten(hidden)}` holds a character that cannot be seen")
-    return [
-        f"{name} ({names[: place + 1].count(name)})" if names.count(name) > 1 else name
-        for place, name in enumerate(names)
-    ]
+    names = list(map(as_label, given))
+    counts, seen = Counter(names), Counter[str]()
+    numbered = []
+    for name in names:
+        seen[name] += 1
+        numbered.append(f"{name} ({seen[name]})" if counts[name] > 1 else name)
+    return numbered
 
 
 def read_mlflow(uri: str, experiment: str) -> Sheet:
@@ -260,8 +264,10 @@ def read_mlflow(uri: str, experiment: str) -> Sheet:
     runs = foreign_runs(uri, experiment)
     if not runs:
         raise DataError(f"experiment `{shorten(experiment)}`: has no run")
-    frame = pd.DataFrame(runs, dtype=object).set_index("run_id")
-    return Sheet(f"experiment {shorten(experiment)}", frame.fillna(""), row="run ")
+    frame = pd.DataFrame(runs, dtype=object).set_index("run_id").fillna("")
+    name = f"experiment {shorten(experiment)}"
+    names = _header(name, list(map(str, frame.columns)))
+    return Sheet(name, frame.set_axis(pd.Index(names), axis=1), row="run ")
 
 
 __all__ = ["Sheet", "from_frame", "read_file", "read_mlflow"]

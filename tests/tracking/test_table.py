@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import csv
+import gzip
+import io
 import random
 import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +16,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from stn_bench.report.frames import to_csv
 from stn_bench.report.judging import Judged, Request, judge
 from stn_bench.system.errors import DataError
 from stn_bench.tracking.columns import Columns, find_columns
@@ -28,6 +36,14 @@ def table(folder: Path, text: str | bytes) -> Sheet:
     path = folder / "results.csv"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_file(path)
+
+
+def zip_of(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        for name in names:
+            file.writestr(name, SOUND)
+    return buffer.getvalue()
 
 
 def judged(found: Sheet, asked: Columns = Columns(), **request: Any) -> Judged:  # noqa: B008
@@ -70,11 +86,14 @@ PLAIN = {("baseline", 1, 0.5), ("baseline", 2, 0.52), ("baseline", 3, 0.51)} | {
         SOUND.replace(",1,", ",1.0,"),
         SOUND.encode("utf-16"),
         ("\ufeff" + SOUND).encode("utf-16-be"),
+        "sep=;\r\n" + SOUND.replace(",", ";"),
+        "sep=:\n" + SOUND.replace(",", ":"),
+        "\n\r\n,,\n" + SOUND,
         "".join(f"{number},{line}\n" for number, line in zip(("", *range(6)), SOUND.splitlines(), strict=True)),
     ],
     ids=[
         *("plain", "bom", "crlf", "cr", "semicolons", "tabs", "bars", "commas", "tabs and commas", "spaces", "quotes"),
-        *("blank lines", "floats", "utf-16", "utf-16-be", "pandas index"),
+        *("blank lines", "floats", "utf-16", "utf-16-be", "sep", "sep colon", "blank rows first", "pandas index"),
     ],
 )
 def test_a_table_reads_the_same_however_it_was_written(text: str | bytes, tmp_path: Path) -> None:
@@ -93,6 +112,63 @@ def test_a_table_reads_the_same_however_it_was_written(text: str | bytes, tmp_pa
 def test_plain_columns_are_guessed(header: str, expected: tuple[str, str, str], tmp_path: Path) -> None:
     found = find_columns(table(tmp_path, SOUND.replace("method,seed,acc", header)), Columns())
     assert (found.arm, found.seed, *found.metrics) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ('method,seed,"acc\n(%)"', ("method", "seed", "acc (%)")),
+        ('"method\nname",seed,acc', ("method name", "seed", "acc")),
+        ('method,seed,"acc; top;\n1; or 2; or 3"', ("method", "seed", "acc; top; 1; or 2; or 3")),
+        ('method," seed  no. ",acc', ("method", "seed no.", "acc")),
+        ("method,seed,top`1", ("method", "seed", "top'1")),
+    ],
+)
+def test_a_header_is_a_record_of_csv(header: str, expected: tuple[str, str, str], tmp_path: Path) -> None:
+    found = table(tmp_path, SOUND.replace("method,seed,acc", header))
+    assert tuple(found.names) == expected
+    assert found.at(0) == "row 2"
+    asked = Columns(*next(csv.reader(io.StringIO(header)))[:2], metrics=(next(csv.reader(io.StringIO(header)))[2],))
+    told = judged(found, asked).columns
+    assert (told.arm, told.seed, *told.metrics) == expected
+
+
+@given(st.text("\"',;\t|\n\r ab1.\\#=sep\x0b\0", max_size=40))
+@settings(derandomize=True, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_a_table_or_refused(tmp_path: Path, text: str) -> None:
+    with contextlib.suppress(DataError):
+        table(tmp_path, text)
+
+
+def test_a_table_of_ours_is_read_as_what_it_is(tmp_path: Path) -> None:
+    again = judged(table(tmp_path, to_csv(judged(table(tmp_path, SOUND)).runs)))
+    assert (again.columns.arm, again.columns.seed, again.columns.metrics) == ("arm", "seed", ("acc",))
+    assert arms(again)["mixup"].interval == arms(judged(table(tmp_path, SOUND)))["mixup"].interval
+
+
+def test_of_a_table_of_ours_with_several_questions_each_is_judged_again(tmp_path: Path) -> None:
+    found = judged(from_frame(long(DATASETS, "dataset", "arm")))
+    again = judged(table(tmp_path, to_csv(found.runs)))
+    assert len(again.summary.ablations) == len(found.summary.ablations) == 3
+    for place in range(3):
+        assert arms(again, place)["mixup"].p_adjusted == pytest.approx(arms(found, place)["mixup"].p_adjusted)
+
+
+OURS = "study,ablation,arm,phase,seed,trial,status,run_key,run_id,model.width,train.seed,test.score,test.loss\n"
+
+
+def test_of_a_table_of_ours_tuning_is_left_out_and_no_setting_is_a_metric(tmp_path: Path) -> None:
+    rows = [
+        f"s,{arm},{arm},{phase},{seed},,finished,k,r,{width},7,0.{width}{seed},{seed}\n"
+        for arm, width in (("base", 5), ("wide", 7))
+        for phase, seed in [("tune", 1), ("verdict", 1), ("verdict", 2), ("verdict", 3), ("confirm", 9)]
+    ]
+    found = table(tmp_path, OURS + "".join(rows))
+    with pytest.raises(DataError, match=r"--metric COLUMN; one of test\.score, test\.loss"):
+        judged(found)
+    told = judged(found, Columns(metrics=("test.score",)))
+    assert "4 runs of tuning and confirmation left out" in told.notes
+    assert arms(told)["wide"].seeds == (1, 2, 3)
 
 
 @pytest.mark.parametrize("base", ["base", "Baseline", "control", "reference"])
@@ -385,7 +461,21 @@ def test_a_data_set_may_be_called_as_all_of_them_are() -> None:
         (SOUND + "mixup,2,0.6\n", {}, "`mixup` has seed 2 in 2 rows (row 6 and row 8), expected one"),
         (SOUND + "mixup,4,good\nmixup,5,bad\n", {}, "row 8: `acc`: expected a number, got `good` (and 1 more)"),
         (SOUND + 'mixup,4,"0,6"\n', {}, "row 8: `acc`: expected a number, got `0,6`; a comma is a decimal point only"),
-        (SOUND.replace("0.", "0,"), {}, "rows have more cells than its header; where commas are decimal points"),
+        (SOUND.replace("0.", "0,"), {}, "row 2: expected 3 cells, got 4; where commas are decimal points"),
+        ("\n\n" + SOUND + "mixup,4,0.6,0.7\n", {}, "row 10: expected 3 cells, got 4"),
+        ("\n \n,,\n" + SOUND + "mixup,4,good\n", {}, "row 11: `acc`: expected a number, got `good`"),
+        (SOUND + '"mixup,4,0.6\nmixup,5,0.6\n', {}, "row 8: a quote opens a cell there and none closes it; close it"),
+        ("\n" + SOUND + 'mixup,"4,0.6\n', {}, "row 9: a quote opens a cell there"),
+        ('"' + SOUND, {}, "row 1: a quote opens a cell there"),
+        ('method,"a\nb",acc\n"x\ny",1,0.5,7\n', {}, "row 2: expected 3 cells, got 4"),
+        ("sep=;\n", {}, "is empty"),
+        (SOUND.encode("utf-16-le"), {}, "is text in UTF-32, or in UTF-16 without its mark; save it as UTF-8"),
+        (SOUND.encode("utf-32"), {}, "is text in UTF-32, or in UTF-16 without its mark; save it as UTF-8"),
+        (gzip.compress(SOUND.encode()), {}, "is compressed by gzip; unpack it first"),
+        (zip_of("results.csv"), {}, "is a zip file; unpack it first"),
+        (zip_of("manifest.json", "records.jsonl"), {}, "read one of stn-bench with `stn-bench import`"),
+        (zip_of("[Content_Types].xml", "xl/workbook.xml"), {}, "is a workbook of a spreadsheet; save its sheet"),
+        (b"PK\x03\x04cut", {}, "is a zip file; unpack it first"),
         (SOUND + "mixup,4,0.6,0.7\n", {}, "row 8: expected 3 cells, got 4"),
         (SOUND + ",4,0.6\n", {}, "row 8: `method`: expected the name of the arm, got nothing"),
         (
@@ -397,6 +487,7 @@ def test_a_data_set_may_be_called_as_all_of_them_are() -> None:
         (SOUND + "mix\x1b[2Jup,4,0.6\n", {}, "row 8: a name holds U+001B"),
         (SOUND.replace("acc", "a\u202ecc"), {}, "holds a character that cannot be seen"),
         ("seed,base,x\n1,0.5,oops\n2,0.5,0.6\n", {"wide": True}, "row 2: `x`: expected a number, got `oops`"),
+        ("seed,base,x\n1,0.5,0.6\n", {"wide": True, "arm": "x"}, "--wide and --arm: in a wide table each arm is a"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_a_line(
