@@ -956,10 +956,39 @@ MARKS = "[]()<>!\\`|#:/*_&\"' ab.1-=~^@;"
 @example("[a]: b")
 @example(r"[a\]b]: c")
 @example(r"`\<b>` <b>")
+@example(r"\`<b>`")
+@example(r"\\`<b>` `<b>")
+@example(r"``<b>` <b>")
 @keeps(REPORTS)
 def test_any_text_is_text_in_markdown(text: str) -> None:
     for page in (plain(text), f"# {plain(text)}", f"- {plain(text)}", markdown_table(("x",), [(text,)])):
         assert [target for target in read_markdown(page) if not target.startswith("#")] == []
+
+
+def code(tokens: list[Token]) -> Iterator[str]:
+    for token in tokens:
+        if token.type == "code_inline":
+            yield token.content
+        yield from code(token.children or [])
+
+
+@pytest.mark.parametrize("name", ["<unk>", "a](b)", "<!-- x", "[a]: b", "z\\", "x\\y", "<unk> a|b", "-->", "../../x"])
+@keeps(REPORTS)
+def test_what_is_set_as_code_is_shown_as_it_is(name: str) -> None:
+    parser = MarkdownIt("commonmark", {"html": True}).enable("table")
+    table = markdown_table(("arm",), [(f"`{name}`",)])
+    assert list(code(parser.parse(plain(f"with `{name}` more; also `{name}`.")))) == [name, name]
+    assert list(code(parser.parse(table))) == [name]
+
+
+@given(st.lists(st.text(MARKS, max_size=9), max_size=5))
+@example(["x`", "`<b>`"])
+@example(["a ``", "`` <b>", "`"])
+@example(["\\`", "`<b>` `"])
+@keeps(REPORTS)
+def test_no_text_makes_code_of_what_stands_beside_it(texts: list[str]) -> None:
+    page = " x ".join(map(plain, texts))
+    assert [target for target in read_markdown(page) if not target.startswith("#")] == []
 
 
 @given(st.text(MARKS, max_size=20))

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from stn_bench.cli.options import AsJson, Root, console, print_json
 from stn_bench.study.catalogue import Catalogue, Kind
@@ -62,15 +62,15 @@ def _print_list(catalogue: Catalogue, ablations: Sequence[Ablation], studies: Se
         planned = [one for one in studies if catalogue.is_bundled("studies", one.name) == is_bundled]
         if not asked and not planned:
             if not is_bundled:
-                folder = escape(str(catalogue.root))
-                console.print(f"{folder} has none of its own; `stn-bench new NAME` writes one\n", soft_wrap=True)
+                told = f"{catalogue.root} has none of its own; `stn-bench new NAME` writes one\n"
+                console.print(Text(told), soft_wrap=True)
             continue
         whose = ", which come with stn-bench" if is_bundled else ""
         _print_kind(f"ablations{whose}", [(one.name, _ablation_lines(one)) for one in asked])
         _print_kind(f"studies{whose}", [(one.name, _study_lines(one)) for one in planned])
 
 
-def _print_kind(title: str, entries: Sequence[tuple[str, Iterable[str]]]) -> None:
+def _print_kind(title: str, entries: Sequence[tuple[str, Iterable[Text]]]) -> None:
     if entries:
         console.print(f"[dim]{title}[/]")
         for name, lines in entries:
@@ -78,19 +78,19 @@ def _print_kind(title: str, entries: Sequence[tuple[str, Iterable[str]]]) -> Non
         console.print()
 
 
-def _ablation_lines(ablation: Ablation) -> tuple[str, ...]:
+def _ablation_lines(ablation: Ablation) -> tuple[Text, ...]:
     arms = ", ".join(arm.name for arm in ablation.arms)
-    return (escape(ablation.question), f"[dim]{escape(ablation.source)}[/]", f"arms: {arms}")
+    return (Text(ablation.question), Text(ablation.source, "dim"), Text(f"arms: {arms}"))
 
 
-def _study_lines(study: Study) -> tuple[str, ...]:
-    return (escape(study.title), f"{len(study.seeds)} seeds, {', '.join(study.ablations)}")
+def _study_lines(study: Study) -> tuple[Text, ...]:
+    return (Text(study.title), Text(f"{len(study.seeds)} seeds, {', '.join(study.ablations)}"))
 
 
-def _print_entry(name: str, lines: Iterable[str]) -> None:
+def _print_entry(name: str, lines: Iterable[Text]) -> None:
     console.print(f"[bold]{name}[/]")
     for line in lines:
-        console.print(f"  {line}", soft_wrap=True)
+        console.print(Text.assemble("  ", line), soft_wrap=True)
 
 
 def show(
@@ -109,9 +109,9 @@ def show(
     arms = about.pop("arms", [])
     for key, value in about.items():
         if value not in ("", {}, []):
-            console.print(f"[bold]{key}[/]: {escape(_plain(value))}")
+            console.print(Text.assemble((key, "bold"), ": ", _plain(value)))
     for arm in arms:
-        console.print(f"  [bold]{arm['name']}[/]: {escape(_plain(arm['set']))}", end="")
+        console.print(Text.assemble("  ", (arm["name"], "bold"), ": ", _plain(arm["set"])), end="")
         console.print(f"  (published: {_plain(arm['published'])})" if arm["published"] else "")
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.markup import escape
 from rich.table import Table as Grid
+from rich.text import Text
 
 from stn_bench.cli.options import AsJson, console, is_too_wide, messages, print_answer, print_json, print_table
 from stn_bench.system.errors import ConfigError
@@ -201,9 +201,11 @@ def _grid(table: Table) -> Grid:
 
 
 def _grid_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Grid:
-    grid = Grid(*map(escape, head), box=None, pad_edge=False, header_style="dim")
+    grid = Grid(box=None, pad_edge=False, header_style="dim")
+    for name in head:
+        grid.add_column(Text(name))
     for row in rows:
-        grid.add_row(*map(escape, row))
+        grid.add_row(*map(Text, row))
     return grid
 
 

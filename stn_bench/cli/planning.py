@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from stn_bench.analysis.analyse import analyse, nothing_finished
 from stn_bench.analysis.caveats import difference, in_words
@@ -148,7 +148,7 @@ def _probe(workspace: Workspace) -> Probe:
 def _print_preview(found: Preview) -> None:
     planned, shown = found.plan, set[str]()
     study, metric = planned.study, planned.metric
-    console.print(f"[bold]{escape(study.title)}[/]")
+    console.print(Text(study.title, "bold"))
     _print(f"metric {metric.name} ({metric.direction}), margin {study.margin:g}, plan {planned.digest[:12]}")
     for doubt in found.doubts:
         _print(f"! {doubt}")
@@ -158,7 +158,7 @@ def _print_preview(found: Preview) -> None:
         for line in _when_it_runs(found):
             _print(line, 2)
     for question, power in zip(planned.questions, found.powers, strict=True):
-        console.print(f"\n[bold]{question.ablation.name}[/]: {escape(question.ablation.question)}")
+        console.print(Text.assemble("\n", (question.ablation.name, "bold"), ": ", question.ablation.question))
         _print(_budget(question.base), 2)
         for code, names in _foreign_code(question).items():
             _print(f"! runs code of the root's own, `{code}`: {', '.join(names)}", 2)
@@ -192,7 +192,7 @@ def _when_it_runs(found: Preview) -> Iterator[str]:
 
 def _print(text: str, indent: int = 0) -> None:
     with console.capture() as captured:
-        console.print(Padding(escape(text), (0, 0, 0, indent), expand=False))
+        console.print(Padding(Text(text), (0, 0, 0, indent), expand=False))
     for line in captured.get().splitlines():
         console.out(line.rstrip(), highlight=False)
 

@@ -21,8 +21,10 @@ from stn_bench.system.format import counted, level_in_words, listed, settings_in
 GUIDE = "../../docs/statistics.md"
 """Where the committed reports of the shipped subjects find what explains their columns."""
 
-LIVE = re.compile(r"(\\*)(\](?=\((?!#))|<(?=[A-Za-z/!?])|^\[(?=.*\]:))")
-"""Characters that make a link, an image or HTML of words, or name a link's target; and the backslashes before them."""
+CODE = r"(?<![\\`])(?P<ticks>`+)(?!`).+?(?<!`)(?P=ticks)(?!`)"
+LIVE = re.compile(rf"{CODE}|(?P<slashes>\\*)(?P<mark>`|\](?=\((?!#))|<(?=[A-Za-z/!?])|^\[(?=.*\]:))")
+"""Code, in which nothing lives; or a character that makes a link, an image, HTML or code of words, or names a link's
+target, and the backslashes before it."""
 
 Figures = Mapping[str, Sequence[Figure]]
 """Ablation -> its figures, in order; "" -> those of the study."""
@@ -114,9 +116,14 @@ def opening(summary: Summary) -> str:
 def plain(text: str) -> str:
     """Return a person's words in one line, in which Markdown finds no link, no image and no HTML.
 
-    Links to headings of the page stay. A backslash of the person's own must not take ours away, so it is doubled.
+    Code stays as it is: a backslash would show there. Links to headings of the page stay. A backslash of the person's
+    own must not take ours away, so it is doubled; a backtick that no other closes would make code of what follows.
     """
-    return LIVE.sub(r"\1\1\\\2", " ".join(text.split()))
+    return LIVE.sub(_dead, " ".join(text.split()))
+
+
+def _dead(found: re.Match[str]) -> str:
+    return f"{2 * found['slashes']}\\{found['mark']}" if found["mark"] else found[0]
 
 
 def rules(summary: Summary) -> str:

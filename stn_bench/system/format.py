@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,9 @@ MOST_DIGITS = 9
 
 ROUNDED = 1e-9
 """Of a difference: a narrower interval is one point, but for rounding."""
+
+DOT = re.compile(r"(?<=\w)(?<!\d)\.(?=\w)|(?<=\d)\.(?=[^\W\d])")
+"""A dot between two words of a metric's name; that of a number or a path stays."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,8 @@ class Unit:
     @classmethod
     def of(cls, name: str, *, is_fraction: bool) -> Unit:
         """Return the unit of a metric by its name."""
-        if is_fraction:
-            return cls(name.replace(".", " "), 100.0, 2, " %", " points")
-        return cls(name.replace(".", " "), 1.0, 4, "", "")
+        words = DOT.sub(" ", name)
+        return cls(words, 100.0, 2, " %", " points") if is_fraction else cls(words, 1.0, 4, "", "")
 
     def to_show(self, values: Iterable[float], sizes: Iterable[float] = ()) -> Unit:
         """Return the unit with as many digits as what stands side by side needs, such as a question's table.

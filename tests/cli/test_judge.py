@@ -301,6 +301,21 @@ def test_any_name_is_harmless_on_every_page(cli: Cli, tmp_path: Path) -> None:
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in rows[:3]}) == 1
 
 
+@pytest.mark.parametrize("metric", ["../../x", "top-1 @ 0.5", "x](http://x) <img src=x>", "z\\"])
+def test_names_are_shown_as_they_are(metric: str, cli: Cli, tmp_path: Path) -> None:
+    text = RESULTS.replace("ResNet-50 (ours)", "<unk>").replace("mixup", "z\\").replace("acc", metric)
+    (tmp_path / "results.csv").write_text(text)
+    code, out, _ = cli("judge", tmp_path / "results.csv", "-o", tmp_path / "out")
+    assert code == 0
+    assert f"better: with z\\ {metric} rises by" in out
+    assert re.search(r"^z\\ +5/5", out, re.MULTILINE)
+    assert re.search(rf"^arm +seeds +{re.escape(metric)}, %  ", out, re.MULTILINE)
+    page = (tmp_path / "out/report.md").read_text()
+    assert "| `<unk>` " in page
+    bare = re.sub(r"`[^`]*`", "", page)
+    assert not re.search(r"(?<!\\)(<img|\]\(http)", bare)
+
+
 def test_it_loads_nothing_heavy(results: Path) -> None:
     code = f"""
 import sys
