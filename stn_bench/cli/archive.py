@@ -24,10 +24,10 @@ def export(
     planned = load_plan(study, workspace, settings or ())
     from stn_bench.report.build import build_report
     from stn_bench.runner.stores import analyse_stored
-    from stn_bench.tracking.archive import collect, write_archive
-    from stn_bench.tracking.zipped import check_home
+    from stn_bench.tracking.archive import KIND, collect, write_archive
+    from stn_bench.tracking.zipped import check_target
 
-    check_home(file)
+    check_target(file, KIND)
     analysis, runs = analyse_stored(planned, workspace)
     archive = collect(analysis.results, runs.file, lambda artifact: build_report(analysis, artifact))
     size = write_archive(file, archive)

@@ -49,13 +49,13 @@ def pack(
     from stn_bench.cli.planning import finished_of
     from stn_bench.cli.progress import Progress
     from stn_bench.runner.data import prepare_data
-    from stn_bench.runner.packed import installed_by, zip_study
+    from stn_bench.runner.packed import KIND, installed_by, zip_study
     from stn_bench.runner.packing import Packing
     from stn_bench.study.calibration import calibrated
     from stn_bench.tracking.results import Keys, as_read, check_code, check_data
-    from stn_bench.tracking.zipped import check_home, write_zip
+    from stn_bench.tracking.zipped import check_target, write_zip
 
-    check_home(file)
+    check_target(file, KIND)
     planned = as_read(load_plan(study, workspace, settings or ()), workspace.datasets)
     check_runnable(planned, study, confirm=confirm)
     planned = calibrated(planned, workspace.root)

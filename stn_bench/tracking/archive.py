@@ -27,10 +27,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from stn_bench.settings import explain
 from stn_bench.subject import EXAMPLES, DataNote, Subject, find_subject, is_shipped
 from stn_bench.system.errors import ArchiveError, ConfigError, StoreError
-from stn_bench.system.files import is_clutter
+from stn_bench.system.files import is_clutter, table_text
 from stn_bench.system.text import hidden_in, is_metric_name, is_name, printable
 from stn_bench.tracking.record import RECORD, RunRecord, arm_note, arm_tags, run_name, run_note, run_tags
 from stn_bench.tracking.results import Results
+from stn_bench.tracking.sheet_text import no_text
 from stn_bench.tracking.store import ImportedRun
 from stn_bench.tracking.zipped import (
     MANIFEST,
@@ -55,6 +56,7 @@ TRAINED = "stn-bench results"
 FORMAT = 1
 NOUN = "archive of runs"
 RECORDS = "records.jsonl"
+TABLES = (".csv", ".tsv")
 NAME = re.compile(r"[A-Za-z0-9_]{1,100}\.npz")
 FILE = re.compile(rf"runs/([0-9a-f]{{64}})/({NAME.pattern})")  # arrays alone: they can be checked
 KEPT = re.compile(r"runs/[0-9a-f]{64}/(.+)", re.DOTALL)
@@ -182,9 +184,26 @@ def read_archive(path: Path) -> Archive:
         ArchiveError: if the file cannot be read, is not an archive, is damaged, or holds what no archive should.
     """
     try:
-        return unpack(read_zip(path, "stn-bench export STUDY FILE"))
+        content = read_zip(path, "stn-bench export STUDY FILE")
+        if told := _no_archive(content):
+            raise ArchiveError(told)
+        return unpack(content)
     except ArchiveError as error:
         raise ArchiveError(f"{path}: {error}; nothing was imported") from None
+
+
+def _no_archive(content: bytes) -> str:
+    """Return what a file is that is no archive, by how it begins, and what to do; "" for one that may be."""
+    told = no_text(content)
+    if told.startswith("is a zip file") or not content:
+        return ""
+    if told:
+        return told
+    try:
+        table_text(content)
+    except UnicodeDecodeError:
+        return ""
+    return "is text, and no archive of runs; judge a table by `stn-bench judge FILE`"
 
 
 def unpack(content: bytes) -> Archive:
@@ -194,6 +213,10 @@ def unpack(content: bytes) -> Archive:
         ArchiveError: if the bytes are not an archive, are damaged, or hold what no archive should.
     """
     members = without_clutter(unzip(content), NOUN)
+    if MANIFEST not in members and any(name.casefold().endswith(TABLES) for name in members):
+        raise ArchiveError(
+            f"is a zip file, but not an {NOUN}; unpack it, and judge a table in it by `stn-bench judge`"
+        )
     manifest = _manifest(members.pop(MANIFEST, b""))
     for name in members:
         if name != RECORDS and not _is_file(name, manifest.kind):

@@ -26,7 +26,7 @@ PACKED = {
     b"7z\xbc\xaf\x27\x1c": "is an archive of 7-Zip; unpack it first",
     b"\xd0\xcf\x11\xe0": "is a workbook of an old spreadsheet; save its sheet as CSV",
     b"PAR1": "is a Parquet file; save it as CSV",
-    b"SQLite format 3\0": "is a database of SQLite; read one of MLflow's with --mlflow sqlite:///FILE",
+    b"SQLite format 3\0": "is a database of SQLite; read one of MLflow's by `stn-bench judge --mlflow sqlite:///FILE`",
 }
 """How a file begins that is no text -> what it is, and what to do."""
 
@@ -80,7 +80,7 @@ def read_sheet_text(path: Path) -> tuple[bytes, SheetText]:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if told := _no_text(content):
+    if told := no_text(content):
         raise DataError(f"{path}: {told}")
     try:
         text = table_text(content)
@@ -90,7 +90,7 @@ def read_sheet_text(path: Path) -> tuple[bytes, SheetText]:
     return content, _sheet_text(path, text)
 
 
-def _no_text(content: bytes) -> str:
+def no_text(content: bytes) -> str:
     """Return what a file is that is no text in UTF-8 or UTF-16, and what to do; "" for one that may be."""
     if content.startswith(b"PK\x03\x04"):
         return _zipped(content)
@@ -147,4 +147,4 @@ def _records(text: str, separator: str) -> Iterator[list[str]]:
     return csv.reader(io.StringIO(text), delimiter=separator)
 
 
-__all__ = ["SheetText", "read_sheet_text"]
+__all__ = ["SheetText", "no_text", "read_sheet_text"]

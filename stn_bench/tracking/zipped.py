@@ -95,6 +95,30 @@ def check_home(path: Path) -> None:
         raise ArchiveError(f"{path.parent}: no such folder; make it first, or name another")
 
 
+def check_target(path: Path, kind: str) -> None:
+    """Check that a file may be written: its folder is there, and it is new, empty, or one that the same command wrote.
+
+    Raises:
+        ArchiveError: if it is not, so that no table of somebody's is lost for a slip of the hand.
+    """
+    check_home(path)
+    if path.is_dir():
+        raise ArchiveError(f"{path}: is a folder; name a file in it")
+    if path.is_file() and path.stat().st_size and kind_of(path) != kind:
+        raise ArchiveError(
+            f"{path}: is there already, and no file that this command wrote; name another, or remove it"
+        )
+
+
+def kind_of(path: Path) -> str:
+    """Return the kind that the manifest of a zip file tells; "" for any other file."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return str(_tree(file.read(MANIFEST)).get("kind", ""))
+    except Exception:  # a damaged zip file makes Python raise almost anything
+        return ""
+
+
 # Read ------------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -453,3 +454,17 @@ def test_the_folder_of_an_export_is_named_and_not_made(cli: Cli, tmp_path: Path)
     error = refuse(cli("export", "small", tmp_path / "gone/runs.zip", "--root", tmp_path))
     assert f"{tmp_path / 'gone'}: no such folder" in error
     assert not (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("command", ["export", "pack"])
+def test_a_file_of_somebody_elses_is_never_written_over(cli: Cli, tmp_path: Path, command: str) -> None:
+    make_root(tmp_path)
+    (tmp_path / "keep.csv").write_text("method,seed,acc\n")
+    with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+        file.writestr("manifest.json", '{"kind": "stn-bench results"}')
+    for name in ("keep.csv", "other.zip"):
+        before = (tmp_path / name).read_bytes()
+        error = refuse(cli(command, "small", tmp_path / name, "--root", tmp_path))
+        assert f"{tmp_path / name}: is there already, and no file that this command wrote" in error
+        assert (tmp_path / name).read_bytes() == before
+    assert "is a folder; name a file in it" in refuse(cli(command, "small", tmp_path, "--root", tmp_path))

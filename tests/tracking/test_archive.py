@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import gzip
 import hashlib
 import io
 import json
@@ -24,6 +25,7 @@ from stn_bench.study.plan import Plan
 from stn_bench.system.errors import ArchiveError, Interrupted
 from stn_bench.tracking.archive import (
     FORMAT,
+    KIND,
     RECORDS,
     TRAINED,
     Archive,
@@ -32,13 +34,14 @@ from stn_bench.tracking.archive import (
     may_hold,
     merge,
     pack,
+    read_archive,
     unpack,
     write_archive,
 )
 from stn_bench.tracking.mlflow import Tracking
 from stn_bench.tracking.record import RECORD
 from stn_bench.tracking.results import Results, gather
-from stn_bench.tracking.zipped import MANIFEST
+from stn_bench.tracking.zipped import MANIFEST, check_target
 
 RUNS = 8  # two arms: one trial and three seeds each
 NOWHERE = Path("no-pictures-here")
@@ -626,3 +629,35 @@ def test_an_archive_may_hold_what_import_takes(name: str, content: bytes, archiv
     except ArchiveError:
         is_taken = False
     assert may_hold(record.run_key, name, content) == is_taken
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"method,seed,acc\nbase,1,0.5\n", "is text, and no archive of runs; judge a table by `stn-bench judge FILE`"),
+        ("method,seed,acc\n".encode("utf-16"), "is text, and no archive of runs; judge a table by"),
+        (zipped([("a/results.csv", b"method,seed,acc\n")]), "unpack it, and judge a table in it by `stn-bench judge`"),
+        (gzip.compress(b"method,seed,acc\n"), "is compressed by gzip; unpack it first"),
+        (zipped([("[Content_Types].xml", b"")]), "is a workbook of a spreadsheet; save its sheet as CSV"),
+        (b"SQLite format 3\0", "is a database of SQLite; read one of MLflow's by `stn-bench judge --mlflow"),
+        (b"", "is damaged, or not a zip file"),
+        (b"\x89PNG\r\n", "is damaged, or not a zip file"),
+    ],
+)
+def test_what_is_no_archive_is_told_with_what_to_do(content: bytes, said: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.zip").write_bytes(content)
+    with pytest.raises(ArchiveError) as caught:
+        read_archive(tmp_path / "runs.zip")
+    assert said in str(caught.value)
+    assert str(caught.value).endswith("; nothing was imported")
+
+
+def test_a_target_is_new_empty_or_of_its_kind(archive: Archive, tmp_path: Path) -> None:
+    path = tmp_path / "runs.zip"
+    check_target(path, KIND)
+    path.touch()
+    check_target(path, KIND)
+    write_archive(path, archive)
+    check_target(path, KIND)
+    with pytest.raises(ArchiveError, match="is there already"):
+        check_target(path, TRAINED)
