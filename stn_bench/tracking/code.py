@@ -66,11 +66,12 @@ class Trail:
 @functools.cache
 def digests(trail: Trail) -> dict[str, str]:
     """Return definition -> SHA-256 of its syntax tree, of every definition on a trail, sorted."""
-    found = {}
-    for module, name in _reached(trail):
+    found: dict[str, str] = {}
+    for module, name in sorted(_reached(trail), key=lambda one: not is_inside(one[0], (trail.home,))):
         read = _definition(module, name, trail)
         if read is not None and read.digest:
-            found[f"{trail.named(module)}:{name}{read.entries}"] = read.digest
+            label = f"{trail.named(module)}:{name}{read.entries}"
+            found[f".{label}" if label in found else label] = read.digest  # a module at home, and one beside it
     return dict(sorted(found.items()))
 
 
@@ -192,8 +193,8 @@ def _marked(module: str, mark: str, trail: Trail, run: dict[str, None]) -> list[
 
 def _own_module(module: str, trail: Trail) -> Module | None:
     """Return a module if it is one of the user's on a trail."""
-    source = _module(module) if is_inside(module, trail.packages) and find(module) else None
-    return source if source is not None and source.is_own else None
+    is_there = is_inside(module, trail.packages) and find(module) is not None
+    return _module(module) if is_there and _can_be_read(module) and _module(module).is_own else None
 
 
 def _own_definition(module: str, name: str, trail: Trail) -> Definition | None:
@@ -204,9 +205,9 @@ def _own_definition(module: str, name: str, trail: Trail) -> Definition | None:
 def _is_hidden(module: str) -> bool:
     """Whether a package has something else by the name of a module in it, as after `from .train import train`."""
     package, _, name = module.rpartition(".")
-    around = _module(package) if package else None
-    if around is None:
+    if not package or not _can_be_read(package):
         return False
+    around = _module(package)
     others = (one for one in around.imports.get(name, ()) if one not in ((package, name), (module, "")))
     return name in around.definitions or any(others)
 
@@ -274,7 +275,7 @@ def files_of(modules: Iterable[str]) -> dict[str, Path]:
 def _named_while_running(source: Module) -> Iterator[str]:
     """Yield the modules that a module may import by a name that it makes."""
     nodes = (node for statements in source.definitions.values() for node in statements)
-    for module, mark in (one for node in nodes for one in unfollowed(node, source.package)):
+    for module, mark in (one for node in nodes for one in unfollowed(node, source.places)):
         if mark == WHOLE:
             yield module
         else:
@@ -325,6 +326,8 @@ def _is_field(statement: ast.stmt) -> bool:
     names = {one.id for one in targets if isinstance(one, ast.Name)}
     if names & UNKEYED:
         return True
+    if any(isinstance(one, ast.keyword) and one.arg == "exclude" for one in ast.walk(statement)):
+        return False  # its value is in no key
     if not isinstance(statement, ast.AnnAssign) or any(name.startswith("_") for name in names):
         return False
     parts = [getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(statement.annotation)]

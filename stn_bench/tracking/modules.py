@@ -43,6 +43,7 @@ class Module:
         tops: top-level packages that it imports.
         is_own: whether it is the user's, and neither ours nor installed.
         used: all names in it but those of imports.
+        written: the names that functions in it write, by `global`.
         loading: the imports that run as it is imported itself.
     """
 
@@ -54,7 +55,13 @@ class Module:
     tops: frozenset[str]
     is_own: bool
     used: frozenset[str]
+    written: frozenset[str]
     loading: tuple[ast.stmt, ...]
+
+    @property
+    def places(self) -> dict[str, str]:
+        """What Python calls the module, and the package that it lies in, within it."""
+        return {"__name__": self.name, "__package__": self.package}
 
     def may_define(self, name: str) -> bool:
         """Whether the module has this name, as far as reading it can tell."""
@@ -79,7 +86,7 @@ class Module:
         if self.is_own:
             yield from self._imported(node)
             yield from self._whole_modules(node)
-            for module, mark in opened(node, self.package):
+            for module, mark in opened(node, self.places):
                 yield (module or self.name) if mark == WHOLE else self.name, mark
 
     def whole(self) -> Iterator[Reference]:
@@ -171,6 +178,7 @@ def parse(name: str, content: bytes, package: str, *, is_own: bool) -> Module:
         frozenset(tops),
         is_own,
         frozenset(child.id for child in ast.walk(tree) if isinstance(child, ast.Name)),
+        frozenset(name for child in ast.walk(tree) if isinstance(child, ast.Global) for name in child.names),
         tuple(_loading(statements)),
     )
 

@@ -84,7 +84,8 @@ class _Search:
         return self._written[tool]
 
     def _holds(self, module: str, name: str) -> bool:
-        return any(map(_can_hold, self._modules(module).definitions.get(name, ())))
+        source = self._modules(module)
+        return name in source.written or any(map(_can_hold, source.definitions.get(name, ())))
 
     def _hooks(self, source: Module, base: ast.expr) -> bool:
         """Whether a class, or one that it is made of, is told of the classes that are made of it."""

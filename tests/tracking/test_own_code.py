@@ -91,6 +91,19 @@ CHANGES: dict[str, Files] = {
         "pkg/cfg.py": "WIDTH = 8\n",
     },
     "method that changes a name and is kept": {"m.py": f"D = {{}}\nold = D.update(a=64)\n{TRAIN}D['a']}}\n"},
+    "global that a call sets": {
+        "m.py": f"K = 1\ndef fill():\n    global K\n    K = 64\n    return K\nold = fill()\n{TRAIN}K}}\n"
+    },
+    "module beside a package that has one of its name": {
+        "pkg/m.py": f"import cfg\nfrom pkg import cfg as own\n{TRAIN}cfg.K + own.K}}\n",
+        "pkg/cfg.py": "K = 1\n",
+        "cfg.py": "K = 64\n",
+    },
+    "module of a package that has one beside it of its name": {
+        "pkg/m.py": f"import cfg\nfrom pkg import cfg as own\n{TRAIN}cfg.K + own.K}}\n",
+        "pkg/cfg.py": "K = 64\n",
+        "cfg.py": "K = 1\n",
+    },
     "package of a module": {
         "m.py": f"import pkg.a\n{TRAIN}pkg.f()}}\n",
         "pkg/__init__.py": "def f():\n    return 64\n",
@@ -162,6 +175,12 @@ CHANGES: dict[str, Files] = {
         "m.py": f"from importlib import import_module\n{TRAIN}import_module(f'models.{{name}}').f()}}\n",
         "models/small.py": "def f():\n    return 64\n",
     },
+    "modules that a package imports, each": {
+        "m.py": f"import nets\n{TRAIN}nets.REG[name]()}}\n",
+        "nets/__init__.py": "import importlib, pkgutil\nREG = {}\nfor one in pkgutil.iter_modules(__path__):\n"
+        "    importlib.import_module(f'{__name__}.{one.name}')\n",
+        "nets/small.py": "from nets import REG\ndef f():\n    return 64\nREG['small'] = f\n",
+    },
     "module beside by its name": {
         "pkg/m.py": f"from importlib import import_module\n{TRAIN}import_module('.' + name, __package__).f()}}\n",
         "pkg/small.py": "def f():\n    return 64\n",
@@ -198,6 +217,9 @@ CHANGES: dict[str, Files] = {
     # settings
     "class variable of settings": {"m.py": f"{COIN}    SCALE: ClassVar[float] = 64\n{PLAIN}"},
     "class variable of settings, as text": {"m.py": f"{COIN}    SCALE: 'ClassVar[float]' = 64\n{PLAIN}"},
+    "field that is in no key": {
+        "m.py": f"from pydantic import Field\n{COIN}    hidden: float = Field(64.0, exclude=True)\n{PLAIN}"
+    },
     "method of settings": {"m.py": f"{COIN}    def scale(self):\n        return 64\n{PLAIN}"},
     "property of settings": {"m.py": f"{COIN}    @property\n    def scale(self):\n        return 64\n{PLAIN}"},
     "mixin of settings": {
@@ -259,6 +281,11 @@ UNRELATED: dict[str, Files] = {
     "unused function of the module of an unused name": {
         "m.py": f"from nets import f\n{TRAIN}1}}\n",
         "nets.py": "def f():\n    return 64\n",
+    },
+    "module that no package named imports": {
+        "m.py": f"from importlib import import_module\n{TRAIN}import_module(f'models.{{name}}').f()}}\n",
+        "models/small.py": "def f():\n    return 1\n",
+        "other.py": "K = 64\n",
     },
     "module that nothing imports": {"m.py": f"{TRAIN}1}}\n", "other.py": "K = 64\n"},
     "class beside the one that is used": {
