@@ -11,8 +11,8 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
-import importlib.util
-import sys
+import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +22,14 @@ from stn_bench.settings import Group, Settings, canonical
 from stn_bench.subject import Subject, is_shipped
 from stn_bench.system.own_code import is_own
 from stn_bench.tracking.former import Definition, Reference, read_former
+from stn_bench.tracking.modules import LOOSE, RUN, Module, defined_names, find, found, modules_in, parse
+from stn_bench.tracking.registered import registered
+from stn_bench.tracking.unfollowed import ANY, WHOLE, dotted
+from stn_bench.tracking.unfollowed import opened as unfollowed
 
-LOOSE = "*"  # stands for the top-level statements of a module that run and define no name
 SCHEMAS = frozenset({Group.__name__, Settings.__name__})
 VALIDATORS = frozenset({"field_validator", "model_validator"})
+UNKEYED = frozenset({"unkeyed", "later"})  # of a class of settings: they say which values are in the key, and no more
 OURS = "stn_bench"
 KEPT = 2**14  # definitions that are kept as they were read; a trail of `stn` has a thousand
 
@@ -62,11 +66,12 @@ class Trail:
 @functools.cache
 def digests(trail: Trail) -> dict[str, str]:
     """Return definition -> SHA-256 of its syntax tree, of every definition on a trail, sorted."""
-    found = {}
-    for module, name in _reached(trail):
+    found: dict[str, str] = {}
+    for module, name in sorted(_reached(trail), key=lambda one: not is_inside(one[0], (trail.home,))):
         read = _definition(module, name, trail)
         if read is not None and read.digest:
-            found[f"{trail.named(module)}:{name}{read.entries}"] = read.digest
+            label = f"{trail.named(module)}:{name}{read.entries}"
+            found[f".{label}" if label in found else label] = read.digest  # a module at home, and one beside it
     return dict(sorted(found.items()))
 
 
@@ -82,7 +87,7 @@ def forget() -> None:
 
     What was found out about a file is known by its content, and stays.
     """
-    for read in (digests, libraries_of, _reached, _module, _found):
+    for read in (digests, libraries_of, _reached, _module, found):
         read.cache_clear()
     importlib.invalidate_caches()
 
@@ -97,20 +102,22 @@ def _definition(module: str, name: str, trail: Trail) -> Definition | None:
 
 
 @functools.lru_cache(KEPT)
-def _read(source: _Module, name: str, names: frozenset[str] | None) -> Definition:
+def _read(source: Module, name: str, names: frozenset[str] | None) -> Definition:
     """Return a definition of a module, of registries with these entries alone; None keeps them whole."""
-    nodes = [_relevant(node) for node in source.definitions.get(name, ())]
+    statements = source.definitions.get(name, ())
+    nodes = [_relevant(node, is_own=source.is_own) for node in statements]
+    types = [one for node in statements if source.is_own for one in _types(node)]
     kept = [(node, "") if names is None else _slice(node, names) for node in nodes]
     tree = canonical([_tree(node) for node, _ in kept])
     return Definition(
         "".join(entries for _, entries in kept),
         hashlib.sha256(tree.encode()).hexdigest() if kept else "",
-        tuple(reference for node, _ in kept for reference in source.references(node)),
+        tuple(reference for node in (*(node for node, _ in kept), *types) for reference in source.references(node)),
     )
 
 
 @functools.lru_cache(KEPT)
-def _texts(source: _Module, name: str) -> frozenset[str]:
+def _texts(source: Module, name: str) -> frozenset[str]:
     """Return the texts that a definition holds: every entry of a registry that settings may name is one of them."""
     nodes = (child for node in source.definitions.get(name, ()) for child in ast.walk(node))
     return frozenset(node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str))
@@ -138,22 +145,80 @@ def _distributions() -> Mapping[str, Sequence[str]]:
 def _reached(trail: Trail) -> tuple[Reference, ...]:
     seen: dict[Reference, None] = {}
     waiting, former = list(trail.roots), read_former(trail.former).definitions
+    run: dict[str, None] = {}  # modules of the user's that run as they are imported
+    opened: set[Reference] = set()
     while waiting:
         module, name = waiting.pop()
-        if (module, name) in seen or not is_inside(module, trail.packages):
-            continue
-        definition = _definition(module, name, trail) if module in former or _file(module) else None
-        if definition is None:
-            continue
-        seen[module, name] = None
-        waiting += definition.references
-        if module in former:
-            continue
-        source = _module(module)
-        waiting += source.elsewhere(name)
-        if source.definitions.get(LOOSE):
-            waiting.append((module, LOOSE))
+        if name in (WHOLE, RUN) or name.startswith(ANY):
+            if (module, name) not in opened:
+                opened.add((module, name))
+                waiting += _marked(module, name, trail, run)
+        elif (module, name) not in seen and is_inside(module, trail.packages):
+            definition = _definition(module, name, trail) if module in former or find(module) else None
+            if definition is not None:
+                seen[module, name] = None
+                waiting += definition.references
+                if module not in former:
+                    waiting += _beside(module, name)
+        if not waiting:
+            waiting += registered(seen, run, _module, functools.partial(_own_definition, trail=trail))
     return tuple(seen)
+
+
+def _beside(module: str, name: str) -> list[Reference]:
+    """Return what a definition brings along: where a name comes from that is not here, and what its module does."""
+    source = _module(module)
+    found = source.elsewhere(name)
+    if source.is_own:
+        found.append((module, RUN))
+    if source.definitions.get(LOOSE):
+        found.append((module, LOOSE))
+    return found
+
+
+def _marked(module: str, mark: str, trail: Trail, run: dict[str, None]) -> list[Reference]:
+    """Return what a reference to more than a definition stands for, in the user's own modules alone."""
+    if mark.startswith(ANY):
+        package = mark.removeprefix(ANY)
+        packages = [package] if package else trail.packages
+        return [(one, WHOLE) for within in packages for one in modules_in(within) if _can_be_read(one)]
+    source = _own_module(module, trail)
+    if source is None or _is_hidden(module):
+        return []
+    if mark == WHOLE:
+        return [*source.whole(), (module, RUN)]
+    run[module] = None
+    return [*source.runs(), *([(module, LOOSE)] if source.definitions.get(LOOSE) else ())]
+
+
+def _own_module(module: str, trail: Trail) -> Module | None:
+    """Return a module if it is one of the user's on a trail."""
+    is_there = is_inside(module, trail.packages) and find(module) is not None
+    return _module(module) if is_there and _can_be_read(module) and _module(module).is_own else None
+
+
+def _own_definition(module: str, name: str, trail: Trail) -> Definition | None:
+    """Return a definition if it is one of the user's on a trail."""
+    return _definition(module, name, trail) if _own_module(module, trail) else None
+
+
+def _is_hidden(module: str) -> bool:
+    """Whether a package has something else by the name of a module in it, as after `from .train import train`."""
+    package, _, name = module.rpartition(".")
+    if not package or not _can_be_read(package):
+        return False
+    around = _module(package)
+    others = (one for one in around.imports.get(name, ()) if one not in ((package, name), (module, "")))
+    return name in around.definitions or any(others)
+
+
+def _can_be_read(module: str) -> bool:
+    """Whether a module can be parsed: what cannot, is imported by nobody."""
+    try:
+        _module(module)
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 @functools.lru_cache(KEPT)
@@ -164,7 +229,7 @@ def is_inside(module: str, packages: tuple[str, ...]) -> bool:
 
 def is_there(module: str) -> bool:
     """Return whether a module can be found from here."""
-    return _file(module) is not None
+    return find(module) is not None
 
 
 def names_in(module: str, name: str) -> tuple[bool, tuple[str, ...]]:
@@ -189,23 +254,39 @@ def files_of(modules: Iterable[str]) -> dict[str, Path]:
     waiting = list(modules)
     while waiting:
         name = waiting.pop()
-        file = None if name in found or is_inside(name, (OURS,)) else _file(name)
-        if file is None or not is_own(str(file)):
+        file = None if name in found or is_inside(name, (OURS,)) else find(name)
+        if file is None or not is_own(str(file)) or not _can_be_read(name):
             continue
         if file.is_file():
             found[name] = file
         source = _module(name)
         waiting += [name.rpartition(".")[0]] * ("." in name)
         waiting += [
-            one for module, top in source.imports.values() for one in (module, f"{module}.{top}") if top or one
+            one
+            for imports in source.imports.values()
+            for module, top in imports
+            for one in (module, f"{module}.{top}")
+            if top or one
         ]
-        waiting += source.stars
+        waiting += [*source.stars, *_named_while_running(source)]
     return dict(sorted(found.items()))
+
+
+def _named_while_running(source: Module) -> Iterator[str]:
+    """Yield the modules that a module may import by a name that it makes."""
+    nodes = (node for statements in source.definitions.values() for node in statements)
+    for module, mark in (one for node in nodes for one in unfollowed(node, source.places)):
+        if mark == WHOLE:
+            yield module
+        else:
+            package = mark.removeprefix(ANY)
+            packages = [package] if package else sorted(beside(source.name.partition(".")[0]))
+            yield from (one for within in packages for one in modules_in(within))
 
 
 def beside(package: str) -> set[str]:
     """Return a top-level package and, unless it is installed, the modules in the same folder."""
-    file = _file(package)
+    file = find(package)
     home = file and (file.parent.parent if file.name == "__init__.py" else file.parent)
     if home is None or home.name in ("site-packages", "dist-packages"):
         return {package}
@@ -213,155 +294,82 @@ def beside(package: str) -> set[str]:
     return {package} | found - {OURS}
 
 
-def _relevant(node: ast.stmt) -> ast.stmt:
-    """Return a definition; of a class of settings its methods alone, without its validators."""
-    if not isinstance(node, ast.ClassDef) or not SCHEMAS & {_dotted(base).rpartition(".")[2] for base in node.bases}:
+def _is_schema(node: ast.AST) -> bool:
+    """Whether a statement is a class of settings: the values of its fields are in the key themselves."""
+    return isinstance(node, ast.ClassDef) and bool(SCHEMAS & set(map(_last, node.bases)))
+
+
+def _last(node: ast.expr) -> str:
+    return dotted(node).rpartition(".")[2]
+
+
+def _relevant(node: ast.stmt, *, is_own: bool) -> ast.stmt:
+    """Return a definition; of a class of settings all but its fields and validators, and of ours the methods alone."""
+    if not isinstance(node, ast.ClassDef) or not _is_schema(node):
         return node
-    methods = [one for one in node.body if isinstance(one, ast.FunctionDef) and not VALIDATORS & set(_decorators(one))]
-    return ast.ClassDef(name=node.name, bases=[], keywords=[], body=list(methods), decorator_list=[])
+    body = [one for one in node.body if not isinstance(one, ast.FunctionDef) or not VALIDATORS & set(_decorators(one))]
+    if not is_own:
+        methods = [one for one in body if isinstance(one, ast.FunctionDef)]
+        return ast.ClassDef(name=node.name, bases=[], keywords=[], body=list(methods), decorator_list=[])
+    return ast.ClassDef(
+        name=node.name,
+        bases=[base for base in node.bases if _last(base) not in SCHEMAS],
+        keywords=node.keywords,
+        body=[one for one in body if not _is_field(one) and not _is_text(one)],
+        decorator_list=node.decorator_list,
+    )
+
+
+def _is_field(statement: ast.stmt) -> bool:
+    """Whether a statement in a class of settings makes a field, or says how fields are keyed."""
+    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+    names = {one.id for one in targets if isinstance(one, ast.Name)}
+    if names & UNKEYED:
+        return True
+    if any(isinstance(one, ast.keyword) and one.arg == "exclude" for one in ast.walk(statement)):
+        return False  # its value is in no key
+    if not isinstance(statement, ast.AnnAssign) or any(name.startswith("_") for name in names):
+        return False
+    parts = [getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(statement.annotation)]
+    return "ClassVar" not in [*parts, *(_said(statement.annotation))]
+
+
+def _said(annotation: ast.expr) -> Iterator[str]:
+    """Yield the names in an annotation that is written as text."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        yield from re.findall(r"\w+", annotation.value)
+
+
+def _is_text(statement: ast.stmt) -> bool:
+    """Whether a statement is a docstring, or documents a field."""
+    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+
+
+def _types(node: ast.stmt) -> Iterator[ast.expr]:
+    """Yield the types of the fields of a class of settings: groups have methods of their own."""
+    for one in node.body if isinstance(node, ast.ClassDef) and _is_schema(node) else ():
+        if isinstance(one, ast.AnnAssign):
+            yield one.annotation
 
 
 def _decorators(function: ast.FunctionDef) -> Iterator[str]:
     for one in function.decorator_list:
-        yield _dotted(one.func if isinstance(one, ast.Call) else one).rpartition(".")[2]
-
-
-@dataclass(frozen=True, eq=False)
-class _Module:
-    """A parsed module; one object for one content.
-
-    Args:
-        name: its dotted name.
-        definitions: name -> every top-level statement that defines or changes it; LOOSE -> those that define no name.
-        imports: name as written here -> what it stands for.
-        stars: modules of which everything is imported.
-        tops: top-level packages that it imports.
-    """
-
-    name: str
-    definitions: dict[str, list[ast.stmt]]
-    imports: dict[str, Reference]
-    stars: tuple[str, ...]
-    tops: frozenset[str]
-
-    def may_define(self, name: str) -> bool:
-        """Whether the module has this name, as far as reading it can tell."""
-        return bool({name, LOOSE} & self.definitions.keys() or name in self.imports or self.stars)
-
-    def elsewhere(self, name: str) -> list[Reference]:
-        """Return where a name that is not defined here may come from."""
-        if name in self.definitions:
-            return []
-        return [self.imports[name]] if name in self.imports else [(module, name) for module in self.stars]
-
-    def references(self, node: ast.AST) -> Iterator[Reference]:
-        """Yield every definition that a node names, here or in another module."""
-        for child in ast.walk(node):
-            if isinstance(child, ast.Attribute):
-                yield from self._attribute(_dotted(child).split("."))
-            if isinstance(child, ast.Name):
-                yield self.imports.get(child.id, (self.name, child.id))
-
-    def _attribute(self, parts: list[str]) -> Iterator[Reference]:
-        """Yield what `a.b.c` may stand for: attribute c of the module that `a.b` is here, or of `a`'s submodule b."""
-        for length in range(1, len(parts)):
-            module, attribute = self.imports.get(".".join(parts[:length]), ("", ""))
-            if module:
-                prefix = [module, *([attribute] if attribute else []), *parts[length:-1]]
-                yield ".".join(prefix), parts[-1]
-
-
-def _dotted(node: ast.expr) -> str:
-    """Return `a.b.c` for an attribute of an attribute of a name, "" for one of anything else."""
-    if isinstance(node, ast.Attribute):
-        before = _dotted(node.value)
-        return before and f"{before}.{node.attr}"
-    return node.id if isinstance(node, ast.Name) else ""
+        yield dotted(one.func if isinstance(one, ast.Call) else one).rpartition(".")[2]
 
 
 @functools.cache
-def _module(name: str) -> _Module:
-    file = _file(name)
+def _module(name: str) -> Module:
+    file = find(name)
     is_package = file is None or file.is_dir() or file.name == "__init__.py"
     package = name if is_package else name.rpartition(".")[0]
-    return _parsed(name, file.read_bytes() if file and file.is_file() else b"", package)
-
-
-@functools.lru_cache(KEPT // 16)
-def _parsed(name: str, content: bytes, package: str) -> _Module:
-    tree = ast.parse(content)  # bytes, as Python reads it: marks, encodings
-    definitions: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for defined in _defined_names(statement):
-            definitions.setdefault(defined, []).append(statement)
-    imports: dict[str, Reference] = {}
-    stars, tops = [], set[str]()
-    for child in ast.walk(tree):
-        if isinstance(child, ast.ImportFrom):
-            tops |= {(child.module or "").partition(".")[0]} if not child.level else set()
-            origin = _origin(child, package)
-            imports |= {alias.asname or alias.name: (origin, alias.name) for alias in child.names}
-            stars += [origin for alias in child.names if alias.name == "*"]
-        if isinstance(child, ast.Import):
-            tops |= {alias.name.partition(".")[0] for alias in child.names}
-            imports |= {alias.asname or alias.name: (alias.name, "") for alias in child.names}
-    return _Module(name, definitions, imports, tuple(stars), frozenset(tops))
-
-
-def _origin(statement: ast.ImportFrom, package: str) -> str:
-    """Return the absolute name of the module that `from … import` names."""
-    if not statement.level:
-        return statement.module or ""
-    parents = package.split(".")
-    above = parents[: len(parents) - statement.level + 1]
-    return ".".join([*above, *([statement.module] if statement.module else [])])
-
-
-def _file(name: str) -> Path | None:
-    """Return a module's source file, or a namespace package's folder; None where there is neither. Imports nothing."""
-    return _found(name, tuple(sys.path))
-
-
-@functools.cache
-def _found(name: str, path: tuple[str, ...]) -> Path | None:
-    top, *rest = name.split(".")
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        return None
-    folders = [Path(folder) for folder in (spec and spec.submodule_search_locations) or ()]
-    origin = spec.origin if spec and spec.origin and spec.origin.endswith(".py") else None
-    found = Path(origin) if origin else next(iter(folders), None)
-    for part in rest:
-        choices = (folder / end for folder in folders for end in (f"{part}/__init__.py", f"{part}.py", part))
-        found = next((path for path in choices if path.exists()), None)
-        folders = [folder / part for folder in folders]
-    return found
-
-
-def _defined_names(statement: ast.stmt) -> list[str]:
-    """Return the names that a top-level statement defines or changes; LOOSE if it runs and defines none."""
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return [statement.name]
-    if isinstance(statement, ast.Assign | ast.AnnAssign | ast.AugAssign):
-        targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
-        return [child.id for target in targets for child in ast.walk(target) if isinstance(child, ast.Name)]
-    return [] if _does_nothing(statement) else [LOOSE]
-
-
-def _does_nothing(statement: ast.stmt) -> bool:
-    """Whether a top-level statement is an import, a docstring, or for type checkers or scripts alone."""
-    if isinstance(statement, ast.If):
-        names = {child.id for child in ast.walk(statement.test) if isinstance(child, ast.Name)}
-        return bool(names & {"TYPE_CHECKING", "__name__"})
-    is_docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-    return is_docstring or isinstance(statement, ast.Import | ast.ImportFrom | ast.Pass)
+    own = file is not None and not is_inside(name, (OURS,)) and is_own(str(file))
+    return parse(name, file.read_bytes() if file and file.is_file() else b"", package, is_own=own)
 
 
 def _slice(node: ast.stmt, names: frozenset[str]) -> tuple[ast.stmt, str]:
     """Return a registry with only the entries that the configuration names, and those; anything else as it is."""
     value = node.value if isinstance(node, ast.Assign | ast.AnnAssign) else None
-    if not isinstance(value, ast.Dict) or len(_defined_names(node)) != 1:
+    if not isinstance(value, ast.Dict) or len(defined_names(node)) != 1:
         return node, ""
     pairs = zip(value.keys, value.values, strict=True)
     entries = {key.value: entry for key, entry in pairs if isinstance(key, ast.Constant)}
@@ -369,7 +377,7 @@ def _slice(node: ast.stmt, names: frozenset[str]) -> tuple[ast.stmt, str]:
         return node, ""
     used = {str(key): entry for key, entry in entries.items() if key in names}
     sliced = ast.Dict(keys=[ast.Constant(key) for key in used], values=list(used.values()))
-    target = ast.Name(id=_defined_names(node)[0], ctx=ast.Store())
+    target = ast.Name(id=defined_names(node)[0], ctx=ast.Store())
     return ast.Assign(targets=[target], value=sliced), f"[{', '.join(sorted(used))}]"
 
 
@@ -387,4 +395,4 @@ def _without_docstring(field: str, child: Any) -> Any:
     """Return a body without its bare strings: docstrings, and the ones that document a field."""
     if field != "body" or not isinstance(child, list):
         return child
-    return [s for s in child if not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))]
+    return [one for one in child if not _is_text(one)]

@@ -10,16 +10,27 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from stn_bench.settings import canonical
-from stn_bench.subject import FormerKey, Subject
+from stn_bench.subject import FormerKey, Subject, is_shipped
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.machine import package_version
-from stn_bench.system.text import did_you_mean
-from stn_bench.tracking.code import Trail, beside, digests, is_there, libraries_of, names_in, own_digests
+from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.tracking.code import (
+    OURS,
+    Trail,
+    beside,
+    digests,
+    is_inside,
+    is_there,
+    libraries_of,
+    names_in,
+    own_digests,
+)
 from stn_bench.tracking.former import Reference, read_former
 
 Parts = dict[str, Any]
@@ -79,11 +90,17 @@ def identify(subject: Subject, settings: Mapping[str, Any], seed: int, dataset: 
         start: run key of the run to go on from, or "".
 
     Raises:
-        ConfigError: if the settings name code that cannot be found.
+        ConfigError: if the settings name code that cannot be found, or nothing of the training's can be read.
     """
     trail = _trail(subject, settings)
+    code = digests(trail)
+    if not code:  # no change of it would be seen
+        raise ConfigError(
+            f"`subject` {shorten(subject.name)}: the code of its `train` cannot be read; "
+            "expected a function in a Python file, or a statement there that makes the subject"
+        )
     libraries = _versions(_libraries(subject, trail))
-    return Identity(_keyed(subject, settings), seed, dataset, digests(trail), libraries, start)
+    return Identity(_keyed(subject, settings), seed, dataset, code, libraries, start)
 
 
 def libraries_named(subject: Subject, settings: Mapping[str, Any]) -> tuple[str, ...]:
@@ -153,19 +170,53 @@ def _gives_the_same(former: FormerKey, subject: Subject, identity: Identity) -> 
 
 
 def _trail(subject: Subject, settings: Mapping[str, Any]) -> Trail:
-    """Return where a subject's code is followed from: its `train`, and what the settings name besides."""
-    train = subject.train
-    roots = ((train.__module__, train.__qualname__.partition(".")[0]), *_extensions(subject, settings))
+    """Return where a subject's code is followed from: its `train`, what makes it, and what the settings name."""
+    first, *others = _roots(subject)
+    named = _extensions(subject, settings)
     home = home_of(subject)
     packages = set(subject.code) or (beside(home) if "." not in home else {home})
-    for module, _ in roots[1:]:
+    for module, _ in (*others, *named):
         packages |= beside(module.partition(".")[0])
-    return Trail(roots, tuple(sorted(packages)), subject.code, _named(settings), home)
+    return Trail((first, *others, *named), tuple(sorted(packages)), subject.code, _named(settings), home)
+
+
+def _roots(subject: Subject) -> tuple[Reference, ...]:
+    """Return the definitions of a subject: its `train` and, of a user's, the class of its settings.
+
+    Where one of them is no definition by itself, such as a lambda or what `make(64)` returns, the statement that makes
+    the subject is one, too. Elsewhere it is none: it says what is judged, not how it is trained.
+    """
+    train, statement = _definition_of(subject.train), _statement_of(subject)
+    if is_shipped(subject.name):
+        return (train or statement,)
+    schema = _definition_of(subject.settings)
+    own = [schema] if schema and not is_inside(schema[0], (OURS,)) else []
+    made = not _is_definition(subject.train) or (own and not _is_definition(subject.settings))
+    return tuple(dict.fromkeys([train or statement, *own, *([statement] if made else [])]))
+
+
+def _definition_of(thing: Any) -> Reference | None:
+    """Return the top-level definition that a function or a class comes from; None of an object that has no name."""
+    name = getattr(thing, "__qualname__", "")
+    return (thing.__module__, name.partition(".")[0]) if name else None
+
+
+def _is_definition(thing: Any) -> bool:
+    """Whether a function or a class is what a module holds by its name."""
+    module = sys.modules.get(getattr(thing, "__module__", ""))
+    return getattr(module, getattr(thing, "__qualname__", ""), None) is thing
+
+
+def _statement_of(subject: Subject) -> Reference:
+    """Return the statement that makes a subject, by its import path."""
+    module, _, name = subject.name.partition(":")
+    return module, name.partition(".")[0]
 
 
 def home_of(subject: Subject) -> str:
     """Return the package of a subject: that of a shipped one, or the top-level package of a user's."""
-    parts = subject.train.__module__.split(".")
+    module, _ = _definition_of(subject.train) or _statement_of(subject)
+    parts = module.split(".")
     return ".".join(parts[:3] if parts[:2] == ["stn_bench", "subjects"] else parts[:1])
 
 
