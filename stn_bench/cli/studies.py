@@ -38,7 +38,7 @@ from stn_bench.system.errors import ConfigError, Interrupted, StoreError, Subjec
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources, cores
 from stn_bench.system.signals import arrived
-from stn_bench.system.text import shorten, without_secrets
+from stn_bench.system.text import first_line, shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.results import as_read
 
@@ -209,7 +209,7 @@ def _crashes(analysis: Analysis) -> Iterator[str]:
 
     runs: dict[str, list[str]] = {}
     for run in analysis.results.crashed:
-        runs.setdefault(shorten(run.reason.partition("\n")[0]), []).append(run_name(run))
+        runs.setdefault(shorten(first_line(run.reason)), []).append(run_name(run))
     for why, named in runs.items():
         more = f" and {len(named) - 1} more" if len(named) > 1 else ""
         yield f"crashed: {named[0]}{more}: {why}"

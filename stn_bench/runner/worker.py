@@ -27,11 +27,11 @@ from stn_bench.system.errors import (
     SubjectError,
 )
 from stn_bench.system.machine import disk_full, training_environment
-from stn_bench.system.own_code import origin, own_lines, root_cause
+from stn_bench.system.own_code import origin, own_lines, root_cause, told
 from stn_bench.system.patience import Patience
 from stn_bench.system.signals import leave_to_parent
 from stn_bench.system.sounds import Direction
-from stn_bench.system.text import Discreet, spell_out, without_secrets
+from stn_bench.system.text import Discreet, first_line, spell_out, without_secrets
 from stn_bench.system.workspace import Workspace, sqlite_file
 
 if TYPE_CHECKING:
@@ -271,9 +271,11 @@ class _Worker:
                 self._connection.send(Halt(str(error)))
                 self._stopping.set()
                 outcome = "interrupted"
-            first, _, rest = without_secrets(f"{type(error).__name__}: {error}").partition("\n")
-            lines = f"\n{rest}" if rest.startswith("  ") else own_lines(root_cause(error))
-            self._connection.send(JobEnded(lease.run_key, outcome, first, origin(error), lines))
+            said = without_secrets(told(error))
+            head, _, rest = said.partition("\n")
+            names_lines = head == first_line(said) and rest.startswith("  ")
+            lines = f"\n{rest}" if names_lines else own_lines(root_cause(error))
+            self._connection.send(JobEnded(lease.run_key, outcome, first_line(said), origin(error), lines))
             raise
         self._has_finished = True
         self._connection.send(JobEnded(lease.run_key, record.outcome, record.reason))

@@ -18,9 +18,10 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from stn_bench.system.errors import ConfigError, StnBenchError
+from stn_bench.system.errors import ConfigError, Interrupted, StnBenchError
 from stn_bench.system.machine import started
-from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.system.signals import is_stop
+from stn_bench.system.text import did_you_mean, first_line, shorten, text_of
 
 MAIN = "__main__"
 SHOWN_FRAMES = 5
@@ -144,7 +145,7 @@ def import_attribute(address: str, where: str) -> Any:
 
     Raises:
         ConfigError: if it cannot be imported, or has no such attribute.
-        Interrupted: after Ctrl-C.
+        Interrupted: after Ctrl-C; KeyboardInterrupt where that is what Ctrl-C raises.
     """
     module, _, attribute = address.partition(":")
     if not module or not attribute:
@@ -157,7 +158,10 @@ def import_attribute(address: str, where: str) -> Any:
             found = getattr(imported, attribute, None)
     except StnBenchError as error:  # as the makers of subjects raise it
         raise ConfigError(f"{where}: {error}{own_lines(error)}") from error
-    except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or end the process
+    except BaseException as error:  # a module of the user's may raise anything, or end the process
+        if is_stop(error):
+            raise
+        _check_roots(module)
         hint = f"; name the module, `{module.removesuffix('.py')}`" if module.endswith(".py") else ""
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             hint = hint or did_you_mean(module, _modules_here())
@@ -165,10 +169,17 @@ def import_attribute(address: str, where: str) -> Any:
     finally:
         _importing.pop()
     if not hasattr(imported, attribute):
+        _check_roots(module)
         known = [name for name in vars(imported) if not name.startswith("_")]
         hint = did_you_mean(attribute, known) or f" The module is {getattr(imported, '__file__', None)}"
         raise ConfigError(f"{where}: `{module}` has no `{shorten(attribute)}`.{hint}")
     return found
+
+
+def _check_roots(module: str) -> None:
+    """Check that a module that is not as expected is no other one than a root's, which it would be taken for."""
+    for root in _roots:
+        check_found(module, Path(root))
 
 
 @contextlib.contextmanager
@@ -242,9 +253,28 @@ def digest_of(function: Callable[..., Any]) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
+def told(error: BaseException) -> str:
+    """Return an error as a record keeps it: its type and its whole text, or its type alone if it has none."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text.strip() else type(error).__name__
+
+
+def as_exception(error: BaseException) -> Exception | Interrupted | KeyboardInterrupt:
+    """Return what the user's code raised as an error like any other, unless it asks to stop.
+
+    What is no `Exception`, such as asyncio's CancelledError and the panic of a library in Rust, passes by all that
+    would tell of it, and ends the process.
+    """
+    if isinstance(error, Exception | Interrupted) or (isinstance(error, KeyboardInterrupt) and is_stop(error)):
+        return error
+    if isinstance(error, SystemExit):  # as `argparse` raises it
+        return RuntimeError(f"training called sys.exit({error.code!r})")
+    return RuntimeError(f"training raised {told(error)}")
+
+
 def reason(error: BaseException) -> str:
-    """Return an error as a message may quote it: its type and its first line."""
-    return shorten(f"{type(error).__name__}: {error}".splitlines()[0])
+    """Return an error as a message may quote it: its type and the first line of its text."""
+    return shorten(first_line(told(error)))
 
 
 def root_cause(error: BaseException) -> BaseException:
