@@ -6,8 +6,10 @@ import contextlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -23,7 +25,6 @@ from stn_bench.system.conditions import read_conditions
 from stn_bench.system.errors import (
     ConfigError,
     DataError,
-    Interrupted,
     LeaseLostError,
     MachineError,
     StoreAwayError,
@@ -31,6 +32,7 @@ from stn_bench.system.errors import (
     SubjectError,
 )
 from stn_bench.system.machine import PeakMemory, cpu_seconds, describe_machine, disk_full, machine_name, now
+from stn_bench.system.own_code import as_exception, told
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_note, run_tags
 
@@ -272,9 +274,12 @@ def train_job(
         record = _record(job, run_id, started, outcome, isolation.facts, split)
         epochs.send_all()
         _finish(record, tracking, ending)
-    except (Exception, Interrupted) as error:
-        _close(job, tracking, run_id, error, ending, started, own)
-        raise
+    except BaseException as error:
+        raised = as_exception(error)
+        _close(job, tracking, run_id, raised, ending, started, own)
+        if raised is error:
+            raise
+        raise raised from error
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     return record
 
@@ -302,16 +307,30 @@ def _take_over(folder: Path, own: Path) -> None:
 def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
     """Train, and return the outcome with time and memory where the training does not tell them itself."""
     began, cpu_began, memory = time.perf_counter(), cpu_seconds(), PeakMemory()
+    process = os.getpid()
     try:
         returned = subject.train(settings, seed, run)
-    except SystemExit as error:  # as `argparse` raises it: it would end the worker, and each that follows
-        raise RuntimeError(f"training called sys.exit({error.code!r})") from error
+    finally:
+        if os.getpid() != process:
+            _end_fork()
     measured = {
         "cost.seconds": time.perf_counter() - began,
         "cost.cpu_seconds": cpu_seconds() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
     return read_outcome(subject, returned, measured, logged)
+
+
+def _end_fork() -> None:
+    """End a process that training forked, and that comes back from there: all that follows is its parent's to do."""
+    error = sys.exc_info()[1]
+    code = error.code if isinstance(error, SystemExit) else int(error is not None)
+    try:
+        if error and not isinstance(error, SystemExit):
+            traceback.print_exc()  # for the log
+        sys.stdout.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _check_data(job: Job, subject: Subject, settings: Any) -> None:
@@ -327,6 +346,8 @@ def _keep(job: Job, tracking: RunWriter, run_id: str, outcome: Outcome, files: P
     """Keep beside the numbers what a finished training left: its model and its files. Trials keep none."""
     if job.is_trial or outcome.status != "finished":
         return
+    if not files.is_dir():
+        raise RuntimeError("training removed `run.files`, the folder of what is kept with a run; leave it in place")
     if outcome.model is not None:
         tracking.log_model(run_id, job.slug, outcome.model)
     if outcome.examples:
@@ -366,7 +387,7 @@ def _close(
     job: Job,
     tracking: RunWriter,
     run_id: str,
-    error: Exception | Interrupted,
+    error: BaseException,
     ending: Callable[[], AbstractContextManager[None]],
     started: str,
     own: Path,
@@ -388,11 +409,11 @@ def _close(
     is_misfit = job.start is not None and isinstance(error, ConfigError)
     lost = isinstance(error, LeaseLostError)
     try:
-        if is_misfit or isinstance(error, Interrupted | LeaseLostError):
+        if is_misfit or lost or not isinstance(error, Exception):  # somebody wants to stop
             with contextlib.suppress(StoreAwayError):  # the next try closes it
                 tracking.kill_run(run_id)
             return
-        crashed = job.record(run_id, started, "crashed", f"{type(error).__name__}: {error}")
+        crashed = job.record(run_id, started, "crashed", told(error))
         _finish(crashed, tracking, ending)
     except LeaseLostError as late:
         lost = True
