@@ -167,6 +167,7 @@ def _train_once(
     from stn_bench.runner.job import Job, train_job
     from stn_bench.system.signals import counting_interrupts
     from stn_bench.tracking.identity import identify
+    from stn_bench.tracking.planned_code import PlannedCode
     from stn_bench.tracking.results import fingerprint_of
 
     if subject.prepare:
@@ -185,6 +186,7 @@ def _train_once(
                 tracking,
                 on_epoch=lambda epoch: _tell(subject, epoch),
                 should_stop=lambda: interrupts.count > 0,
+                check_code=PlannedCode.of(subject, [spec.settings], workspace.root).check,
             )
         except Interrupted as stop:
             raise Interrupted(str(stop), interrupts.signum) from None

@@ -23,13 +23,13 @@ from stn_bench.study.plan import RunSpec
 from stn_bench.subject import CLASSES, EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.conditions import read_conditions
 from stn_bench.system.errors import (
+    NOBODYS_FAULT,
+    CodeChangedError,
     ConfigError,
     DataError,
     LeaseLostError,
-    MachineError,
+    StnBenchError,
     StoreAwayError,
-    StoreError,
-    SubjectError,
 )
 from stn_bench.system.machine import PeakMemory, cpu_seconds, describe_machine, disk_full, machine_name, now
 from stn_bench.system.own_code import as_exception, told
@@ -219,6 +219,7 @@ def train_job(
     ending: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     on_residue: Callable[[Sequence[str]], None] = lambda residue: None,
     is_first: bool = False,
+    check_code: Callable[[], None] = lambda: None,
 ) -> RunRecord:
     """Train a job, or go on from its checkpoint, and return the record that its MLflow run carries.
 
@@ -233,8 +234,11 @@ def train_job(
         on_residue: called if the training left a global state that cannot be put back, with what that is: this
             process should train nothing more.
         is_first: whether no earlier try of the job is known, of which a run might be open.
+        check_code: raises CodeChangedError if the user's own code is no more what the job was planned with; called
+            before it is imported, afterwards, and once the training has ended.
 
     Raises:
+        CodeChangedError: if the code changed until the training has ended; the run is closed as KILLED.
         ConfigError: if it cannot go on from the run that it should; nothing is recorded of it.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         LeaseLostError: if another worker has the job by now; the MLflow run is closed as KILLED.
@@ -245,6 +249,7 @@ def train_job(
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     watch_imports()
+    check_code()
     subject, started = find_subject(job.subject), now()
     settings = subject.read(job.spec.settings, where=job.name)
     start = tracking.file(job.start.run_id, subject.start) if job.start else None
@@ -256,6 +261,7 @@ def train_job(
     try:
         if job.note:
             tracking.note_run(run_id, job.note)
+        check_code()
         _check_data(job, subject, settings)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
@@ -268,6 +274,7 @@ def train_job(
                 if subject.vet:
                     subject.vet(settings)
                 outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+            check_code()
             check_metric(job.subject, job.spec.study, job.metric, outcome)
             _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
@@ -275,7 +282,7 @@ def train_job(
         epochs.send_all()
         _finish(record, tracking, ending)
     except BaseException as error:
-        raised = as_exception(error)
+        raised = _blamed(as_exception(error), check_code)
         _close(job, tracking, run_id, raised, ending, started, own)
         if raised is error:
             raise
@@ -383,6 +390,16 @@ def _record(job: Job, run_id: str, started: str, outcome: Outcome, facts: Mappin
     return record.model_copy(update=trained)
 
 
+def _blamed(error: BaseException, check_code: Callable[[], None]) -> BaseException:
+    """Return what is wrong: a crash says nothing where code has changed, such as a module that is imported late."""
+    if isinstance(error, Exception) and not isinstance(error, StnBenchError):
+        try:
+            check_code()
+        except CodeChangedError as changed:
+            return changed
+    return error
+
+
 def _close(
     job: Job,
     tracking: RunWriter,
@@ -399,7 +416,7 @@ def _close(
         MachineError: if the error means that the disk is full.
     """
     full = disk_full(error)
-    if full or isinstance(error, DataError | MachineError | StoreError | SubjectError):
+    if full or isinstance(error, NOBODYS_FAULT):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             if not isinstance(error, StoreAwayError):
                 tracking.kill_run(run_id)

@@ -81,19 +81,19 @@ def forget_changed() -> None:
     """
     modules = _own_modules()
     began = 1e9 * started()
-    changed = [name for name, file in modules.items() if _stamp(file) != _stamps.get(name, _before(file, began))]
+    changed = [name for name, file in modules.items() if stamp_of(file) != _stamps.get(name, _before(file, began))]
     homes = {modules[name].parents[name.count(".") + (modules[name].name == "__init__.py")] for name in changed}
     _forget([name for name, file in modules.items() if any(file.is_relative_to(home) for home in homes)])
 
 
 def remember() -> None:
     """Take note of the modules of the user's that are imported, and of their files."""
-    _stamps.update({name: _stamp(file) for name, file in _own_modules().items() if name not in _stamps})
+    _stamps.update({name: stamp_of(file) for name, file in _own_modules().items() if name not in _stamps})
 
 
 def stamps() -> dict[str, tuple[int, int]]:
     """Return the modules of the user's that are imported -> when each file was changed, in ns, and its size."""
-    return {name: _stamp(file) for name, file in sorted(_own_modules().items())}
+    return {name: stamp_of(file) for name, file in sorted(_own_modules().items())}
 
 
 def check_not_importing() -> None:
@@ -121,7 +121,7 @@ def _forget(names: list[str]) -> None:
         _stamps.pop(name, None)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def stamp_of(file: Path) -> tuple[int, int]:
     """Return what changes with a file: the time of its last change in ns, and its size; (0, 0) if it is gone."""
     try:
         found = file.stat()
@@ -132,7 +132,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _before(file: Path, began: float) -> tuple[int, int]:
     """Return the stamp of a file that nobody took note of: today's, if it is older than this process."""
-    stamp = _stamp(file)
+    stamp = stamp_of(file)
     return stamp if stamp[0] < began else (0, -1)
 
 

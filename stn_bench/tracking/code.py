@@ -20,7 +20,7 @@ from typing import Any
 
 from stn_bench.settings import Group, Settings, canonical
 from stn_bench.subject import Subject, is_shipped
-from stn_bench.system.own_code import is_own
+from stn_bench.system.own_code import is_own, stamp_of
 from stn_bench.tracking.former import Definition, Reference, read_former
 
 LOOSE = "*"  # stands for the top-level statements of a module that run and define no name
@@ -77,12 +77,62 @@ def own_digests(trail: Trail) -> dict[str, str]:
     return {f"{module}:{name}": one.digest for (module, name), one in read.items() if one is not None and one.digest}
 
 
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's as it was read for run keys.
+
+    Args:
+        module: the module that it is.
+        file: where it lies.
+        stamp: when it was changed before it was read, and its size.
+        names: the definitions in it that trainings reach.
+        digest: SHA-256 of these, and of what the module imports.
+    """
+
+    module: str
+    file: Path
+    stamp: tuple[int, int]
+    names: tuple[str, ...]
+    digest: str
+
+    def is_as_read(self) -> bool:
+        """Return whether trainings reach the same in it now; it is read again only if it was written meanwhile."""
+        if stamp_of(self.file) == self.stamp:
+            return True
+        try:
+            now = _parsed(self.module, self.file.read_bytes(), _package(self.module, self.file))
+        except (OSError, SyntaxError, ValueError):  # it is gone, or half-written
+            return False
+        return _digest_of(now, self.names) == self.digest
+
+
+def files_on(trails: Iterable[Trail]) -> tuple[OwnFile, ...]:
+    """Return the user's own files on trails, as they were read."""
+    reached: dict[str, set[str]] = {}
+    for trail in trails:
+        for module, name in _reached(trail):
+            reached.setdefault(module, {LOOSE}).add(name)
+    found = []
+    for module, names in sorted(reached.items()):
+        file = None if is_inside(module, (OURS,)) else _file(module)
+        if file and file.is_file() and is_own(str(file)):
+            known = tuple(sorted(names))
+            found.append(OwnFile(module, file, _content(file)[0], known, _digest_of(_module(module), known)))
+    return tuple(found)
+
+
+def _digest_of(source: _Module, names: Iterable[str]) -> str:
+    """Return the SHA-256 of some definitions of a module, and of what it imports."""
+    definitions = [[name, _read(source, name, None).digest] for name in names]
+    return hashlib.sha256(canonical([definitions, sorted(source.imports.items()), source.stars]).encode()).hexdigest()
+
+
 def forget() -> None:
     """Read all code anew: in a process that goes on for long, such as a notebook's, files change.
 
     What was found out about a file is known by its content, and stays.
     """
-    for read in (digests, libraries_of, _reached, _module, _found):
+    for read in (digests, libraries_of, _reached, _module, _content, _found):
         read.cache_clear()
     importlib.invalidate_caches()
 
@@ -282,9 +332,19 @@ def _dotted(node: ast.expr) -> str:
 @functools.cache
 def _module(name: str) -> _Module:
     file = _file(name)
+    return _parsed(name, _content(file)[1] if file and file.is_file() else b"", _package(name, file))
+
+
+def _package(name: str, file: Path | None) -> str:
+    """Return the package that the relative imports of a module begin at."""
     is_package = file is None or file.is_dir() or file.name == "__init__.py"
-    package = name if is_package else name.rpartition(".")[0]
-    return _parsed(name, file.read_bytes() if file and file.is_file() else b"", package)
+    return name if is_package else name.rpartition(".")[0]
+
+
+@functools.cache
+def _content(file: Path) -> tuple[tuple[int, int], bytes]:
+    """Return a file as it is read once, behind its stamp from before: one that is written just then is seen later."""
+    return stamp_of(file), file.read_bytes()
 
 
 @functools.lru_cache(KEPT // 16)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -19,7 +19,17 @@ from stn_bench.subject import FormerKey, Subject
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.machine import package_version
 from stn_bench.system.text import did_you_mean
-from stn_bench.tracking.code import Trail, beside, digests, is_there, libraries_of, names_in, own_digests
+from stn_bench.tracking.code import (
+    OwnFile,
+    Trail,
+    beside,
+    digests,
+    files_on,
+    is_there,
+    libraries_of,
+    names_in,
+    own_digests,
+)
 from stn_bench.tracking.former import Reference, read_former
 
 Parts = dict[str, Any]
@@ -102,6 +112,11 @@ def own_code(subject: Subject, settings: Mapping[str, Any]) -> dict[str, str]:
         ConfigError: if the settings name code that cannot be found.
     """
     return own_digests(_trail(subject, settings))
+
+
+def own_files(subject: Subject, settings: Iterable[Mapping[str, Any]]) -> tuple[OwnFile, ...]:
+    """Return the user's own files that runs with these settings reach, as they were read for the run keys."""
+    return files_on({_trail(subject, one) for one in settings})
 
 
 def former_identities(subject: Subject, identity: Identity) -> list[Identity]:

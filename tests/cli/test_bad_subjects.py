@@ -240,6 +240,32 @@ def test_an_error_that_every_run_shares_stops_the_study(cli: Cli, tmp_path: Path
     assert "better: with depth = 8 (deep) test error falls by 0.1294" in out
 
 
+EDITED = """
+import pathlib
+import time
+
+FACTOR = 1.0
+
+
+def train(*, seed, depth=4):
+    if (seed, depth) == (2, 8):
+        file = pathlib.Path(__file__)
+        file.write_text(file.read_text().replace("FACTOR = 1.0", "FACTOR = 20.0"))
+    return {"test.error": FACTOR * (seed + (1 + seed / 100) / depth)}
+"""
+
+
+def test_code_that_is_edited_while_a_study_runs_stops_it(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_edited", EDITED)
+    code, out, err = cli("run", "small", "--workers", 1, "--root", root)
+    assert (code, err) == (2, "stn-bench: `bad_edited.py` changed after the study was planned; run again\n")
+    assert 2 <= out.count(": finished") < 6
+    assert "crashed" not in out
+    code, out, err = cli("run", "small", "--workers", 1, "--root", root)
+    assert (code, err) == (0, "")
+    assert out.count(": finished") == 6
+
+
 ODD = """
 import os
 

@@ -36,6 +36,7 @@ from stn_bench.subject import (
     read_examples,
 )
 from stn_bench.system.errors import (
+    CodeChangedError,
     ConfigError,
     DataError,
     Interrupted,
@@ -506,6 +507,35 @@ def test_data_that_change_while_it_trains_are_no_run_of_its_key(fit: Fit, store:
     with pytest.raises(DataError, match="its data changed after it was planned; run again"):
         fit(train)
     assert (store.status, store.record) == ("KILLED", None)
+
+
+@pytest.mark.parametrize("raises", [False, True])
+def test_code_that_changes_while_it_trains_makes_no_run_of_its_key(fit: Fit, store: Memory, raises: bool) -> None:
+    """Nor a crash: training may import late what does not fit any more."""
+    changed = list[str]()
+
+    def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
+        changed.append("m.py")
+        if raises:
+            raise ImportError("cannot import name")
+        return {"test.loss": 1.0}
+
+    def check() -> None:
+        if changed:
+            raise CodeChangedError("`m.py` changed")
+
+    with pytest.raises(CodeChangedError, match="changed"):
+        fit(train, check_code=check)
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+def test_code_that_has_changed_is_not_even_imported(fit: Fit, store: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        raise CodeChangedError("`m.py` changed")
+
+    with pytest.raises(CodeChangedError):
+        fit(check_code=check)
+    assert store.status == ""
 
 
 @pytest.mark.parametrize("code", [0, 1, None, "usage: …"])
