@@ -29,6 +29,7 @@ from stn_bench.cli.options import (
     print_answer,
     print_json,
     print_table,
+    tell_lost,
 )
 from stn_bench.cli.planning import plan
 from stn_bench.study.calibration import calibrated
@@ -188,6 +189,7 @@ def status(
     from stn_bench.runner.stores import analyse_stored
 
     analysis, _ = analyse_stored(planned, workspace)
+    tell_lost(analysis.results)
     rows, finished = _status_rows(analysis), analysis.results.finished
     if as_json:
         print_json({"study": study, "planned": analysis.planned_runs, "finished": finished, "arms": rows})
@@ -272,6 +274,7 @@ def report(
         return
     asked = read_formats(formats) if formats else None
     analysis, runs = analyse_stored(planned, workspace)
+    tell_lost(analysis.results)
     if not check:
         kept = keep_report(analysis, folder, open_tracking(workspace), asked, artifact=runs.file, logs=workspace.logs)
         for file in kept:

@@ -35,7 +35,7 @@ from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.planned_code import PlannedCode
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
 from stn_bench.tracking.results import ArmResults, Keys, Results, check_code, gather
-from stn_bench.tracking.store import ArmPage
+from stn_bench.tracking.store import ArmPage, lost_line
 
 if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
@@ -157,6 +157,8 @@ class Runner:
         imported = last_import(self.workspace)
         keys = Keys(self.plan.subject, self.workspace.datasets)  # of this round: data may change behind it
         results = gather(self.plan, self.stores.tracking, self.workspace.datasets, keys)
+        if results.lost:
+            self.watcher.say(lost_line(results.lost))
         arms = self.stores.tracking.arm_pages(experiment)
         jobs = {arm.arm.label: self._jobs(phase, arm, experiment, arms, keys) for arm in results.arms}
         wanted = WantedJobs.of(phase, results, jobs, accept_stale=self.accept_stale)

@@ -32,6 +32,7 @@ from stn_bench.system.sounds import Direction
 from stn_bench.system.text import Discreet, first_line, spell_out, without_secrets
 from stn_bench.system.workspace import Workspace, sqlite_file
 from stn_bench.tracking.planned_code import NO_CODE, PlannedCode
+from stn_bench.tracking.store import finished_record
 
 if TYPE_CHECKING:
     from stn_bench.runner.epochs import EpochEnd
@@ -288,8 +289,7 @@ class _Worker:
         return self._finished(lease)
 
     def _finished(self, lease: Lease) -> RunRecord | None:
-        run_id = self._places.tracking.finished_as(lease.run_key)
-        return self._places.tracking.records([run_id])[0] if run_id else None
+        return finished_record(self._places.tracking, lease.run_key)
 
     def _train_job(self, lease: Lease) -> RunRecord:
         from stn_bench.runner.job import train_job
