@@ -13,6 +13,7 @@ import pytest
 from stn_bench.cli import main
 from stn_bench.cli.options import console
 from stn_bench.system.signals import STOPS
+from stn_bench.tracking.code import forget
 
 Cli = Callable[..., tuple[int, str, str]]
 """A command line that returns exit code, output and error."""
@@ -21,9 +22,11 @@ Cli = Callable[..., tuple[int, str, str]]
 def call(*arguments: object) -> int:
     """Run `stn-bench …` and return its exit code; what it sets in this process is afterwards as before.
 
-    Modules of a root are forgotten: the next root may have another of the same name.
+    Modules of a root are forgotten: the next root may have another of the same name. Code is read anew, as by a
+    process of its own.
     """
     known = set(sys.modules)
+    forget()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["stn-bench", *map(str, arguments)])
         patch.setattr(sys, "path", list(sys.path))

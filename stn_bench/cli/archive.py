@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from stn_bench.cli.options import Root, Settings, StudyName, TrackingUri, console
+from stn_bench.cli.options import Root, Settings, StudyName, TrackingUri, console, tell_lost
 from stn_bench.study.load import load_plan
 from stn_bench.system.workspace import Workspace
 
@@ -29,6 +29,7 @@ def export(
 
     check_target(file, KIND)
     analysis, runs = analyse_stored(planned, workspace)
+    tell_lost(analysis.results)
     archive = collect(analysis.results, runs.file, lambda artifact: build_report(analysis, artifact))
     size = write_archive(file, archive)
     console.print(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -21,6 +21,9 @@ from stn_bench.cli.output import Unbroken
 from stn_bench.settings import Settings as Schema
 from stn_bench.study.toml import parse_assignment
 from stn_bench.system.workspace import Workspace
+
+if TYPE_CHECKING:
+    from stn_bench.tracking.results import Results
 
 Root = Annotated[
     Path | None,
@@ -108,6 +111,14 @@ def is_trusted(code: str, workspace: Workspace) -> bool:
 def at_root(root: Path | None) -> str:
     """Return the option that a command needs to work on the same root, as a shell reads it; "" for the current one."""
     return f" --root {shlex.quote(str(root))}" if root else ""
+
+
+def tell_lost(results: Results) -> None:
+    """Say which runs were left out, since their records are gone from the store."""
+    if results.lost:
+        from stn_bench.tracking.store import lost_line
+
+        messages.print(lost_line(results.lost), markup=False)
 
 
 def print_json(value: Any) -> None:

@@ -30,6 +30,7 @@ from stn_bench.cli.options import (
     messages,
     print_json,
     print_table,
+    tell_lost,
 )
 from stn_bench.runner.shares import share_out
 from stn_bench.stats import FEWEST_SEEDS
@@ -99,7 +100,9 @@ def finished_of(planned: Plan, workspace: Workspace, keys: Keys) -> Results:
         return nothing_finished(planned)
     from stn_bench.runner.stores import open_runs
 
-    return gather(planned, open_runs(workspace), workspace.datasets, keys)
+    found = gather(planned, open_runs(workspace), workspace.datasets, keys)
+    tell_lost(found)
+    return found
 
 
 def _freeze(planned: Plan, workspace: Workspace, asked: bool, because: str) -> Plan:

@@ -29,6 +29,7 @@ from stn_bench.cli.options import (
     print_answer,
     print_json,
     print_table,
+    tell_lost,
 )
 from stn_bench.cli.planning import plan
 from stn_bench.study.calibration import calibrated
@@ -38,7 +39,7 @@ from stn_bench.system.errors import ConfigError, Interrupted, StoreError, Subjec
 from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources, cores
 from stn_bench.system.signals import arrived
-from stn_bench.system.text import shorten, without_secrets
+from stn_bench.system.text import first_line, shorten, without_secrets
 from stn_bench.system.workspace import Workspace
 from stn_bench.tracking.results import as_read
 
@@ -188,6 +189,7 @@ def status(
     from stn_bench.runner.stores import analyse_stored
 
     analysis, _ = analyse_stored(planned, workspace)
+    tell_lost(analysis.results)
     rows, finished = _status_rows(analysis), analysis.results.finished
     if as_json:
         print_json({"study": study, "planned": analysis.planned_runs, "finished": finished, "arms": rows})
@@ -209,7 +211,7 @@ def _crashes(analysis: Analysis) -> Iterator[str]:
 
     runs: dict[str, list[str]] = {}
     for run in analysis.results.crashed:
-        runs.setdefault(shorten(run.reason.partition("\n")[0]), []).append(run_name(run))
+        runs.setdefault(shorten(first_line(run.reason)), []).append(run_name(run))
     for why, named in runs.items():
         more = f" and {len(named) - 1} more" if len(named) > 1 else ""
         yield f"crashed: {named[0]}{more}: {why}"
@@ -272,6 +274,7 @@ def report(
         return
     asked = read_formats(formats) if formats else None
     analysis, runs = analyse_stored(planned, workspace)
+    tell_lost(analysis.results)
     if not check:
         kept = keep_report(analysis, folder, open_tracking(workspace), asked, artifact=runs.file, logs=workspace.logs)
         for file in kept:

@@ -166,15 +166,17 @@ def _train_once(
     from stn_bench.runner.job import Job, train_job
     from stn_bench.system.signals import counting_interrupts
     from stn_bench.tracking.identity import identify
+    from stn_bench.tracking.planned_code import PlannedCode
     from stn_bench.tracking.results import fingerprint_of
+    from stn_bench.tracking.store import finished_record
 
     if subject.prepare:
         subject.prepare([subject.read(spec.settings)], Lent(workspace.datasets, cores()))
     fingerprint = fingerprint_of(spec.settings, subject, workspace.datasets) or ""
     identity = identify(subject, spec.settings, spec.seed, fingerprint, start.run_key if start else "")
-    if finished := tracking.finished_as(identity.run_key):
+    if finished := finished_record(tracking, identity.run_key):
         messages.print("already trained; this is that run")
-        return tracking.records([finished])[0]
+        return finished
     experiment = tracking.open_study(OUTSIDE, "Runs outside a study: `stn-bench train`.")
     job = Job.of(subject, spec, identity, workspace, experiment=experiment, parent=None, threads=cores(), start=start)
     with counting_interrupts(most=1) as interrupts:
@@ -184,6 +186,7 @@ def _train_once(
                 tracking,
                 on_epoch=lambda epoch: _tell(subject, epoch),
                 should_stop=lambda: interrupts.count > 0,
+                check_code=PlannedCode.of(subject, [spec.settings], workspace.root).check,
             )
         except Interrupted as stop:
             raise Interrupted(str(stop), interrupts.signum) from None

@@ -20,7 +20,7 @@ from stn_bench.system.errors import MachineError, ReportError
 from stn_bench.system.files import write_whole
 from stn_bench.system.format import counted
 from stn_bench.system.machine import NO_ROOM
-from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.system.text import did_you_mean, first_line, shorten
 from stn_bench.tracking.found import FoundResults
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _nothing(analysis: Analysis, logs: Path | None) -> str:
     name, crashed = analysis.plan.study.name, analysis.results.crashed
     if not crashed:
         return f"no run is finished yet; start with `stn-bench run {name}`"
-    why = shorten(crashed[-1].reason.partition("\n")[0])
+    why = shorten(first_line(crashed[-1].reason))
     where = f"; the whole tracebacks are in {logs}" if logs else ""
     return (
         f"no run is finished, {counted(len(crashed), 'run')} crashed (the last: {why}){where}. "

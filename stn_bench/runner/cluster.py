@@ -23,6 +23,7 @@ from stn_bench.study.spec import Share
 from stn_bench.system.errors import ConfigError, MachineError, StnBenchError
 from stn_bench.system.machine import machine_name
 from stn_bench.system.signals import children_ignore_interrupts
+from stn_bench.system.text import first_line
 from stn_bench.system.workspace import sqlite_file
 
 if TYPE_CHECKING:
@@ -136,7 +137,7 @@ class Cluster:
         try:
             messages = ray.get(self._mailbox.take.remote(), timeout=ANSWER_SECONDS)
         except RayError as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(str(error))
             raise MachineError(f"--engine ray: the cluster is lost ({reason}); run again to go on") from None
         for message in messages:
             self._keep(message)
@@ -197,7 +198,7 @@ def _join(address: str) -> None:
         with children_ignore_interrupts():  # a cluster of its own must outlive Ctrl-C until its workers have ended
             ray.init(**options)
     except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        raise _no_cluster(address, str(error).strip().splitlines()[0]) from None
+        raise _no_cluster(address, first_line(str(error))) from None
 
 
 def _no_cluster(address: str, reason: str) -> ConfigError:

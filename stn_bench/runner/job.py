@@ -6,8 +6,10 @@ import contextlib
 import os
 import re
 import shutil
+import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -21,16 +23,16 @@ from stn_bench.study.plan import RunSpec
 from stn_bench.subject import CLASSES, EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.conditions import read_conditions
 from stn_bench.system.errors import (
+    NOBODYS_FAULT,
+    CodeChangedError,
     ConfigError,
     DataError,
-    Interrupted,
     LeaseLostError,
-    MachineError,
+    StnBenchError,
     StoreAwayError,
-    StoreError,
-    SubjectError,
 )
 from stn_bench.system.machine import PeakMemory, cpu_seconds, describe_machine, disk_full, machine_name, now
+from stn_bench.system.own_code import as_exception, told
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord, run_name, run_note, run_tags
 
@@ -217,6 +219,7 @@ def train_job(
     ending: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     on_residue: Callable[[Sequence[str]], None] = lambda residue: None,
     is_first: bool = False,
+    check_code: Callable[[], None] = lambda: None,
 ) -> RunRecord:
     """Train a job, or go on from its checkpoint, and return the record that its MLflow run carries.
 
@@ -231,8 +234,11 @@ def train_job(
         on_residue: called if the training left a global state that cannot be put back, with what that is: this
             process should train nothing more.
         is_first: whether no earlier try of the job is known, of which a run might be open.
+        check_code: raises CodeChangedError if the user's own code is no more what the job was planned with; called
+            before it is imported, afterwards, and once the training has ended.
 
     Raises:
+        CodeChangedError: if the code changed until the training has ended; the run is closed as KILLED.
         ConfigError: if it cannot go on from the run that it should; nothing is recorded of it.
         Interrupted: if it was asked to stop; the MLflow run is closed as KILLED, the checkpoint stays.
         LeaseLostError: if another worker has the job by now; the MLflow run is closed as KILLED.
@@ -243,6 +249,7 @@ def train_job(
         Exception: whatever the training raised; the MLflow run is closed as FAILED with a record that says so.
     """
     watch_imports()
+    check_code()
     subject, started = find_subject(job.subject), now()
     settings = subject.read(job.spec.settings, where=job.name)
     start = tracking.file(job.start.run_id, subject.start) if job.start else None
@@ -254,6 +261,7 @@ def train_job(
     try:
         if job.note:
             tracking.note_run(run_id, job.note)
+        check_code()
         _check_data(job, subject, settings)
         note = subject.describe(job.spec.settings) if subject.describe else None
         tracking.log_settings(run_id, job.spec.settings, note, job.identity.dataset)
@@ -266,15 +274,19 @@ def train_job(
                 if subject.vet:
                     subject.vet(settings)
                 outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+            check_code()
             check_metric(job.subject, job.spec.study, job.metric, outcome)
             _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
         record = _record(job, run_id, started, outcome, isolation.facts, split)
         epochs.send_all()
         _finish(record, tracking, ending)
-    except (Exception, Interrupted) as error:
-        _close(job, tracking, run_id, error, ending, started, own)
-        raise
+    except BaseException as error:
+        raised = _blamed(as_exception(error), check_code)
+        _close(job, tracking, run_id, raised, ending, started, own)
+        if raised is error:
+            raise
+        raise raised from error
     shutil.rmtree(job.checkpoints, ignore_errors=True)
     return record
 
@@ -302,16 +314,30 @@ def _take_over(folder: Path, own: Path) -> None:
 def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
     """Train, and return the outcome with time and memory where the training does not tell them itself."""
     began, cpu_began, memory = time.perf_counter(), cpu_seconds(), PeakMemory()
+    process = os.getpid()
     try:
         returned = subject.train(settings, seed, run)
-    except SystemExit as error:  # as `argparse` raises it: it would end the worker, and each that follows
-        raise RuntimeError(f"training called sys.exit({error.code!r})") from error
+    finally:
+        if os.getpid() != process:
+            _end_fork()
     measured = {
         "cost.seconds": time.perf_counter() - began,
         "cost.cpu_seconds": cpu_seconds() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
     return read_outcome(subject, returned, measured, logged)
+
+
+def _end_fork() -> None:
+    """End a process that training forked, and that comes back from there: all that follows is its parent's to do."""
+    error = sys.exc_info()[1]
+    code = error.code if isinstance(error, SystemExit) else int(error is not None)
+    try:
+        if error and not isinstance(error, SystemExit):
+            traceback.print_exc()  # for the log
+        sys.stdout.flush()
+    finally:
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def _check_data(job: Job, subject: Subject, settings: Any) -> None:
@@ -327,6 +353,8 @@ def _keep(job: Job, tracking: RunWriter, run_id: str, outcome: Outcome, files: P
     """Keep beside the numbers what a finished training left: its model and its files. Trials keep none."""
     if job.is_trial or outcome.status != "finished":
         return
+    if not files.is_dir():
+        raise RuntimeError("training removed `run.files`, the folder of what is kept with a run; leave it in place")
     if outcome.model is not None:
         tracking.log_model(run_id, job.slug, outcome.model)
     if outcome.examples:
@@ -362,11 +390,21 @@ def _record(job: Job, run_id: str, started: str, outcome: Outcome, facts: Mappin
     return record.model_copy(update=trained)
 
 
+def _blamed(error: BaseException, check_code: Callable[[], None]) -> BaseException:
+    """Return what is wrong: a crash says nothing where code has changed, such as a module that is imported late."""
+    if isinstance(error, Exception) and not isinstance(error, StnBenchError):
+        try:
+            check_code()
+        except CodeChangedError as changed:
+            return changed
+    return error
+
+
 def _close(
     job: Job,
     tracking: RunWriter,
     run_id: str,
-    error: Exception | Interrupted,
+    error: BaseException,
     ending: Callable[[], AbstractContextManager[None]],
     started: str,
     own: Path,
@@ -378,7 +416,7 @@ def _close(
         MachineError: if the error means that the disk is full.
     """
     full = disk_full(error)
-    if full or isinstance(error, DataError | MachineError | StoreError | SubjectError):
+    if full or isinstance(error, NOBODYS_FAULT):
         with contextlib.suppress(Exception):  # the store may be what is broken; the next try closes the run
             if not isinstance(error, StoreAwayError):
                 tracking.kill_run(run_id)
@@ -388,11 +426,11 @@ def _close(
     is_misfit = job.start is not None and isinstance(error, ConfigError)
     lost = isinstance(error, LeaseLostError)
     try:
-        if is_misfit or isinstance(error, Interrupted | LeaseLostError):
+        if is_misfit or lost or not isinstance(error, Exception):  # somebody wants to stop
             with contextlib.suppress(StoreAwayError):  # the next try closes it
                 tracking.kill_run(run_id)
             return
-        crashed = job.record(run_id, started, "crashed", f"{type(error).__name__}: {error}")
+        crashed = job.record(run_id, started, "crashed", told(error))
         _finish(crashed, tracking, ending)
     except LeaseLostError as late:
         lost = True

@@ -20,6 +20,7 @@ from stn_bench.system.format import counted
 from stn_bench.system.machine import Resources
 from stn_bench.tracking.code import files_of, own_modules
 from stn_bench.tracking.identity import differences, identify
+from stn_bench.tracking.planned_code import PlannedCode
 from stn_bench.tracking.results import fingerprint_of
 
 if TYPE_CHECKING:
@@ -94,6 +95,13 @@ def settle_in(assignment: Assignment) -> None:
     prepare_data(subject, settings, assignment.workspace, resources, lambda name, done, count: None)
     for job in arms.values():
         _check(subject, job, assignment.workspace)
+
+
+def code_here(assignment: Assignment) -> PlannedCode:
+    """Return the user's own code as this machine has it, once it was found to be that of the planned runs."""
+    settings = {id(job.spec.settings): job.spec.settings for job in assignment.jobs.values()}
+    subject = find_subject(next(iter(assignment.jobs.values())).subject)
+    return PlannedCode.of(subject, settings.values(), assignment.workspace.root)
 
 
 def _check(subject: Subject, job: Job, workspace: Workspace) -> None:

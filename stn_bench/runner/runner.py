@@ -32,9 +32,10 @@ from stn_bench.system.machine import Resources
 from stn_bench.system.signals import counting_interrupts
 from stn_bench.system.text import in_markdown
 from stn_bench.system.workspace import Workspace
+from stn_bench.tracking.planned_code import PlannedCode
 from stn_bench.tracking.record import RunRecord, arm_note, arm_tags
 from stn_bench.tracking.results import ArmResults, Keys, Results, check_code, gather
-from stn_bench.tracking.store import ArmPage
+from stn_bench.tracking.store import ArmPage, lost_line
 
 if TYPE_CHECKING:
     from stn_bench.tracking.mlflow import Tracking
@@ -59,6 +60,7 @@ class _Round:
         known: the same of all that the phase may come to: another `run` of the study may be a round ahead.
         reused: number of those that are finished.
         imported: which import of runs was the last before.
+        code: the user's own code that they are planned with.
     """
 
     names: tuple[str, ...]
@@ -66,6 +68,7 @@ class _Round:
     known: Mapping[str, Job]
     reused: int
     imported: str
+    code: PlannedCode
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,12 @@ class Runner:
         return frozenset(found.jobs)
 
     def _prepare(self, phase: Phase, experiment: str, tried: frozenset[str]) -> _Round:
+        self._code([arm.settings for arm in self.plan.arms]).check()  # run keys are those of the first look
         imported = last_import(self.workspace)
         keys = Keys(self.plan.subject, self.workspace.datasets)  # of this round: data may change behind it
         results = gather(self.plan, self.stores.tracking, self.workspace.datasets, keys)
+        if results.lost:
+            self.watcher.say(lost_line(results.lost))
         arms = self.stores.tracking.arm_pages(experiment)
         jobs = {arm.arm.label: self._jobs(phase, arm, experiment, arms, keys) for arm in results.arms}
         wanted = WantedJobs.of(phase, results, jobs, accept_stale=self.accept_stale)
@@ -161,7 +167,12 @@ class Runner:
             if these := wanted.jobs[arm.arm.label]:
                 names.append(optuna_name(arm.arm, phase))
                 self._enqueue(names[-1], phase, [_queued(job, arm.arm) for job in these.values()], wanted.done, tried)
-        return _Round(tuple(names), wanted.fresh(tried), wanted.known, wanted.reused, imported)
+        settings = {id(job.spec.settings): job.spec.settings for job in wanted.known.values()}  # seeds share theirs
+        code = self._code(settings.values())
+        return _Round(tuple(names), wanted.fresh(tried), wanted.known, wanted.reused, imported, code)
+
+    def _code(self, settings: Iterable[Mapping[str, Any]]) -> PlannedCode:
+        return PlannedCode.of(self.plan.subject, settings, self.workspace.root)
 
     def _enqueue(
         self, name: str, phase: Phase, jobs: list[QueuedJob], done: Mapping[str, RunRecord], tried: frozenset[str]
@@ -203,6 +214,7 @@ class Runner:
             found.known,
             metric.name,
             metric.direction,
+            code=found.code,
             have_runs_come=functools.partial(have_runs_come, self.workspace, found.imported),
         )
         engine = self.engine or Processes(self.resources)

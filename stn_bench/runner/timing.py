@@ -21,6 +21,7 @@ from stn_bench.subject import Lent, find_subject, is_shipped
 from stn_bench.system.errors import ConfigError, MachineError, StnBenchError
 from stn_bench.system.global_state import environment
 from stn_bench.system.machine import Resources, training_environment
+from stn_bench.system.own_code import as_exception, told
 from stn_bench.system.signals import children_ignore_interrupts, end_with_parent, leave_to_parent
 from stn_bench.system.workspace import Workspace
 
@@ -128,8 +129,8 @@ def _measure(sample: _Sample, workspace: Workspace, scratch: Path) -> float | st
         with isolated():
             return subject.probe(settings, Lent(workspace.datasets), scratch)
     except ConfigError as error:  # of the arm's own settings: its label says which
-        return f"{type(error).__name__}: {error}"
+        return told(error)
     except StnBenchError as error:
         return error
-    except Exception as error:
-        return f"{type(error).__name__}: {error}"
+    except BaseException as error:  # a probe of the user's may raise anything
+        return told(as_exception(error))

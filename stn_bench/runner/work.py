@@ -35,6 +35,7 @@ from stn_bench.tracking.archive import TRAINED, Archive, may_hold, write_archive
 from stn_bench.tracking.code import forget
 from stn_bench.tracking.folders import RunFolders
 from stn_bench.tracking.identity import Identity, differences, identify
+from stn_bench.tracking.planned_code import PlannedCode
 from stn_bench.tracking.results import Keys
 from stn_bench.tracking.zipped import MOST_BYTES, check_home
 
@@ -159,6 +160,7 @@ class Work:
             fresh,
             "",
             "maximize",
+            code=PlannedCode.of(subject, [job.spec.settings for job in fresh.values()], self.workspace.root),
         )
         engine = Processes(self.resources)
         registrar = JobRegistrar(places, names, fresh, subject.timeout)

@@ -8,31 +8,31 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from stn_bench.isolation import watch_imports
 from stn_bench.runner.leases import Finished, JobQueue, Lease
-from stn_bench.runner.node import settle_in
+from stn_bench.runner.node import code_here, settle_in
 from stn_bench.subject import find_subject, is_shipped
 from stn_bench.system.errors import (
-    DataError,
+    NOBODYS_FAULT,
     Interrupted,
     LeaseLostError,
-    MachineError,
     StnBenchError,
     StoreAwayError,
     StoreError,
-    SubjectError,
 )
 from stn_bench.system.machine import disk_full, training_environment
-from stn_bench.system.own_code import origin, own_lines, root_cause
+from stn_bench.system.own_code import origin, own_lines, root_cause, told
 from stn_bench.system.patience import Patience
 from stn_bench.system.signals import leave_to_parent
 from stn_bench.system.sounds import Direction
-from stn_bench.system.text import Discreet, spell_out, without_secrets
+from stn_bench.system.text import Discreet, first_line, spell_out, without_secrets
 from stn_bench.system.workspace import Workspace, sqlite_file
+from stn_bench.tracking.planned_code import NO_CODE, PlannedCode
+from stn_bench.tracking.store import finished_record
 
 if TYPE_CHECKING:
     from stn_bench.runner.epochs import EpochEnd
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 STOP = "stop"
 SPENT = 3
 """Exit code of a worker that leaves jobs to a fresh process, since a training has spoilt this one for the next."""
-
-NOBODYS_FAULT = (DataError, MachineError, StoreError, SubjectError)
-"""Errors that no arm causes: the study stops, nothing is recorded."""
 
 
 class Places(Protocol):
@@ -77,6 +74,7 @@ class Assignment:
         direction: which way the metric is better.
         is_remote: whether the worker may be on another machine than its parent: it prepares the data there, and
             checks that code and libraries there give the planned runs.
+        code: the user's own code that the jobs were planned with.
         have_runs_come: whether runs were imported since the jobs were planned: any of them may be finished.
     """
 
@@ -88,6 +86,7 @@ class Assignment:
     metric: str
     direction: Direction
     is_remote: bool = False
+    code: PlannedCode = NO_CODE
     have_runs_come: Callable[[], bool] = bool
 
 
@@ -172,6 +171,7 @@ def run_worker(assignment: Assignment, connection: Wire) -> None:
     try:
         if assignment.is_remote:
             settle_in(assignment)
+            assignment = replace(assignment, code=code_here(assignment))
         worker = _Worker(assignment, connection, stopping)
         worker.work()
     except Exception as error:
@@ -271,9 +271,11 @@ class _Worker:
                 self._connection.send(Halt(str(error)))
                 self._stopping.set()
                 outcome = "interrupted"
-            first, _, rest = without_secrets(f"{type(error).__name__}: {error}").partition("\n")
-            lines = f"\n{rest}" if rest.startswith("  ") else own_lines(root_cause(error))
-            self._connection.send(JobEnded(lease.run_key, outcome, first, origin(error), lines))
+            said = without_secrets(told(error))
+            head, _, rest = said.partition("\n")
+            names_lines = head == first_line(said) and rest.startswith("  ")
+            lines = f"\n{rest}" if names_lines else own_lines(root_cause(error))
+            self._connection.send(JobEnded(lease.run_key, outcome, first_line(said), origin(error), lines))
             raise
         self._has_finished = True
         self._connection.send(JobEnded(lease.run_key, record.outcome, record.reason))
@@ -287,8 +289,7 @@ class _Worker:
         return self._finished(lease)
 
     def _finished(self, lease: Lease) -> RunRecord | None:
-        run_id = self._places.tracking.finished_as(lease.run_key)
-        return self._places.tracking.records([run_id])[0] if run_id else None
+        return finished_record(self._places.tracking, lease.run_key)
 
     def _train_job(self, lease: Lease) -> RunRecord:
         from stn_bench.runner.job import train_job
@@ -320,6 +321,7 @@ class _Worker:
                 ending=ending,
                 on_residue=self._spend,
                 is_first=lease.is_first,
+                check_code=self._assignment.code.check,
             )
         except LeaseLostError:
             if self._assignment.have_runs_come() and (imported := self._finished(lease)):

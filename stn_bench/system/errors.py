@@ -5,6 +5,7 @@
     ├── CatalogueError    an ablation or study file that cannot be used
     ├── PlanError         a plan that is not the preregistered one, or a preregistration that cannot be read
     ├── SubjectError      a training that returned something else than the numbers that its study asks for
+    ├── CodeChangedError  code of the user's that is no more what its study was planned with
     ├── DataError         data that cannot be made, read or trusted
     ├── ModelFileError    a model file that is missing or not one of ours
     ├── StoreError        a tracking store or a job queue that cannot be reached or read
@@ -52,6 +53,10 @@ class SubjectError(StnBenchError):
     """A training returned something else than the numbers that its study asks for."""
 
 
+class CodeChangedError(StnBenchError):
+    """Code of the user's is no more what its study was planned with."""
+
+
 class DataError(StnBenchError):
     """Data cannot be made, read or trusted."""
 
@@ -85,6 +90,10 @@ class ReportError(StnBenchError):
 
 class MachineError(StnBenchError):
     """The machine lacks something: a package, a system library, disk space."""
+
+
+NOBODYS_FAULT = (CodeChangedError, DataError, MachineError, StoreError, SubjectError)
+"""Errors that no arm causes: the study stops, nothing is recorded."""
 
 
 class Interrupted(BaseException):

@@ -25,6 +25,7 @@ import psutil
 from stn_bench.system.errors import ConfigError, MachineError
 from stn_bench.system.gpus import Gpu, gpus
 from stn_bench.system.quota import allowed_cores
+from stn_bench.system.text import text_of
 
 MEGABYTE = 1024 * 1024
 NO_ROOM = tuple(getattr(errno, name) for name in ("ENOSPC", "EDQUOT") if hasattr(errno, name))
@@ -92,7 +93,7 @@ def disk_full(error: BaseException) -> MachineError | None:
     """
     seen: BaseException | None = error
     while seen is not None:
-        if getattr(seen, "errno", None) in NO_ROOM or FULL.search(str(seen)):
+        if getattr(seen, "errno", None) in NO_ROOM or FULL.search(text_of(seen)):
             where = f" ({seen.filename})" if isinstance(seen, OSError) and seen.filename else ""
             return MachineError(f"the disk is full{where}: make room, then run again; finished runs are kept")
         seen = seen.__cause__ or seen.__context__

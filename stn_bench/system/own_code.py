@@ -18,9 +18,10 @@ from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-from stn_bench.system.errors import ConfigError, StnBenchError
+from stn_bench.system.errors import ConfigError, Interrupted, StnBenchError
 from stn_bench.system.machine import started
-from stn_bench.system.text import did_you_mean, shorten
+from stn_bench.system.signals import is_stop
+from stn_bench.system.text import did_you_mean, first_line, shorten, text_of
 
 MAIN = "__main__"
 SHOWN_FRAMES = 5
@@ -80,19 +81,19 @@ def forget_changed() -> None:
     """
     modules = _own_modules()
     began = 1e9 * started()
-    changed = [name for name, file in modules.items() if _stamp(file) != _stamps.get(name, _before(file, began))]
+    changed = [name for name, file in modules.items() if stamp_of(file) != _stamps.get(name, _before(file, began))]
     homes = {modules[name].parents[name.count(".") + (modules[name].name == "__init__.py")] for name in changed}
     _forget([name for name, file in modules.items() if any(file.is_relative_to(home) for home in homes)])
 
 
 def remember() -> None:
     """Take note of the modules of the user's that are imported, and of their files."""
-    _stamps.update({name: _stamp(file) for name, file in _own_modules().items() if name not in _stamps})
+    _stamps.update({name: stamp_of(file) for name, file in _own_modules().items() if name not in _stamps})
 
 
 def stamps() -> dict[str, tuple[int, int]]:
     """Return the modules of the user's that are imported -> when each file was changed, in ns, and its size."""
-    return {name: _stamp(file) for name, file in sorted(_own_modules().items())}
+    return {name: stamp_of(file) for name, file in sorted(_own_modules().items())}
 
 
 def check_not_importing() -> None:
@@ -120,7 +121,7 @@ def _forget(names: list[str]) -> None:
         _stamps.pop(name, None)
 
 
-def _stamp(file: Path) -> tuple[int, int]:
+def stamp_of(file: Path) -> tuple[int, int]:
     """Return what changes with a file: the time of its last change in ns, and its size; (0, 0) if it is gone."""
     try:
         found = file.stat()
@@ -131,7 +132,7 @@ def _stamp(file: Path) -> tuple[int, int]:
 
 def _before(file: Path, began: float) -> tuple[int, int]:
     """Return the stamp of a file that nobody took note of: today's, if it is older than this process."""
-    stamp = _stamp(file)
+    stamp = stamp_of(file)
     return stamp if stamp[0] < began else (0, -1)
 
 
@@ -144,7 +145,7 @@ def import_attribute(address: str, where: str) -> Any:
 
     Raises:
         ConfigError: if it cannot be imported, or has no such attribute.
-        Interrupted: after Ctrl-C.
+        Interrupted: after Ctrl-C; KeyboardInterrupt where that is what Ctrl-C raises.
     """
     module, _, attribute = address.partition(":")
     if not module or not attribute:
@@ -157,7 +158,10 @@ def import_attribute(address: str, where: str) -> Any:
             found = getattr(imported, attribute, None)
     except StnBenchError as error:  # as the makers of subjects raise it
         raise ConfigError(f"{where}: {error}{own_lines(error)}") from error
-    except (Exception, SystemExit) as error:  # a module of the user's may raise anything, or end the process
+    except BaseException as error:  # a module of the user's may raise anything, or end the process
+        if is_stop(error):
+            raise
+        _check_roots(module)
         hint = f"; name the module, `{module.removesuffix('.py')}`" if module.endswith(".py") else ""
         if isinstance(error, ModuleNotFoundError) and error.name == module:
             hint = hint or did_you_mean(module, _modules_here())
@@ -165,10 +169,17 @@ def import_attribute(address: str, where: str) -> Any:
     finally:
         _importing.pop()
     if not hasattr(imported, attribute):
+        _check_roots(module)
         known = [name for name in vars(imported) if not name.startswith("_")]
         hint = did_you_mean(attribute, known) or f" The module is {getattr(imported, '__file__', None)}"
         raise ConfigError(f"{where}: `{module}` has no `{shorten(attribute)}`.{hint}")
     return found
+
+
+def _check_roots(module: str) -> None:
+    """Check that a module that is not as expected is no other one than a root's, which it would be taken for."""
+    for root in _roots:
+        check_found(module, Path(root))
 
 
 @contextlib.contextmanager
@@ -242,9 +253,28 @@ def digest_of(function: Callable[..., Any]) -> str:
     return hashlib.sha256(code.encode()).hexdigest()[:8]
 
 
+def told(error: BaseException) -> str:
+    """Return an error as a record keeps it: its type and its whole text, or its type alone if it has none."""
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text.strip() else type(error).__name__
+
+
+def as_exception(error: BaseException) -> Exception | Interrupted | KeyboardInterrupt:
+    """Return what the user's code raised as an error like any other, unless it asks to stop.
+
+    What is no `Exception`, such as asyncio's CancelledError and the panic of a library in Rust, passes by all that
+    would tell of it, and ends the process.
+    """
+    if isinstance(error, Exception | Interrupted) or (isinstance(error, KeyboardInterrupt) and is_stop(error)):
+        return error
+    if isinstance(error, SystemExit):  # as `argparse` raises it
+        return RuntimeError(f"training called sys.exit({error.code!r})")
+    return RuntimeError(f"training raised {told(error)}")
+
+
 def reason(error: BaseException) -> str:
-    """Return an error as a message may quote it: its type and its first line."""
-    return shorten(f"{type(error).__name__}: {error}".splitlines()[0])
+    """Return an error as a message may quote it: its type and the first line of its text."""
+    return shorten(first_line(told(error)))
 
 
 def root_cause(error: BaseException) -> BaseException:

@@ -22,6 +22,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, SQLAlchemyError
 
 from stn_bench.system.errors import StoreError
+from stn_bench.system.text import first_line
 
 CONNECT_SECONDS = 3
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
@@ -121,7 +122,7 @@ def check_opens(what: str, address: str, option: str) -> None:
     except ImportError:
         return  # whoever opens it says which package is missing
     except SQLAlchemyError as error:
-        reason = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        reason = first_line(str(getattr(error, "orig", None) or error))
         raise StoreError(f"{what} {address}: cannot be used ({reason}); choose another with {option}") from None
 
 

@@ -173,6 +173,12 @@ def arrived(error: BaseException) -> Interrupted | None:
     return None
 
 
+def is_stop(error: BaseException) -> bool:
+    """Return whether an exception asks this process to stop: ours does, and Python's where Ctrl-C would raise it."""
+    is_pythons = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return isinstance(error, Interrupted) or (isinstance(error, KeyboardInterrupt) and is_pythons)
+
+
 # Children ------------------------------------------------------------------------------------------------------------
 
 

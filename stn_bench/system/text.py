@@ -69,6 +69,9 @@ SPELT = {
 }
 """What we write -> how it is spelt where only ASCII can be written."""
 
+ERROR_TYPE = re.compile(r"([^\W\d][\w.]*):(?=\s|\Z)")
+"""The type of an error that stands before its text."""
+
 WORD = re.compile(r"\S+")
 USER = re.compile(r"://[^:/]*:")  # what stands before a password; some servers' users hold an @
 TOKEN = re.compile(r"(https?://)[^:/@\s]+@", re.IGNORECASE)
@@ -132,6 +135,25 @@ def shorten(text: str) -> str:
 def as_label(text: str) -> str:
     """Return a name of somebody's in one line and without a backtick, so that it can be set as code."""
     return " ".join(text.split()).replace("`", "'")
+
+
+def text_of(error: BaseException) -> str:
+    """Return the text of an error; "" where that cannot be had, as its author wrote it."""
+    try:
+        return str(error)
+    except Exception:
+        return ""
+
+
+def first_line(error: str) -> str:
+    """Return the first line of an error's text that is not blank, behind its type where that stands before the text.
+
+    What has no text is its type alone: `ValueError` of `ValueError: `.
+    """
+    found = ERROR_TYPE.match(error)
+    kind, text = (found[1], error[found.end() :]) if found else ("", error)
+    line = next(filter(None, map(str.strip, text.splitlines())), "")
+    return ": ".join(filter(None, (kind, line)))
 
 
 def quote(value: object) -> str:

@@ -12,24 +12,21 @@ import ast
 import functools
 import hashlib
 import importlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stn_bench.settings import Group, Settings, canonical
+from stn_bench.settings import canonical
 from stn_bench.subject import Subject, is_shipped
-from stn_bench.system.own_code import is_own
+from stn_bench.system.own_code import is_own, stamp_of
 from stn_bench.tracking.former import Definition, Reference, read_former
 from stn_bench.tracking.modules import LOOSE, RUN, Module, defined_names, find, found, modules_in, parse
 from stn_bench.tracking.registered import registered
-from stn_bench.tracking.unfollowed import ANY, WHOLE, dotted
+from stn_bench.tracking.schemas import field_types, relevant
+from stn_bench.tracking.unfollowed import ANY, WHOLE
 from stn_bench.tracking.unfollowed import opened as unfollowed
 
-SCHEMAS = frozenset({Group.__name__, Settings.__name__})
-VALIDATORS = frozenset({"field_validator", "model_validator"})
-UNKEYED = frozenset({"unkeyed", "later"})  # of a class of settings: they say which values are in the key, and no more
 OURS = "stn_bench"
 KEPT = 2**14  # definitions that are kept as they were read; a trail of `stn` has a thousand
 
@@ -82,12 +79,62 @@ def own_digests(trail: Trail) -> dict[str, str]:
     return {f"{module}:{name}": one.digest for (module, name), one in read.items() if one is not None and one.digest}
 
 
+@dataclass(frozen=True)
+class OwnFile:
+    """A file of the user's as it was read for run keys.
+
+    Args:
+        module: the module that it is.
+        file: where it lies.
+        stamp: when it was changed before it was read, and its size.
+        names: the definitions in it that trainings reach.
+        digest: SHA-256 of these, and of what the module imports.
+    """
+
+    module: str
+    file: Path
+    stamp: tuple[int, int]
+    names: tuple[str, ...]
+    digest: str
+
+    def is_as_read(self) -> bool:
+        """Return whether trainings reach the same in it now; it is read again only if it was written meanwhile."""
+        if stamp_of(self.file) == self.stamp:
+            return True
+        try:
+            now = _source(self.module, self.file, self.file.read_bytes())
+        except (OSError, SyntaxError, ValueError):  # it is gone, or half-written
+            return False
+        return _digest_of(now, self.names) == self.digest
+
+
+def files_on(trails: Iterable[Trail]) -> tuple[OwnFile, ...]:
+    """Return the user's own files on trails, as they were read."""
+    reached: dict[str, set[str]] = {}
+    for trail in trails:
+        for module, name in _reached(trail):
+            reached.setdefault(module, {LOOSE}).add(name)
+    found = []
+    for module, names in sorted(reached.items()):
+        file = None if is_inside(module, (OURS,)) else find(module)
+        if file and file.is_file() and is_own(str(file)):
+            known = tuple(sorted(names))
+            found.append(OwnFile(module, file, _content(file)[0], known, _digest_of(_module(module), known)))
+    return tuple(found)
+
+
+def _digest_of(source: Module, names: Iterable[str]) -> str:
+    """Return the SHA-256 of some definitions of a module, and of what it imports."""
+    definitions = [[name, _read(source, name, None).digest] for name in names]
+    return hashlib.sha256(canonical([definitions, sorted(source.imports.items()), source.stars]).encode()).hexdigest()
+
+
 def forget() -> None:
     """Read all code anew: in a process that goes on for long, such as a notebook's, files change.
 
     What was found out about a file is known by its content, and stays.
     """
-    for read in (digests, libraries_of, _reached, _module, found):
+    for read in (digests, libraries_of, _reached, _module, _content, found):
         read.cache_clear()
     importlib.invalidate_caches()
 
@@ -105,8 +152,8 @@ def _definition(module: str, name: str, trail: Trail) -> Definition | None:
 def _read(source: Module, name: str, names: frozenset[str] | None) -> Definition:
     """Return a definition of a module, of registries with these entries alone; None keeps them whole."""
     statements = source.definitions.get(name, ())
-    nodes = [_relevant(node, is_own=source.is_own) for node in statements]
-    types = [one for node in statements if source.is_own for one in _types(node)]
+    nodes = [relevant(node, is_own=source.is_own) for node in statements]
+    types = [one for node in statements if source.is_own for one in field_types(node)]
     kept = [(node, "") if names is None else _slice(node, names) for node in nodes]
     tree = canonical([_tree(node) for node, _ in kept])
     return Definition(
@@ -294,76 +341,24 @@ def beside(package: str) -> set[str]:
     return {package} | found - {OURS}
 
 
-def _is_schema(node: ast.AST) -> bool:
-    """Whether a statement is a class of settings: the values of its fields are in the key themselves."""
-    return isinstance(node, ast.ClassDef) and bool(SCHEMAS & set(map(_last, node.bases)))
-
-
-def _last(node: ast.expr) -> str:
-    return dotted(node).rpartition(".")[2]
-
-
-def _relevant(node: ast.stmt, *, is_own: bool) -> ast.stmt:
-    """Return a definition; of a class of settings all but its fields and validators, and of ours the methods alone."""
-    if not isinstance(node, ast.ClassDef) or not _is_schema(node):
-        return node
-    body = [one for one in node.body if not isinstance(one, ast.FunctionDef) or not VALIDATORS & set(_decorators(one))]
-    if not is_own:
-        methods = [one for one in body if isinstance(one, ast.FunctionDef)]
-        return ast.ClassDef(name=node.name, bases=[], keywords=[], body=list(methods), decorator_list=[])
-    return ast.ClassDef(
-        name=node.name,
-        bases=[base for base in node.bases if _last(base) not in SCHEMAS],
-        keywords=node.keywords,
-        body=[one for one in body if not _is_field(one) and not _is_text(one)],
-        decorator_list=node.decorator_list,
-    )
-
-
-def _is_field(statement: ast.stmt) -> bool:
-    """Whether a statement in a class of settings makes a field, or says how fields are keyed."""
-    targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
-    names = {one.id for one in targets if isinstance(one, ast.Name)}
-    if names & UNKEYED:
-        return True
-    if any(isinstance(one, ast.keyword) and one.arg == "exclude" for one in ast.walk(statement)):
-        return False  # its value is in no key
-    if not isinstance(statement, ast.AnnAssign) or any(name.startswith("_") for name in names):
-        return False
-    parts = [getattr(one, "id", getattr(one, "attr", "")) for one in ast.walk(statement.annotation)]
-    return "ClassVar" not in [*parts, *(_said(statement.annotation))]
-
-
-def _said(annotation: ast.expr) -> Iterator[str]:
-    """Yield the names in an annotation that is written as text."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        yield from re.findall(r"\w+", annotation.value)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    """Whether a statement is a docstring, or documents a field."""
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
-def _types(node: ast.stmt) -> Iterator[ast.expr]:
-    """Yield the types of the fields of a class of settings: groups have methods of their own."""
-    for one in node.body if isinstance(node, ast.ClassDef) and _is_schema(node) else ():
-        if isinstance(one, ast.AnnAssign):
-            yield one.annotation
-
-
-def _decorators(function: ast.FunctionDef) -> Iterator[str]:
-    for one in function.decorator_list:
-        yield dotted(one.func if isinstance(one, ast.Call) else one).rpartition(".")[2]
-
-
 @functools.cache
 def _module(name: str) -> Module:
     file = find(name)
+    return _source(name, file, _content(file)[1] if file and file.is_file() else b"")
+
+
+def _source(name: str, file: Path | None, content: bytes) -> Module:
+    """Return a module as it is parsed, from what its file holds."""
     is_package = file is None or file.is_dir() or file.name == "__init__.py"
     package = name if is_package else name.rpartition(".")[0]
     own = file is not None and not is_inside(name, (OURS,)) and is_own(str(file))
-    return parse(name, file.read_bytes() if file and file.is_file() else b"", package, is_own=own)
+    return parse(name, content, package, is_own=own)
+
+
+@functools.cache
+def _content(file: Path) -> tuple[tuple[int, int], bytes]:
+    """Return a file as it is read once, behind its stamp from before: one that is written just then is seen later."""
+    return stamp_of(file), file.read_bytes()
 
 
 def _slice(node: ast.stmt, names: frozenset[str]) -> tuple[ast.stmt, str]:

@@ -138,7 +138,7 @@ def results_of(runs: Sequence[FoundRun], source: Source, terms: Terms) -> FoundR
     arms = tuple(one for question, rows in found for one in rows)
     plan = Plan(study, SUBJECT, tuple(question for question, _ in found), tuple(one.arm for one in arms), terms.metric)
     source = replace(source, notes=(*source.notes, *notes))
-    return FoundResults(plan, arms, source, renamed)
+    return FoundResults(plan, arms, source=source, renamed=renamed)
 
 
 def _check_base(runs: Sequence[FoundRun], source: Source) -> None:

@@ -11,7 +11,7 @@ import functools
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
@@ -22,9 +22,11 @@ from stn_bench.system.machine import package_version
 from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.code import (
     OURS,
+    OwnFile,
     Trail,
     beside,
     digests,
+    files_on,
     is_inside,
     is_there,
     libraries_of,
@@ -119,6 +121,11 @@ def own_code(subject: Subject, settings: Mapping[str, Any]) -> dict[str, str]:
         ConfigError: if the settings name code that cannot be found.
     """
     return own_digests(_trail(subject, settings))
+
+
+def own_files(subject: Subject, settings: Iterable[Mapping[str, Any]]) -> tuple[OwnFile, ...]:
+    """Return the user's own files that runs with these settings reach, as they were read for the run keys."""
+    return files_on({_trail(subject, one) for one in settings})
 
 
 def former_identities(subject: Subject, identity: Identity) -> list[Identity]:

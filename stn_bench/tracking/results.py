@@ -19,7 +19,7 @@ from stn_bench.system.errors import CatalogueError, ConfigError, DataError
 from stn_bench.system.text import did_you_mean, shorten
 from stn_bench.tracking.identity import Identity, former_identities, identify, own_code
 from stn_bench.tracking.record import RunRecord, schema_digest, settings_digest, settings_today
-from stn_bench.tracking.store import FinishedRun, RunStore
+from stn_bench.tracking.store import FinishedRun, LostRunsError, RunStore
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,11 @@ class ArmResults:
 
 @dataclass(frozen=True)
 class Results:
-    """The results of a study, arm by arm, in the plan's order."""
+    """The results of a study, arm by arm, in the plan's order; of runs that are `lost`, the records are gone."""
 
     plan: Plan
     arms: tuple[ArmResults, ...]
+    lost: tuple[FinishedRun, ...] = ()
 
     def of(self, arm: PlannedArm) -> ArmResults:
         """Return the results of one arm."""
@@ -286,7 +287,15 @@ def gather(plan: Plan, store: RunStore, datasets: Path, keys: Keys | None = None
     Raises:
         CatalogueError: if no finished run has the metric that is asked for; one that merely stands in says nothing.
     """
-    keys = keys or Keys(plan.subject, datasets)
+    keys, lost = keys or Keys(plan.subject, datasets), list[FinishedRun]()
+    while True:
+        try:
+            return replace(_gathered(plan, store, datasets, keys), lost=tuple(lost))
+        except LostRunsError as error:  # the store leaves these out from now on
+            lost += error.runs
+
+
+def _gathered(plan: Plan, store: RunStore, datasets: Path, keys: Keys) -> Results:
     plan = as_read(plan, datasets)
     find = _finder(store.finished(), plan.subject, store, keys)
     find_crashed = _finder(store.crashed(plan.study.name), plan.subject, store, keys)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from stn_bench.study.plan import arm_label
 from stn_bench.subject import DataNote, TrainedModel
+from stn_bench.system.errors import StoreError
 from stn_bench.system.patience import Patience
 from stn_bench.tracking.record import RunRecord
+
+SHOWN = 3  # lost runs that a line names before it counts the rest
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,30 @@ class FinishedRun:
     arm: str = ""
     trial: str = ""
     schema: str = ""
+
+
+class LostRunsError(StoreError):
+    """Runs have ended in the store, and their records are gone; it leaves them out from then on.
+
+    Args:
+        runs: these runs.
+    """
+
+    def __init__(self, runs: Sequence[FinishedRun]) -> None:
+        super().__init__(lost_line(runs))
+        self.runs = tuple(runs)
+
+
+def lost_line(runs: Sequence[FinishedRun]) -> str:
+    """Return what is lost, and what to do, in a line."""
+    named = [f"{one.run_id} ({arm_label(one.ablation, one.arm)}, seed {one.seed})" for one in runs[:SHOWN]]
+    more = f" and {len(runs) - SHOWN} more" if len(runs) > SHOWN else ""
+    what, them = ("runs", "them") if len(runs) > 1 else ("run", "it")
+    studies = " and ".join(f"`stn-bench run {name}`" for name in dict.fromkeys(one.study for one in runs))
+    return (
+        f"lost: the files of {what} {', '.join(named)}{more} were removed from the store's artifacts; "
+        f"{studies} trains {them} again"
+    )
 
 
 @dataclass(frozen=True)
@@ -149,6 +178,14 @@ class RunWriter(Protocol):
 
     def file(self, run_id: str, path: str) -> Path:
         """Return a local path to a file of a run."""
+
+
+def finished_record(store: KeptRuns, run_key: str) -> RunRecord | None:
+    """Return the record of the finished run with a run key, the latest that is not lost, or None."""
+    while run_id := store.finished_as(run_key):
+        with contextlib.suppress(LostRunsError):  # the store names it no more
+            return next(iter(store.records([run_id])), None)
+    return None
 
 
 class KeptRuns(RunWriter, Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +15,12 @@ from stn_bench.system.text import without_secrets
 from stn_bench.tracking.ended import ORIGINAL, SIDE_BY_SIDE, EndedRun, Wanted, local_folder
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.record import RECORD, RunRecord
-from stn_bench.tracking.store import FinishedRun
+from stn_bench.tracking.store import FinishedRun, LostRunsError
 
 IMPORTED = "the run was imported, and models stay where they were trained"
 """Why a run that was trained elsewhere lacks a file."""
+
+URI = "MLFLOW_TRACKING_URI"
 
 Listing = Callable[[Wanted], list[EndedRun]]
 
@@ -61,6 +64,7 @@ class StoredRuns:
         self._here: dict[str, EndedRun] = {}  # imported runs, by the id that they had where they were trained
         self._read: dict[str, tuple[str, RunRecord]] = {}
         self._came: dict[tuple[str, str], Path] = {}  # what a server sent, by run and path
+        self._lost = set[str]()  # runs whose records are gone
         self._lacking = set[tuple[str, str]]()  # what it said that it has not
 
     def finished(self) -> list[FinishedRun]:
@@ -102,6 +106,7 @@ class StoredRuns:
         The record of an imported run names it by the id that it had where it was trained.
 
         Raises:
+            LostRunsError: if the files of some are gone from here; no method names these runs any more.
             StoreError: if one cannot be read.
         """
         wanted = list(run_ids)
@@ -112,6 +117,7 @@ class StoredRuns:
             known |= self._kept.read(missing)
         fresh = []
         lacking = [one for one in sources if one not in known]
+        self._leave_out_lost(lacking)
         for run_id, file in zip(lacking, self._files(lacking, RECORD), strict=True):
             known[run_id], content = _record_in(file)
             if source := sources[run_id]:
@@ -139,7 +145,8 @@ class StoredRuns:
         return self._artifact(self._here[run_id].run.run_id if run_id in self._here else run_id, path)
 
     def _ended(self, wanted: Wanted) -> list[EndedRun]:
-        found = sorted(self._listing(wanted), key=lambda one: one.age, reverse=True)
+        there = (one for one in self._listing(wanted) if one.run.run_id not in self._lost)
+        found = sorted(there, key=lambda one: one.age, reverse=True)
         self._known |= {one.run.run_id: one for one in found}
         imported = [one for one in found if one.original != one.run.run_id]
         self._here |= {one.original: one for one in sorted(imported, key=lambda one: one.started)}
@@ -159,12 +166,30 @@ class StoredRuns:
         finally:
             pool.shutdown(cancel_futures=True)  # where one cannot be had, the others are not waited for
 
+    def _leave_out_lost(self, run_ids: Iterable[str]) -> None:
+        """See which of some runs have lost their records: those that are gone, while such of other runs lie there.
+
+        Where none is left, a disk may be away for now, or the folder be moved.
+        """
+        gone = [(one, file) for one in run_ids if (file := self._local(one, RECORD)) and _is_gone(file)]
+        homes = {file: file.parents[2] for _, file in gone}
+        in_place = {home for home in set(homes.values()) if next(home.glob(f"*/*/{RECORD}"), None)}
+        if lost := [one for one, file in gone if homes[file] in in_place]:
+            self._lost |= set(lost)
+            raise LostRunsError([self._known[one].run for one in lost])
+
     def _artifact(self, run_id: str, path: str) -> Path:
         local = self._local(run_id, path)
         if local and local.is_file():
             return local
         if local and local.parent.is_dir():  # a run may keep no such file, and then nobody else has it either
             raise self._lacks(self._known[run_id], path)
+        if local and path == RECORD:
+            raise StoreError(
+                f"run {run_id}: {local} is not there, nor is any other run's beside it. Bring the folder back, "
+                f"such as by mounting its disk; if it is lost for good: "
+                f"{URI}={shlex.quote(without_secrets(self._uri))} mlflow runs delete --run-id {run_id}"
+            )
         return self._sent(run_id, path)
 
     def _sent(self, run_id: str, path: str) -> Path:
@@ -212,6 +237,17 @@ class StoredRuns:
 
     def _source_at(self, home: str) -> str:
         return hashlib.sha256(f"{without_secrets(self._uri)} {home}".encode()).hexdigest()
+
+
+def _is_gone(file: Path) -> bool:
+    """Return whether there is no such file; one that cannot be looked at may be there."""
+    try:
+        file.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def _record_in(path: Path) -> tuple[RunRecord, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -237,6 +238,65 @@ def test_an_error_that_every_run_shares_stops_the_study(cli: Cli, tmp_path: Path
     code, out, err = cli("run", "small", "--workers", workers, "--root", root)
     assert (code, err) == (0, "")
     assert "better: with depth = 8 (deep) test error falls by 0.1294" in out
+
+
+EDITED = """
+import pathlib
+import time
+
+FACTOR = 1.0
+
+
+def train(*, seed, depth=4):
+    if (seed, depth) == (2, 8):
+        file = pathlib.Path(__file__)
+        file.write_text(file.read_text().replace("FACTOR = 1.0", "FACTOR = 20.0"))
+    return {"test.error": FACTOR * (seed + (1 + seed / 100) / depth)}
+"""
+
+
+def test_code_that_is_edited_while_a_study_runs_stops_it(cli: Cli, tmp_path: Path) -> None:
+    root = own_root(tmp_path, "bad_edited", EDITED)
+    code, out, err = cli("run", "small", "--workers", 1, "--root", root)
+    assert (code, err) == (2, "stn-bench: `bad_edited.py` changed after the study was planned; run again\n")
+    assert 2 <= out.count(": finished") < 6
+    assert "crashed" not in out
+    code, out, err = cli("run", "small", "--workers", 1, "--root", root)
+    assert (code, err) == (0, "")
+    assert out.count(": finished") == 6
+
+
+ODD = """
+import os
+
+
+def train(*, seed, depth=4):
+    if depth == 5:
+        raise ValueError("\\n\\nno room")
+    if depth == 6:
+        raise BaseException("panicked")
+    if depth == 7:
+        child = os.fork()
+        if child:
+            assert os.waitpid(child, 0)[1] == 0
+    return {"test.error": seed + (1 + seed / 100) / depth}
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks there")
+def test_odd_ends_of_trainings_are_told_and_spoil_nothing(cli: Cli, tmp_path: Path) -> None:
+    """A child that training forks and that comes back, an error that begins with blank lines, one that is none."""
+    root = own_root(tmp_path, "bad_odd", ODD)
+    write(root / "studies/small.toml", STUDY.format(name="bad_odd").replace("[1, 2, 3]", "[1, 2]"))
+    arms = "".join(f"[arms.a{depth}]\nset = {{ depth = {depth} }}\n" for depth in (5, 6, 7))
+    write(root / "ablations/depth.toml", ABLATION.partition("[arms")[0] + arms)
+    code, out, _ = cli("run", "small", "--workers", 1, "--root", root)
+    assert code == 1
+    assert out.count(": crashed (ValueError: no room)") == 2
+    assert out.count(": crashed (RuntimeError: training raised BaseException: panicked)") == 2
+    assert out.count(": finished") == 4
+    out = cli("status", "small", "--root", root)[1]
+    assert "1 more: ValueError: no room" in out
 
 
 @pytest.mark.slow

@@ -182,6 +182,9 @@ def test_what_is_no_subject_is_refused_in_a_line(
         ("raises", "raise RuntimeError('no GPU')\n", "cannot be imported (RuntimeError: no GPU)"),
         ("typo", "def train(:\n", "cannot be imported (SyntaxError: "),
         ("exits", "import sys\nsys.exit(3)\n", "cannot be imported (SystemExit: 3)"),
+        ("stops", "raise KeyboardInterrupt\n", "cannot be imported (KeyboardInterrupt)"),
+        ("panics", "raise BaseException('panicked')\n", "cannot be imported (BaseException: panicked)"),
+        ("blank", "raise ValueError('\\n\\nno room')\n", "cannot be imported (ValueError: no room)"),
     ],
 )
 def test_a_module_that_raises_is_named_with_what_it_raised(
@@ -192,6 +195,17 @@ def test_a_module_that_raises_is_named_with_what_it_raised(
     assert (code, out) == (2, "")
     assert reason in err.splitlines()[0]
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("name", ["queue", "colorsys", "email.mine"])
+def test_a_module_that_is_called_like_one_of_pythons_is_told_so(cli: Cli, tmp_path: Path, name: str) -> None:
+    top = name.partition(".")[0]
+    write(tmp_path / f"{top}.py", "def train(*, seed, depth=4):\n    return {'test.error': seed / depth}\n")
+    root = make_root(tmp_path, study=STUDY.format(name=f"{name}:train"), ablation=ABLATION)
+    told = refuse(cli("plan", "small", "--root", root))
+    assert f"`{top}` is imported from " in told
+    assert "has no" not in told
+    assert "give one of them another name" in told
 
 
 def test_a_misspelt_name_of_a_shipped_subject_suggests_the_nearest(cli: Cli, tmp_path: Path) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import errno
 import math
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -33,6 +36,7 @@ from stn_bench.subject import (
     read_examples,
 )
 from stn_bench.system.errors import (
+    CodeChangedError,
     ConfigError,
     DataError,
     Interrupted,
@@ -505,6 +509,35 @@ def test_data_that_change_while_it_trains_are_no_run_of_its_key(fit: Fit, store:
     assert (store.status, store.record) == ("KILLED", None)
 
 
+@pytest.mark.parametrize("raises", [False, True])
+def test_code_that_changes_while_it_trains_makes_no_run_of_its_key(fit: Fit, store: Memory, raises: bool) -> None:
+    """Nor a crash: training may import late what does not fit any more."""
+    changed = list[str]()
+
+    def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
+        changed.append("m.py")
+        if raises:
+            raise ImportError("cannot import name")
+        return {"test.loss": 1.0}
+
+    def check() -> None:
+        if changed:
+            raise CodeChangedError("`m.py` changed")
+
+    with pytest.raises(CodeChangedError, match="changed"):
+        fit(train, check_code=check)
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+def test_code_that_has_changed_is_not_even_imported(fit: Fit, store: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    def check() -> None:
+        raise CodeChangedError("`m.py` changed")
+
+    with pytest.raises(CodeChangedError):
+        fit(check_code=check)
+    assert store.status == ""
+
+
 @pytest.mark.parametrize("code", [0, 1, None, "usage: …"])
 def test_a_training_that_ends_the_process_is_a_crash_like_any_other(fit: Fit, store: Memory, code: Any) -> None:
     def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
@@ -514,6 +547,69 @@ def test_a_training_that_ends_the_process_is_a_crash_like_any_other(fit: Fit, st
         fit(train)
     assert store.record is not None
     assert store.record.reason == f"RuntimeError: training called sys.exit({code!r})"
+    assert store.status == "FAILED"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (asyncio.CancelledError("deadline of the simulator"), "CancelledError: deadline of the simulator"),
+        (KeyboardInterrupt(), "KeyboardInterrupt"),
+        (GeneratorExit(), "GeneratorExit"),
+        (BaseException("panicked at lib.rs"), "BaseException: panicked at lib.rs"),
+    ],
+)
+def test_what_is_no_exception_is_a_crash_that_names_it(
+    fit: Fit, store: Memory, monkeypatch: pytest.MonkeyPatch, error: BaseException, told: str
+) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        raise error
+
+    heard = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as in a worker
+    try:
+        with pytest.raises(RuntimeError, match="training raised") as raised:
+            fit(train)
+    finally:
+        signal.signal(signal.SIGINT, heard)
+    assert raised.value.__cause__ is error
+    assert store.record is not None
+    assert (store.status, store.record.reason) == ("FAILED", f"RuntimeError: training raised {told}")
+
+
+def test_a_ctrl_c_that_python_raises_stops_and_records_nothing(fit: Fit, store: Memory) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(train)
+    assert (store.status, store.record) == ("KILLED", None)
+
+
+class Mute(Exception):
+    """An error whose text cannot be had."""
+
+    def __str__(self) -> str:
+        raise TypeError("no text")
+
+
+@pytest.mark.parametrize(("error", "told"), [(ValueError("\n"), "ValueError"), (Mute(), "Mute")])
+def test_a_crash_without_text_is_told_by_its_type(fit: Fit, store: Memory, error: Exception, told: str) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        raise error
+
+    with pytest.raises(type(error)):
+        fit(train)
+    assert store.record is not None
+    assert store.record.reason == told
+
+
+def test_a_training_that_removes_the_folder_of_its_files_is_told_so(fit: Fit, store: Memory) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Any:
+        shutil.rmtree(run.files)
+        return {"test.loss": 1.0}
+
+    with pytest.raises(RuntimeError, match=r"training removed `run\.files`"):
+        fit(train)
     assert store.status == "FAILED"
 
 

@@ -4,6 +4,7 @@ find them."""
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from stn_bench.runner.worker import Event
 from stn_bench.study.plan import Phase, Plan, RunSpec, make_plan
 from stn_bench.study.spec import Ablation, Range, Tuning
 from stn_bench.subject import FormerKey, Subject, find_subject
-from stn_bench.system.errors import CatalogueError, Interrupted
+from stn_bench.system.errors import CatalogueError, CodeChangedError, Interrupted
 from stn_bench.system.machine import Resources
 from stn_bench.system.patience import Patience
 from stn_bench.system.workspace import Workspace
@@ -223,6 +224,22 @@ def complete(root: Root) -> list[Seed]:
         for trial in study.trials
         if trial.state == optuna.trial.TrialState.COMPLETE
     )
+
+
+# Code that changes -----------------------------------------------------------------------------------------------
+
+
+def test_a_later_look_does_not_mix_in_code_that_has_changed(
+    root: Root, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "rounds_mine.py"
+    file.write_text("def train(settings, seed, run):\n    return {}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    subject = dataclasses.replace(TOY, train=importlib.import_module("rounds_mine").train)
+    one = rehearse(root, small(subject=subject), before=lambda: file.write_text("def train(): ..."))
+    with pytest.raises(CodeChangedError, match=r"`rounds_mine\.py` changed after the study was planned; run again"):
+        one.run()
+    assert sorted(one.trained) == jobs(dict.fromkeys(JOBS, (1, 2, 3)))
 
 
 # Rounds ----------------------------------------------------------------------------------------------------------

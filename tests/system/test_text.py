@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from stn_bench.system.text import in_code, in_markdown, spell_out
+from stn_bench.system.text import first_line, in_code, in_markdown, spell_out
 
 WORDS = st.text(st.sampled_from("ab `*_[](){}<>#+-.!|~&\\=:;1\n$'\"/"), max_size=30)
 
@@ -70,3 +70,22 @@ def test_the_name_of_a_file_that_is_no_text_can_be_told() -> None:
     stream.write(b"caf\xe9".decode("utf-8", "surrogateescape"))
     stream.flush()
     assert content.getvalue() == rb"caf\udce9"
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        ("ValueError: no room", "ValueError: no room"),
+        ("ValueError: no room\n  in here", "ValueError: no room"),
+        ("ValueError: \n\n  no room \nin here", "ValueError: no room"),
+        ("jax.errors.Shape:\nno room", "jax.errors.Shape: no room"),
+        ("ValueError: \n", "ValueError"),
+        ("ValueError", "ValueError"),
+        ("\n\nits process died: exit code 1", "its process died: exit code 1"),
+        ("file:///a: is away", "file:///a: is away"),
+        ("", ""),
+        (" \n ", ""),
+    ],
+)
+def test_the_first_line_of_an_error_is_one_that_says_something(error: str, line: str) -> None:
+    assert first_line(error) == line

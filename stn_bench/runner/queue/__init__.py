@@ -47,7 +47,7 @@ from stn_bench.system.postgres import (
     making_tables,
 )
 from stn_bench.system.sounds import Direction
-from stn_bench.system.text import without_secrets
+from stn_bench.system.text import first_line, without_secrets
 from stn_bench.system.workspace import make_whole, refuse_foreign, sqlite_file
 
 POLL_SECONDS = 1.0  # between two looks of all workers of this machine that wait
@@ -138,7 +138,7 @@ class Queue:
         try:
             yield
         except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-            reason = str(error.__cause__ or error).splitlines()[0]
+            reason = first_line(str(error.__cause__ or error))
             if is_away(error):
                 self._storage.note_away()
                 raise StoreAwayError(f"job queue {self._url}: does not answer for now ({reason})") from error

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from stn_bench.runner.queue.rows import DIRECTIONS, study_row
 from stn_bench.system.postgres import engine_options, is_postgres, see_who_is_gone
 from stn_bench.system.sounds import Direction
+from stn_bench.system.text import first_line
 from stn_bench.system.workspace import tables_of
 
 LOCK_SECONDS = 60  # how long a statement waits for another process's write to end
@@ -143,7 +144,7 @@ def is_half_made(path: Path) -> bool:
 
 def refusal(error: Exception, url: str) -> str:
     """Return why a store cannot be opened, and what to do: Optuna upgrades none by itself."""
-    reason = str(error).splitlines()[0]
+    reason = first_line(str(error))
     if isinstance(error, ArgumentError):  # no such kind of database, or no address at all
         return "is no address of a database; expected one such as postgresql+psycopg://USER@HOST/NAME"
     if "optuna storage upgrade" in reason:

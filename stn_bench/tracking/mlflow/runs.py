@@ -36,6 +36,7 @@ from stn_bench.system.lock import Lock
 from stn_bench.system.machine import disk_full
 from stn_bench.system.patience import Patience
 from stn_bench.system.postgres import brief_engine, check_answers, is_away, making_tables
+from stn_bench.system.text import first_line
 from stn_bench.system.workspace import sqlite_file
 from stn_bench.tracking.ended import (
     KIND,
@@ -226,7 +227,7 @@ class TrackedRuns:
         except (MlflowException, OSError, SQLAlchemyError) as error:
             if self._is_away(error):
                 raise StoreAwayError(f"tracking store {self.uri}: {refusal(error, self.uri)}") from None
-            reason = IMPORTED if self._is_imported(run_id) else f"{str(error).splitlines()[0]}, in {home}"
+            reason = IMPORTED if self._is_imported(run_id) else f"{first_line(str(error))}, in {home}"
             raise StoreError(f"run {run_id}: artifact `{path}` cannot be read ({reason})") from None
 
     @patient
