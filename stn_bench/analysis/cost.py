@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import functools
 import heapq
+import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -62,19 +63,21 @@ def measured_costs(question: PlannedQuestion, results: Results) -> dict[str, Cos
 def _measured(arm: ArmResults, timed: Collection[int]) -> Costs:
     seeds = set(timed)
     runs = [run for seed, run in arm.runs.items() if not seeds or seed in seeds]
-    values = {
-        one.name: [run.metrics[f"cost.{one.name}"] for run in runs if f"cost.{one.name}" in run.metrics]
-        for one in dataclasses.fields(Costs)
-    }
+    values = {one.name: _told(f"cost.{one.name}", (run.metrics for run in runs)) for one in dataclasses.fields(Costs)}
     means = {name: known(spread(found).mean) for name, found in values.items()}
     return Costs(**{**means, "cpu_step_ms": _cpu_step_ms(arm.arm, runs)})
+
+
+def _told(cost: str, runs: Iterable[Mapping[str, float]]) -> list[float]:
+    """Return a cost of each run that tells it; what a training told itself may be no finite number."""
+    return [metrics[cost] for metrics in runs if math.isfinite(metrics.get(cost, math.nan))]
 
 
 def _cpu_step_ms(arm: PlannedArm, runs: Iterable[RunRecord]) -> float | None:
     """Return the processor time of a step in the least disturbed run; one that diverged did not take all steps."""
     steps = arm.subject.steps(arm.config) if arm.subject.steps else 0
     whole = [run.metrics for run in runs if run.outcome == "finished"]
-    quickest = min((metrics["cost.cpu_seconds"] for metrics in whole if "cost.cpu_seconds" in metrics), default=None)
+    quickest = min(_told("cost.cpu_seconds", whole), default=None)
     return 1000 * quickest / steps if quickest is not None and steps else None
 
 
@@ -141,7 +144,7 @@ class Clock:
         A machine that is shared, or was busy then, is not as fast as it was. 1 where no arm with runs was probed.
         """
         ratios = [
-            seconds / statistics.median(run.metrics.get("cost.seconds", run_seconds(run)) for run in timed[label])
+            seconds / statistics.median(_seconds(run) for run in timed[label])
             for label, seconds in self.probed.items()
             if timed.get(label)
         ]
@@ -327,7 +330,12 @@ def training_flops(arm: PlannedArm) -> float | None:
 def run_seconds(run: RunRecord) -> float:
     """Return how long a run took: from start to end, or its training alone where it was resumed and that is longer."""
     started, ended = (datetime.datetime.fromisoformat(moment) for moment in (run.started, run.ended))
-    return max((ended - started).total_seconds(), run.metrics.get("cost.seconds", 0.0))
+    return max((ended - started).total_seconds(), *_told("cost.seconds", [run.metrics]), 0.0)
+
+
+def _seconds(run: RunRecord) -> float:
+    """Return the seconds of a run's training, or of all of the run where it does not tell them."""
+    return next(iter(_told("cost.seconds", [run.metrics])), run_seconds(run))
 
 
 def makespan(jobs: Sequence[float], workers: int) -> float:

@@ -265,7 +265,7 @@ def train_job(
             with isolated(job.spec.seed, on_residue) as isolation:
                 if subject.vet:
                     subject.vet(settings)
-                outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+                outcome = _measured(subject, settings, job, run, epochs.history)
             check_metric(job.subject, job.spec.study, job.metric, outcome)
             _check_data(job, subject, settings)
             _keep(job, tracking, run_id, outcome, files)
@@ -299,11 +299,11 @@ def _take_over(folder: Path, own: Path) -> None:
     own.mkdir(parents=True, exist_ok=True)
 
 
-def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
+def _measured(subject: Subject, settings: Any, job: Job, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
     """Train, and return the outcome with time and memory where the training does not tell them itself."""
     began, cpu_began, memory = time.perf_counter(), cpu_seconds(), PeakMemory()
     try:
-        returned = subject.train(settings, seed, run)
+        returned = subject.train(settings, job.spec.seed, run)
     except SystemExit as error:  # as `argparse` raises it: it would end the worker, and each that follows
         raise RuntimeError(f"training called sys.exit({error.code!r})") from error
     measured = {
@@ -311,7 +311,7 @@ def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: 
         "cost.cpu_seconds": cpu_seconds() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
-    return read_outcome(subject, returned, measured, logged)
+    return read_outcome(subject, returned, measured, logged, job.metric)
 
 
 def _check_data(job: Job, subject: Subject, settings: Any) -> None:

@@ -22,7 +22,11 @@ NO_NUMBERS = "bcOSUVmM"
 
 
 def read_outcome(
-    subject: Subject, returned: Any, measured: Mapping[str, float], logged: Mapping[str, Sequence[float]]
+    subject: Subject,
+    returned: Any,
+    measured: Mapping[str, float],
+    logged: Mapping[str, Sequence[float]],
+    metric: str = "",
 ) -> Outcome:
     """Return what a training ended with, where every metric is a number.
 
@@ -34,6 +38,7 @@ def read_outcome(
 
     Raises:
         SubjectError: if it returned no Outcome and no numbers by name.
+        metric: what decides whether it diverged: the study's metric, or tuning's; "" outside a study.
     """
     told = returned if isinstance(returned, Outcome) else Outcome(returned)
     metrics = read_metrics(subject.name, told.metrics)
@@ -41,7 +46,7 @@ def read_outcome(
     on_paper = {"cost.parameters": cost.parameters, "cost.flops": cost.flops}
     known = {name: float(value) for name, value in {**measured, **on_paper}.items() if value is not None}
     status, why = _status(subject, told), told.reason
-    vital = [metric.name for metric in subject.metrics[:1]] if isinstance(returned, Outcome) else list(metrics)
+    vital = [metric] if metric else _vital(subject, metrics)
     broken = [name for name in vital if not math.isfinite(metrics.get(name, 0.0))]
     if broken and status == "finished":
         status, why = "diverged", f"{broken[0]} is not finite"
@@ -139,6 +144,12 @@ def _history(subject: Subject, told: Any) -> dict[str, tuple[float, ...]]:
         raise SubjectError(f"{where}; got {type(told).__name__}")
     history: dict[str, tuple[float, ...]] = {}
     for told_as, series in told.items():
+def _vital(subject: Subject, metrics: Mapping[str, float]) -> list[str]:
+    """Return the metrics that decide outside a study: the first that is declared, or else all but costs."""
+    declared = [metric.name for metric in subject.metrics[:1]]
+    return declared or [name for name in metrics if not name.startswith("cost.")]
+
+
         name = as_metric_name(str(told_as))
         if name in history or not name:
             raise SubjectError(f"{where}; no two alike, of a–z, A–Z, 0–9, `_.:/-` and spaces; got {quote(told_as)}")

@@ -134,6 +134,22 @@ def tuned(subject: Subject, *outcomes: float | None) -> tuple[float | None, ...]
     return summarise(found).ablations[0].expected_best.get("base", ())
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_another_metric_that_is_no_finite_number_is_a_dash(value: float) -> None:
+    own = dataclasses.replace(find_subject("toy"), name="mine:subject", figures=None)
+    planned = make_plan(study(subject="mine:subject"), (ablation(DEEP, BARE),), own)
+    analysis = analysed(planned)
+    run = analysis.results.of(planned.questions[0].base).runs[1]
+    run.metrics.update({"test.loss": value, "cost.flops": value, "cost.seconds": value})
+    made = build_report(analysis, lambda *_: NOWHERE)
+    (loss,) = json.loads(made["report.json"], parse_constant=pytest.fail)["ablations"][0]["others"]
+    assert loss["means"]["base"] is loss["sds"]["base"] is None
+    assert loss["means"]["deep"] == pytest.approx(1 - np.mean(VALUES["deep"]))
+    (line,) = (line for line in made["report.md"].decode().splitlines() if line.startswith("| `test.loss`"))
+    assert line.split("|")[2].strip() == "–"
+    assert not re.search(r"\b(nan|inf)\b", made["report.md"].decode())
+
+
 def looking_at(metric: str, **change: Any) -> Subject:
     subject = find_subject("toy")
     metrics = tuple(dataclasses.replace(one, **change) if one.name == metric else one for one in subject.metrics)
