@@ -17,6 +17,9 @@ from stn_bench.system.text import as_metric_name, did_you_mean, is_metric_name, 
 
 HINT = '; end it with a line such as `return {"test.error": error}`'
 
+MOST_EPOCHS = 1_000_000
+"""Epochs that a record has room for: it holds a value for each, told or not."""
+
 NO_NUMBERS = "bcOSUVmM"
 """numpy's kinds of what Python may turn into a number, and is none: truth values, complex numbers, text, times."""
 
@@ -35,10 +38,10 @@ def read_outcome(
         returned: what its `train` returned.
         measured: costs that the harness measured; those that the training tells itself count instead.
         logged: the metrics that it told of its epochs.
+        metric: what decides whether it diverged: the study's metric, or tuning's; "" outside a study.
 
     Raises:
         SubjectError: if it returned no Outcome and no numbers by name.
-        metric: what decides whether it diverged: the study's metric, or tuning's; "" outside a study.
     """
     told = returned if isinstance(returned, Outcome) else Outcome(returned)
     metrics = read_metrics(subject.name, told.metrics)
@@ -75,11 +78,26 @@ def read_epoch(subject: str, epoch: Any) -> int:
         SubjectError: if it is none.
     """
     try:
-        if (number := operator.index(epoch)) >= 1:
+        if 1 <= (number := operator.index(epoch)) <= MOST_EPOCHS:
             return number
     except TypeError:
         pass
-    raise SubjectError(f"subject `{subject}`: `run.log` expects the number of an epoch, from 1; got {quote(epoch)}")
+    raise SubjectError(
+        f"subject `{subject}`: `run.log` expects the number of an epoch, from 1 to {MOST_EPOCHS:,}; got {quote(epoch)}"
+    )
+
+
+def check_rises(subject: str, metric: str, epoch: int, last: int) -> None:
+    """Check that a metric is told for a later epoch than its last, which is 0 before the first.
+
+    Raises:
+        SubjectError: if it is not: nobody could say which value is that of the epoch.
+    """
+    if epoch <= last:
+        raise SubjectError(
+            f"subject `{subject}`: `run.log` expects a metric once an epoch, and epochs that rise; got "
+            f"{quote(metric)} for epoch {epoch} after epoch {last}. Count on where training has several parts"
+        )
 
 
 def check_metric(subject: str, study: str, metric: str, outcome: Outcome) -> None:
@@ -126,6 +144,12 @@ def _no_number(subject: str, name: Any, value: Any, error: Exception | None = No
     )
 
 
+def _vital(subject: Subject, metrics: Mapping[str, float]) -> list[str]:
+    """Return the metrics that decide outside a study: the first that is declared, or else all but costs."""
+    declared = [metric.name for metric in subject.metrics[:1]]
+    return declared or [name for name in metrics if not name.startswith("cost.")]
+
+
 def _status(subject: Subject, told: Outcome) -> Any:
     if told.status not in ("finished", "diverged"):
         raise SubjectError(
@@ -144,12 +168,6 @@ def _history(subject: Subject, told: Any) -> dict[str, tuple[float, ...]]:
         raise SubjectError(f"{where}; got {type(told).__name__}")
     history: dict[str, tuple[float, ...]] = {}
     for told_as, series in told.items():
-def _vital(subject: Subject, metrics: Mapping[str, float]) -> list[str]:
-    """Return the metrics that decide outside a study: the first that is declared, or else all but costs."""
-    declared = [metric.name for metric in subject.metrics[:1]]
-    return declared or [name for name in metrics if not name.startswith("cost.")]
-
-
         name = as_metric_name(str(told_as))
         if name in history or not name:
             raise SubjectError(f"{where}; no two alike, of a–z, A–Z, 0–9, `_.:/-` and spaces; got {quote(told_as)}")

@@ -137,8 +137,8 @@ def test_measured_costs_count_where_the_training_tells_none() -> None:
     assert outcome.metrics == {"a": 1.0, "cost.seconds": 7.0, "cost.cpu_seconds": 2.0}
 
 
-@pytest.mark.parametrize("epoch", [0, -1, 1.5, "1", None])
+@pytest.mark.parametrize("epoch", [0, -1, 1.5, "1", None, 1_000_001])
 def test_an_epoch_that_is_no_number_from_one_is_refused(epoch: Any) -> None:
-    with pytest.raises(SubjectError, match="number of an epoch, from 1"):
+    with pytest.raises(SubjectError, match="number of an epoch, from 1 to 1,000,000; got"):
         read_epoch("s", epoch)
     assert read_epoch("s", np.int64(3)) == 3
