@@ -30,6 +30,7 @@ from stn_bench.isolation import isolated
 from stn_bench.runner.determinism import Trained, first_difference
 from stn_bench.runner.job import LentRun
 from stn_bench.settings import Settings, override
+from stn_bench.study.soundness import complaints
 from stn_bench.subject import (
     EXAMPLES,
     DataNote,
@@ -145,6 +146,10 @@ class SubjectContract:
         settings = self.subject.settings()
         assert settings.resolved().unresolved() == settings
         assert settings.resolved().resolved() == settings.resolved()
+
+    def test_a_study_finds_nothing_wrong_with_it(self) -> None:
+        """It is what `check` wants somebody's own subject to be."""
+        assert next(complaints(self.subject), None) is None
 
     def test_it_names_settings_that_there_are(self) -> None:
         """The subject names only settings of its own."""
