@@ -146,7 +146,7 @@ class Outcome:
         metrics: final metrics by name.
         status: "diverged" where a number was not finite; such a seed is counted and shown, never dropped.
         reason: why it diverged.
-        history: metrics by name, one value an epoch.
+        history: metrics by name, one value an epoch, NaN where there is none.
         examples: metric -> its value for each test example, `(examples,)`.
         cost: what the model costs.
         model: the model, where MLflow should keep it.
@@ -197,6 +197,7 @@ class Run(Protocol):
 
         Raises:
             Interrupted: when it is time to stop; the last epoch never raises it if the training ends there.
+            SubjectError: if it is no later than the last that told one of these metrics; epochs may be left out.
         """
 
 

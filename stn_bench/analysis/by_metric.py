@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 from stn_bench.analysis.summary import MetricSummary
-from stn_bench.stats import known, spread
+from stn_bench.stats import Spread, known, spread
 from stn_bench.study.plan import Plan
 from stn_bench.subject import is_shipped
 from stn_bench.tracking.results import ArmResults
@@ -34,9 +35,7 @@ def by_metric(arms: Mapping[str, ArmResults], plan: Plan) -> tuple[MetricSummary
     for name in names:
         if name == plan.metric.name or name.startswith(COST):
             continue
-        spreads = {
-            arm: spread([metrics[name] for metrics in runs if name in metrics]) for arm, runs in finished.items()
-        }
+        spreads = {arm: _spread([run[name] for run in runs if name in run]) for arm, runs in finished.items()}
         found.append(
             MetricSummary(
                 name=name,
@@ -46,6 +45,11 @@ def by_metric(arms: Mapping[str, ArmResults], plan: Plan) -> tuple[MetricSummary
             )
         )
     return tuple(found)
+
+
+def _spread(values: Sequence[float]) -> Spread:
+    """Return mean and spread; none where a seed has no finite number, which no mean of the others stands for."""
+    return spread(values if all(map(math.isfinite, values)) else [])
 
 
 __all__ = ["by_metric"]

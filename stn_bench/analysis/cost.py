@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import functools
 import heapq
+import math
 import statistics
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -76,7 +77,8 @@ def _measured(arm: ArmResults, timed: Collection[int]) -> Costs:
 
 
 def _told(metric: str, runs: Iterable[RunRecord]) -> list[float]:
-    return [run.metrics[metric] for run in runs if metric in run.metrics]
+    """Return a cost of each run that tells it; what a training told itself may be no finite number."""
+    return [run.metrics[metric] for run in runs if math.isfinite(run.metrics.get(metric, math.nan))]
 
 
 def _cpu_step_ms(arm: PlannedArm, runs: Iterable[RunRecord]) -> float | None:
@@ -149,7 +151,7 @@ class Clock:
         A machine that is shared, or was busy then, is not as fast as it was. 1 where no arm with runs was probed.
         """
         ratios = [
-            seconds / statistics.median(run.metrics.get("cost.seconds", run_seconds(run)) for run in timed[label])
+            seconds / statistics.median(_seconds(run) for run in timed[label])
             for label, seconds in self.probed.items()
             if timed.get(label)
         ]
@@ -335,7 +337,12 @@ def training_flops(arm: PlannedArm) -> float | None:
 def run_seconds(run: RunRecord) -> float:
     """Return how long a run took: from start to end, or its training alone where it was resumed and that is longer."""
     started, ended = (datetime.datetime.fromisoformat(moment) for moment in (run.started, run.ended))
-    return max((ended - started).total_seconds(), run.metrics.get("cost.seconds", 0.0))
+    return max((ended - started).total_seconds(), *_told("cost.seconds", [run]), 0.0)
+
+
+def _seconds(run: RunRecord) -> float:
+    """Return the seconds of a run's training, or of all of the run where it does not tell them."""
+    return next(iter(_told("cost.seconds", [run])), run_seconds(run))
 
 
 def makespan(jobs: Sequence[float], workers: int) -> float:

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from stn_bench.cli.options import AsJson, Root, Storage, SubjectName, TrackingUri, console, print_json
 from stn_bench.study.load import load_plan
-from stn_bench.subject import DEFAULT, find_subject, is_shipped
+from stn_bench.study.soundness import sound_subject
+from stn_bench.subject import DEFAULT, is_shipped
 from stn_bench.system.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ def schema(
 
     if not is_shipped(subject):
         Workspace.at(root).find_code()
-    for path in write_schemas(folder, find_subject(subject)):
+    for path in write_schemas(folder, sound_subject(subject)):
         console.print(str(path), soft_wrap=True, markup=False)
 
 
@@ -47,7 +48,7 @@ def doctor(
     workspace = Workspace.at(root, tracking_uri, storage)
     if not is_shipped(subject):
         workspace.find_code()
-    found = find_subject(subject)
+    found = sound_subject(subject)
     findings = [examine_determinism(found)] if determinism else examine(workspace, found)
     if as_json:
         print_json(

@@ -26,8 +26,9 @@ from stn_bench.cli.options import (
 from stn_bench.settings import Settings as AnySettings
 from stn_bench.settings import override
 from stn_bench.study.plan import RunSpec
+from stn_bench.study.soundness import sound_subject
 from stn_bench.study.spec import BASE, OUTSIDE
-from stn_bench.subject import DEFAULT, Lent, Subject, find_subject, is_shipped
+from stn_bench.subject import DEFAULT, Lent, Subject, is_shipped
 from stn_bench.system.errors import ConfigError, Interrupted, MachineError, StnBenchError, StoreError, SubjectError
 from stn_bench.system.machine import cores, training_environment
 from stn_bench.system.own_code import own_lines, reason, root_cause
@@ -66,7 +67,7 @@ def train(
     workspace = Workspace.at(root, tracking_uri)
     if trust or not is_shipped(subject):
         workspace.find_code()
-    studied = find_subject(subject)
+    studied = sound_subject(subject)
     overrides = assignments(settings, studied.settings)
     if not origin:  # a mistake is told before a store is opened
         override(studied.settings(), overrides, where="--set")

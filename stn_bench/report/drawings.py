@@ -121,7 +121,7 @@ class Curve:
 
     Args:
         name: the arm.
-        epochs: epochs from 1, shape (epochs,).
+        epochs: those that all seeds told of, from 1, shape (epochs,).
         mean: mean over the seeds.
         low: smallest value over the seeds.
         high: largest.

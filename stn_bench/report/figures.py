@@ -32,6 +32,7 @@ from stn_bench.report.tables import interval_header
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.subject import KeptRun, Metric
 from stn_bench.system.format import Unit, setting_value
+from stn_bench.tracking.record import told_epochs
 from stn_bench.tracking.results import ArmResults
 
 
@@ -183,16 +184,17 @@ def _cell(arms: Sequence[ArmSummary], seeds: Sequence[int], unit: Unit) -> tuple
 
 
 def _curves(arms: Mapping[str, ArmResults], metric: Metric | None) -> Iterator[Figure]:
-    """Yield the mean and the range over the seeds by epoch, as far as the shortest of them goes."""
+    """Yield the mean and the range over the seeds, by the epochs that all of them told of."""
     curves = []
     for name, arm in arms.items() if metric else ():
         assert metric is not None
-        series = [run.history.get(metric.name, ()) for run in arm.runs.values() if run.outcome == "finished"]
-        epochs = min(map(len, series), default=0)
+        finished = [run.history.get(metric.name, ()) for run in arm.runs.values() if run.outcome == "finished"]
+        series = list(map(told_epochs, finished))
+        epochs = sorted(set.intersection(*map(set, series))) if series else []
         if epochs:
-            values = metric.unit.scale * np.array([one[:epochs] for one in series])  # (seeds, epochs)
+            values = metric.unit.scale * np.array([[one[epoch] for epoch in epochs] for one in series])
             low_to_high = (values.mean(0), values.min(0), values.max(0))
-            curves.append(Curve(name, np.arange(1, epochs + 1), *low_to_high, len(series)))
+            curves.append(Curve(name, np.array(epochs), *low_to_high, len(series)))
     if metric and curves:
         what = metric.unit.name.capitalize()
         caption = f"{what} by epoch: the mean over the seeds, and the band from the lowest to the highest"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pandas as pd
 from stn_bench.analysis.summary import ArmSummary, Summary
 from stn_bench.study.plan import Phase, PlannedArm
 from stn_bench.subject import COSTS, Subject
-from stn_bench.tracking.record import RunRecord
+from stn_bench.tracking.record import RunRecord, told_epochs
 from stn_bench.tracking.results import ArmResults, Results
 
 COLUMNS = ("study", "ablation", "arm", "phase", "seed", "trial", "status", "run_key", "run_id")
@@ -20,35 +20,54 @@ COLUMNS = ("study", "ablation", "arm", "phase", "seed", "trial", "status", "run_
 def runs_table(results: Results) -> pd.DataFrame:
     """Return one line a run: what it was, every resolved setting, every final metric and every cost.
 
-    A run that another study trained is listed under the arm and the phase that it serves in this one. A setting that
-    is called as another column is has `settings.` before its name.
+    A run that another study trained is listed under the arm and the phase that it serves in this one. A setting or a
+    metric that is called as another column is has `settings.` or `metrics.` before its name.
     """
     listed = [(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm)]
     records, subject = [record for record, _, _ in listed], results.plan.subject
-    metrics = _metrics(subject, records)
+    metrics = _apart(_metrics(subject, records), "metrics.", COLUMNS)
     former = {path: None for record in records for path in record.settings}  # of records alone: they come last
-    settings = dict.fromkeys((*subject.paths, *former))
-    shown = {path: f"settings.{path}" if path in (*COLUMNS, *metrics) else path for path in settings}
+    shown = _apart((*subject.paths, *former), "settings.", (*COLUMNS, *metrics, *metrics.values()))
     rows = [
         _identity(record, arm, phase, results)
         | {shown[path]: value for path, value in record.settings.items()}
-        | {name: record.metrics.get(name) for name in metrics}
+        | {column: record.metrics.get(name) for name, column in metrics.items()}
         for record, arm, phase in listed
     ]
-    return pd.DataFrame(rows, columns=[*COLUMNS, *shown.values(), *metrics])
+    return pd.DataFrame(rows, columns=[*COLUMNS, *shown.values(), *metrics.values()])
 
 
 def curves_table(results: Results) -> pd.DataFrame:
-    """Return one line for each epoch of each run that told of any: what the run was, the epoch, and its metrics."""
+    """Return one line for each epoch that a run told of: what the run was, the epoch, and its metrics."""
     listed = [(record, arm.arm, phase) for arm in results.arms for phase, record in _phases(arm) if record.history]
-    metrics = dict.fromkeys(name for record, _, _ in listed for name in record.history)
+    fixed = (*COLUMNS, "epoch")
+    metrics = _apart((name for record, _, _ in listed for name in record.history), "metrics.", fixed)
     rows = [
         {**_identity(record, arm, phase, results), "epoch": epoch}
-        | {name: series[epoch - 1] for name, series in record.history.items() if epoch <= len(series)}
+        | {metrics[name]: value for name, value in values.items()}
         for record, arm, phase in listed
-        for epoch in range(1, 1 + max(map(len, record.history.values())))
+        for epoch, values in _by_epoch(record).items()
     ]
-    return pd.DataFrame(rows, columns=[*COLUMNS, "epoch", *metrics])
+    return pd.DataFrame(rows, columns=[*fixed, *metrics.values()])
+
+
+def _apart(names: Iterable[str], prefix: str, taken: Collection[str]) -> dict[str, str]:
+    """Return name -> its column: the name itself, behind the prefix where another column is called so."""
+    wanted = dict.fromkeys(names)
+    found: dict[str, str] = {}
+    for name in wanted:
+        column = name
+        while column in taken or (column != name and column in wanted):
+            column = prefix + column
+        found[name] = column
+    return found
+
+
+def _by_epoch(record: RunRecord) -> dict[int, dict[str, float]]:
+    """Return epoch -> the metrics that were told of it."""
+    told = {name: told_epochs(series) for name, series in record.history.items()}
+    epochs = sorted({epoch for series in told.values() for epoch in series})
+    return {epoch: {name: series[epoch] for name, series in told.items() if epoch in series} for epoch in epochs}
 
 
 def _metrics(subject: Subject, records: Sequence[RunRecord]) -> tuple[str, ...]:

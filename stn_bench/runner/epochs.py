@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from stn_bench.runner.returned import read_epoch, read_metrics
+from stn_bench.runner.returned import check_rises, read_epoch, read_metrics
 from stn_bench.system.errors import Interrupted, StoreAwayError
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Epochs:
     ) -> None:
         self._job, self._tracking, self._run_id = job, tracking, run_id
         self._on_epoch, self._should_stop, self._began = on_epoch, should_stop, time.monotonic()
-        self.history: dict[str, list[float]] = {}
+        self.history: dict[str, list[float]] = {}  # of each metric as far as it was told; NaN in epochs between
         self._unsent: list[tuple[int, Mapping[str, float], int]] = []  # each with the moment of its end
         self._try_again = 0.0
 
@@ -60,10 +61,13 @@ class Epochs:
 
         Raises:
             Interrupted: if it is time to stop.
+            SubjectError: if a metric was told for this epoch already, or for a later one.
         """
         epoch, metrics = read_epoch(self._job.subject, epoch), read_metrics(self._job.subject, metrics)
         for name, value in metrics.items():
-            self.history.setdefault(name, []).append(value)
+            series = self.history.setdefault(name, [])
+            check_rises(self._job.subject, name, epoch, len(series))
+            series += [math.nan] * (epoch - 1 - len(series)) + [value]
         self._unsent.append((epoch, metrics, int(time.time() * 1000)))
         if time.monotonic() >= self._try_again:
             try:

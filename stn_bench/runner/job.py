@@ -273,7 +273,7 @@ def train_job(
             with isolated(job.spec.seed, on_residue) as isolation:
                 if subject.vet:
                     subject.vet(settings)
-                outcome = _measured(subject, settings, job.spec.seed, run, epochs.history)
+                outcome = _measured(subject, settings, job, run, epochs.history)
             check_code()
             check_metric(job.subject, job.spec.study, job.metric, outcome)
             _check_data(job, subject, settings)
@@ -311,12 +311,12 @@ def _take_over(folder: Path, own: Path) -> None:
     own.mkdir(parents=True, exist_ok=True)
 
 
-def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
+def _measured(subject: Subject, settings: Any, job: Job, run: LentRun, logged: Mapping[str, list[float]]) -> Outcome:
     """Train, and return the outcome with time and memory where the training does not tell them itself."""
     began, cpu_began, memory = time.perf_counter(), cpu_seconds(), PeakMemory()
     process = os.getpid()
     try:
-        returned = subject.train(settings, seed, run)
+        returned = subject.train(settings, job.spec.seed, run)
     finally:
         if os.getpid() != process:
             _end_fork()
@@ -325,7 +325,7 @@ def _measured(subject: Subject, settings: Any, seed: int, run: LentRun, logged: 
         "cost.cpu_seconds": cpu_seconds() - cpu_began,
         "cost.peak_memory_mb": memory.read(),
     }
-    return read_outcome(subject, returned, measured, logged)
+    return read_outcome(subject, returned, measured, logged, job.metric)
 
 
 def _end_fork() -> None:

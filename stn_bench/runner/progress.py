@@ -81,6 +81,8 @@ class TrackedJob:
             return self.seconds / max(epochs - before, 1)
         if not (self.first and self.job.epochs) or self.last - self.first[1] < LONG_SECONDS:
             return None
+        if self.epoch == self.first[0]:  # it tells of one epoch in several parts
+            return None
         return (self.last - self.first[1]) / (self.epoch - self.first[0])
 
 

@@ -17,12 +17,19 @@ from stn_bench.system.text import as_metric_name, did_you_mean, is_metric_name, 
 
 HINT = '; end it with a line such as `return {"test.error": error}`'
 
+MOST_EPOCHS = 1_000_000
+"""Epochs that a record has room for: it holds a value for each, told or not."""
+
 NO_NUMBERS = "bcOSUVmM"
 """numpy's kinds of what Python may turn into a number, and is none: truth values, complex numbers, text, times."""
 
 
 def read_outcome(
-    subject: Subject, returned: Any, measured: Mapping[str, float], logged: Mapping[str, Sequence[float]]
+    subject: Subject,
+    returned: Any,
+    measured: Mapping[str, float],
+    logged: Mapping[str, Sequence[float]],
+    metric: str = "",
 ) -> Outcome:
     """Return what a training ended with, where every metric is a number.
 
@@ -31,6 +38,7 @@ def read_outcome(
         returned: what its `train` returned.
         measured: costs that the harness measured; those that the training tells itself count instead.
         logged: the metrics that it told of its epochs.
+        metric: what decides whether it diverged: the study's metric, or tuning's; "" outside a study.
 
     Raises:
         SubjectError: if it returned no Outcome and no numbers by name.
@@ -41,7 +49,7 @@ def read_outcome(
     on_paper = {"cost.parameters": cost.parameters, "cost.flops": cost.flops}
     known = {name: float(value) for name, value in {**measured, **on_paper}.items() if value is not None}
     status, why = _status(subject, told), told.reason
-    vital = [metric.name for metric in subject.metrics[:1]] if isinstance(returned, Outcome) else list(metrics)
+    vital = [metric] if metric else _vital(subject, metrics)
     broken = [name for name in vital if not math.isfinite(metrics.get(name, 0.0))]
     if broken and status == "finished":
         status, why = "diverged", f"{broken[0]} is not finite"
@@ -70,11 +78,26 @@ def read_epoch(subject: str, epoch: Any) -> int:
         SubjectError: if it is none.
     """
     try:
-        if (number := operator.index(epoch)) >= 1:
+        if 1 <= (number := operator.index(epoch)) <= MOST_EPOCHS:
             return number
     except TypeError:
         pass
-    raise SubjectError(f"subject `{subject}`: `run.log` expects the number of an epoch, from 1; got {quote(epoch)}")
+    raise SubjectError(
+        f"subject `{subject}`: `run.log` expects the number of an epoch, from 1 to {MOST_EPOCHS:,}; got {quote(epoch)}"
+    )
+
+
+def check_rises(subject: str, metric: str, epoch: int, last: int) -> None:
+    """Check that a metric is told for a later epoch than its last, which is 0 before the first.
+
+    Raises:
+        SubjectError: if it is not: nobody could say which value is that of the epoch.
+    """
+    if epoch <= last:
+        raise SubjectError(
+            f"subject `{subject}`: `run.log` expects a metric once an epoch, and epochs that rise; got "
+            f"{quote(metric)} for epoch {epoch} after epoch {last}. Count on where training has several parts"
+        )
 
 
 def check_metric(subject: str, study: str, metric: str, outcome: Outcome) -> None:
@@ -119,6 +142,12 @@ def _no_number(subject: str, name: Any, value: Any, error: Exception | None = No
         f"subject `{subject}`: training must return numbers by name; "
         f"got {type(value).__name__} {quote(value)} for metric {quote(name)}{why}"
     )
+
+
+def _vital(subject: Subject, metrics: Mapping[str, float]) -> list[str]:
+    """Return the metrics that decide outside a study: the first that is declared, or else all but costs."""
+    declared = [metric.name for metric in subject.metrics[:1]]
+    return declared or [name for name in metrics if not name.startswith("cost.")]
 
 
 def _status(subject: Subject, told: Outcome) -> Any:

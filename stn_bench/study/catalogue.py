@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from stn_bench.settings import Group, Settings, check_path, defaults, override
 from stn_bench.study.extends import inherit
+from stn_bench.study.soundness import sound_subject
 from stn_bench.study.spec import (
     BASE,
     Ablation,
@@ -147,7 +148,7 @@ class Catalogue:
         if not is_shipped(name):
             Workspace(self.root).find_code()
         try:
-            found = find_subject(name)
+            found = sound_subject(name)
             if not is_shipped(name):
                 check_found(name.partition(":")[0], self.root)
             return found

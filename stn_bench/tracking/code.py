@@ -23,7 +23,7 @@ from stn_bench.system.own_code import is_own, stamp_of
 from stn_bench.tracking.former import Definition, Reference, read_former
 from stn_bench.tracking.modules import LOOSE, RUN, Module, defined_names, find, found, modules_in, parse
 from stn_bench.tracking.registered import registered
-from stn_bench.tracking.schemas import field_types, relevant
+from stn_bench.tracking.schemas import field_types, is_text, relevant
 from stn_bench.tracking.unfollowed import ANY, WHOLE
 from stn_bench.tracking.unfollowed import opened as unfollowed
 
@@ -390,4 +390,4 @@ def _without_docstring(field: str, child: Any) -> Any:
     """Return a body without its bare strings: docstrings, and the ones that document a field."""
     if field != "body" or not isinstance(child, list):
         return child
-    return [one for one in child if not _is_text(one)]
+    return [one for one in child if not is_text(one)]

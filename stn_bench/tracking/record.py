@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+import json
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, field_validator, model_serializer
@@ -45,7 +47,7 @@ class RunRecord(BaseModel):
         settings: every resolved setting by its dotted path, as it was then: plain data.
         chosen: the hyperparameters among them that came from tuning.
         metrics: final metrics and costs by name.
-        history: metrics by name, one value an epoch.
+        history: metrics by name, one value an epoch; NaN before a number is an epoch that was not told.
         layers: FLOPs by layer.
         uncounted: layers whose FLOPs are not known.
         identity: all parts that the run key is taken from.
@@ -95,9 +97,25 @@ class RunRecord(BaseModel):
         return {name: value for name, value in tree.items() if name != "split" or value}
 
     @property
+    def tree(self) -> dict[str, Any]:
+        """The record as JSON holds it: there a metric that is no finite number is text, which reads as the number."""
+        told = json.loads(self.model_dump_json(include={"metrics", "history"}))
+        return {**self.model_dump(mode="json"), **told}
+
+    @property
     def label(self) -> str:
         """Name of the arm within its study."""
         return arm_label(self.ablation, self.arm)
+
+
+def told_epochs(series: Sequence[float]) -> dict[int, float]:
+    """Return epoch, from 1 -> value, of the epochs in which a training told a metric.
+
+    A NaN that a number follows stands for an epoch that was not told; one at the end is a value.
+    """
+    told = [epoch for epoch, value in enumerate(series, start=1) if not math.isnan(value)]
+    behind = range(max(told, default=0) + 1, len(series) + 1)
+    return {epoch: series[epoch - 1] for epoch in (*told, *behind)}
 
 
 def settings_digest(settings: Mapping[str, Any], schema: type[Settings] | None = None, start: str = "") -> str:

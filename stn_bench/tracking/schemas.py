@@ -35,7 +35,7 @@ def relevant(node: ast.stmt, *, is_own: bool) -> ast.stmt:
         name=node.name,
         bases=[base for base in node.bases if _last(base) not in SCHEMAS],
         keywords=node.keywords,
-        body=[one for one in body if not _is_field(one) and not _is_text(one)],
+        body=[one for one in body if not _is_field(one) and not is_text(one)],
         decorator_list=node.decorator_list,
     )
 
@@ -60,7 +60,7 @@ def _said(annotation: ast.expr) -> Iterator[str]:
         yield from re.findall(r"\w+", annotation.value)
 
 
-def _is_text(statement: ast.stmt) -> bool:
+def is_text(statement: ast.stmt) -> bool:
     """Whether a statement is a docstring, or documents a field."""
     return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 

@@ -130,7 +130,7 @@ class StoredRuns:
     def keep(self, record: RunRecord, home: str) -> None:
         """Keep a record that was just written to a server, so that nobody who shares this file asks it back."""
         if self._kept and home and local_folder(home) is None:
-            content = json.dumps(record.model_dump(mode="json")).encode()
+            content = json.dumps(record.tree).encode()
             self._kept.keep([(record.run_id, self._source_at(home), content)])
 
     def file(self, run_id: str, path: str) -> Path:

@@ -194,6 +194,55 @@ def test_a_factory_that_is_not_there_is_found_before_anything_is_made(
         assert err == f"stn-bench: studies/small.toml: depth/own: `model.factory`: {reason}\n"
 
 
+COIN = """
+from pathlib import Path
+from stn_bench.settings import Settings
+from stn_bench.subject import Metric, Subject
+class Coin(Settings):
+    depth: int = 4
+    bias: {kind} = {default}
+def train(settings, seed, run):
+    return {{"test.error": seed}}
+subject = Subject("coin", Coin, {train}, {metrics})
+"""
+HEADS = '(Metric("test.heads", "what it is"),)'
+
+
+@pytest.mark.parametrize("command", [("check",), ("plan", "small"), ("run", "small"), ("train",), ("doctor",)])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "list[int]", "default": "[1]"}, "setting `bias`: expected int, float, str or bool, "),
+        ({"kind": "Path", "default": "Path('a')"}, "got PosixPath('a'); write `str`"),
+        ({"train": "print"}, "`train`: expected a function, `def train(settings, seed, run)`"),
+        ({"metrics": "('test.error',)"}, "`metrics`: expected a tuple of Metric"),
+    ],
+    ids=["list", "path", "train", "metrics"],
+)
+def test_a_subject_that_breaks_the_contract_is_told_of_in_a_line(
+    cli: Cli, tmp_path: Path, command: tuple[str, ...], change: dict[str, str], message: str
+) -> None:
+    text = COIN.format(**{"kind": "int", "default": "1", "train": "train", "metrics": HEADS, **change})
+    root = own_root(tmp_path, "bad_coin", text)
+    write(root / "studies/small.toml", STUDY.format(name="bad_coin").replace(":train", ":subject"))
+    named = ("--subject", "bad_coin:subject") if command[0] in ("train", "doctor") else ()
+    code, out, err = cli(*command, *named, "--root", root)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("stn-bench: ")
+    assert "`subject` bad_coin:subject: " in err
+    assert message in err
+
+
+def test_what_is_no_finite_number_beside_the_metric_changes_no_verdict(cli: Cli, tmp_path: Path) -> None:
+    text = GOOD.replace("/ depth}", "/ depth, 'test.recall': float('nan'), 'cost.flops': float('nan')}")
+    root = own_root(tmp_path, "bad_recall", text)
+    code, out, err = cli("run", "small", "--workers", 1, "--root", root)
+    assert (code, err) == (0, "")
+    assert "better: with depth = 8 (deep) test error falls by" in out
+    page = (root / "reports/small/report.md").read_text()
+    assert "| `test.recall` | –      | –      |" in page
+
+
 # Code of others in a plan --------------------------------------------------------------------------------------------
 
 

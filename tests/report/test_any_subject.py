@@ -14,6 +14,7 @@ from makers import FakeStore, ablation, arm, plan, record, study
 
 from stn_bench.analysis.analyse import Analysis, analyse
 from stn_bench.analysis.summarise import summarise
+from stn_bench.report import figures
 from stn_bench.report.build import FORMATS, build_report
 from stn_bench.report.frames import COLUMNS, runs_table
 from stn_bench.study.plan import Plan, make_plan
@@ -108,11 +109,45 @@ def test_a_curve_has_the_name_of_what_is_drawn(files: dict[str, bytes]) -> None:
     assert "*Validation score by epoch: the mean over the seeds, and the band from the lowest to the highest*" in page
 
 
+def test_a_curve_stands_at_the_epochs_that_every_seed_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr("stn_bench.report.figures.draw_curves", lambda curves, label: drawn.extend(curves) or b"")
+    analysis, gap = analysed(toy()), np.nan
+    told = {1: (gap, 0.2, gap, 0.4, 0.5), 2: (0.1, 0.3, gap, 0.5), 3: (gap, 0.4, gap, 0.6)}
+    arms = {"base": analysis.results.of(analysis.plan.questions[0].base)}
+    runs = {
+        seed: run.model_copy(update={"history": {"validation.score": told[seed]}})
+        for seed, run in arms["base"].runs.items()
+    }
+    arms["base"] = dataclasses.replace(arms["base"], runs=runs)
+    (_,) = figures._curves(arms, analysis.plan.subject.curve)
+    (curve,) = drawn
+    assert list(curve.epochs) == [2, 4]
+    assert list(curve.mean) == pytest.approx([30.0, 50.0])
+    assert list(curve.low) == pytest.approx([20.0, 40.0])
+
+
 def test_of_a_loss_less_is_better(tmp_path: Path) -> None:
     summary = summarise(analysed(toy(metric="test.loss")))
     deep = summary.ablations[0].arms[1]
     assert (summary.direction, summary.scale, deep.verdict, deep.wins) == ("minimize", "number", "better", 3)
     assert deep.error_ratio is None
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_another_metric_that_is_no_finite_number_is_a_dash(value: float) -> None:
+    own = dataclasses.replace(find_subject("toy"), name="mine:subject", figures=None)
+    planned = make_plan(study(subject="mine:subject"), (ablation(DEEP, BARE),), own)
+    analysis = analysed(planned)
+    run = analysis.results.of(planned.questions[0].base).runs[1]
+    run.metrics.update({"test.loss": value, "cost.flops": value, "cost.seconds": value})
+    made = build_report(analysis, lambda *_: NOWHERE)
+    (loss,) = json.loads(made["report.json"], parse_constant=pytest.fail)["ablations"][0]["others"]
+    assert loss["means"]["base"] is loss["sds"]["base"] is None
+    assert loss["means"]["deep"] == pytest.approx(1 - np.mean(VALUES["deep"]))
+    (line,) = (line for line in made["report.md"].decode().splitlines() if line.startswith("| `test.loss`"))
+    assert line.split("|")[2].strip() == "–"
+    assert not re.search(r"\b(nan|inf)\b", made["report.md"].decode())
 
 
 # Tuning ------------------------------------------------------------------------------------------------------------

@@ -1,7 +1,8 @@
-"""The epochs of a training whose store is away: none is lost, none is written twice, and the training goes on."""
+"""The epochs of a training: each value is that of its epoch, and none is lost while a store is away."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from stn_bench.runner import epochs
 from stn_bench.runner.epochs import EpochEnd, Epochs
 from stn_bench.system import patience
-from stn_bench.system.errors import StoreAwayError
+from stn_bench.system.errors import StoreAwayError, SubjectError
 from stn_bench.system.patience import Patience
 
 
@@ -26,7 +27,7 @@ class Store:
         self.asked += 1
         if self.is_away:
             raise StoreAwayError("away")
-        self.written.append((epoch, metrics["loss"], now))
+        self.written.append((epoch, metrics.get("loss", math.nan), now))
 
 
 class Nobody:
@@ -65,3 +66,31 @@ def test_a_store_that_is_away_is_not_asked_at_each_epoch(monkeypatch: pytest.Mon
     assert [epoch for epoch, _, _ in store.written] == [1, 2, 3, 4, 5]
     found.send_all()
     assert len(store.written) == 5
+
+
+def test_a_value_stands_at_its_epoch_whichever_epochs_are_told() -> None:
+    found = training(Store(), [])
+    for epoch in (2, 3, 5):
+        found.log(epoch, {"loss": epoch / 10, **({"error": float(epoch)} if epoch == 5 else {})})
+    assert found.history == {
+        "loss": pytest.approx([math.nan, 0.2, 0.3, math.nan, 0.5], nan_ok=True),
+        "error": pytest.approx([*[math.nan] * 4, 5.0], nan_ok=True),
+    }
+
+
+@pytest.mark.parametrize("again", [1, 2])
+def test_a_metric_is_told_once_an_epoch_and_epochs_rise(again: int) -> None:
+    found = training(Store(), [])
+    found.log(2, {"loss": 0.2})
+    message = f"expects a metric once an epoch, and epochs that rise; got 'loss' for epoch {again} after epoch 2"
+    with pytest.raises(SubjectError, match=message):
+        found.log(again, {"loss": 0.1})
+
+
+def test_one_epoch_may_be_told_in_several_parts() -> None:
+    store = Store()
+    found = training(store, [])
+    found.log(1, {"loss": 0.2})
+    found.log(1, {"error": 0.3})
+    assert found.history == {"loss": [0.2], "error": [0.3]}
+    assert [epoch for epoch, _, _ in store.written] == [1, 1]

@@ -237,16 +237,23 @@ def test_a_mapping_is_the_metrics_of_a_finished_run(fit: Fit) -> None:
     assert record.history == {"train.loss": (1.0, 0.5)}
 
 
-def test_a_mapping_with_a_number_that_is_not_finite_is_a_diverged_run(fit: Fit) -> None:
-    record = fit(lambda settings, seed, run: {"test.score": 0.5, "test.loss": math.inf})
-    assert (record.outcome, record.reason) == ("diverged", "test.loss is not finite")
-
-
+@pytest.mark.parametrize("kind", [dict, Outcome])
+@pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize(("metric", "outcome"), [("test.loss", "finished"), ("test.score", "diverged")])
-def test_of_an_outcome_the_primary_metric_alone_must_be_finite(fit: Fit, metric: str, outcome: str) -> None:
+def test_the_primary_metric_alone_must_be_finite(fit: Fit, kind: Any, value: float, metric: str, outcome: str) -> None:
     """Others may be undefined: such as the size of a thing that is not there any more."""
-    told = Outcome({"test.score": 0.5, "test.loss": 0.5} | {metric: math.nan})
-    assert fit(lambda settings, seed, run: told).outcome == outcome
+    told = kind({"test.score": 0.5, "test.loss": 0.5} | {metric: value})
+    record = fit(lambda settings, seed, run: told)
+    assert (record.outcome, record.reason) == (outcome, f"{metric} is not finite" if outcome == "diverged" else "")
+
+
+def test_an_epoch_that_is_not_told_is_a_gap_in_the_history(fit: Fit) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Mapping[str, float]:
+        for epoch in (2, 4):
+            run.log(epoch, {"train.loss": 1 / epoch})
+        return {"test.loss": 0.5}
+
+    assert fit(train).history["train.loss"] == pytest.approx((math.nan, 0.5, math.nan, 0.25), nan_ok=True)
 
 
 def test_costs_that_the_training_tells_are_not_measured_again(fit: Fit) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fractions
 import math
 from typing import Any
@@ -107,9 +108,28 @@ def test_curves_that_no_two_names_are_left_for_are_refused(names: tuple[str, ...
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_metric_that_is_not_finite_is_a_run_that_diverged(value: float) -> None:
-    outcome = read_outcome(TOY, {"test.error": value}, {}, {})
+    outcome = read_outcome(TOY, {"test.error": value}, {}, {}, "test.error")
     assert (outcome.status, outcome.reason) == ("diverged", "test.error is not finite")
     check_metric("s", "study", "test.loss", outcome)  # which needs no other metric
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("other", ["test.recall", "cost.flops"])
+@pytest.mark.parametrize("kind", [dict, Outcome])
+def test_only_the_metric_of_the_study_decides_whether_a_run_diverged(value: float, other: str, kind: Any) -> None:
+    outcome = read_outcome(TOY, kind({"test.error": 0.5, other: value}), {}, {}, "test.error")
+    assert (outcome.status, outcome.reason) == ("finished", "")
+    assert outcome.metrics == {"test.error": 0.5, other: pytest.approx(value, nan_ok=True)}
+    outcome = read_outcome(TOY, kind({"test.error": 0.5, other: value}), {}, {}, other)
+    assert (outcome.status, outcome.reason) == ("diverged", f"{other} is not finite")
+
+
+def test_outside_a_study_the_first_declared_metric_decides_and_no_cost_does() -> None:
+    told = {"test.score": 0.5, "test.loss": math.nan, "cost.flops": math.nan}
+    assert read_outcome(TOY, told, {}, {}).status == "finished"
+    undeclared = dataclasses.replace(TOY, metrics=())
+    assert read_outcome(undeclared, told, {}, {}).reason == "test.loss is not finite"
+    assert read_outcome(undeclared, told | {"test.loss": 1.0}, {}, {}).status == "finished"
 
 
 def test_measured_costs_count_where_the_training_tells_none() -> None:
@@ -117,8 +137,8 @@ def test_measured_costs_count_where_the_training_tells_none() -> None:
     assert outcome.metrics == {"a": 1.0, "cost.seconds": 7.0, "cost.cpu_seconds": 2.0}
 
 
-@pytest.mark.parametrize("epoch", [0, -1, 1.5, "1", None])
+@pytest.mark.parametrize("epoch", [0, -1, 1.5, "1", None, 1_000_001])
 def test_an_epoch_that_is_no_number_from_one_is_refused(epoch: Any) -> None:
-    with pytest.raises(SubjectError, match="number of an epoch, from 1"):
+    with pytest.raises(SubjectError, match="number of an epoch, from 1 to 1,000,000; got"):
         read_epoch("s", epoch)
     assert read_epoch("s", np.int64(3)) == 3

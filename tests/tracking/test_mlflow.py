@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import sqlite3
 import threading
@@ -22,9 +23,9 @@ from stn_bench.study.plan import RunSpec
 from stn_bench.subject import TrainedModel
 from stn_bench.system.errors import MachineError, StoreAwayError, StoreError
 from stn_bench.tracking.mlflow import Tracking
-from stn_bench.tracking.mlflow.entities import loadable
+from stn_bench.tracking.mlflow.entities import loadable, spread
 from stn_bench.tracking.mlflow.refusals import refusal
-from stn_bench.tracking.record import RunRecord, run_tags
+from stn_bench.tracking.record import RECORD, RunRecord, run_tags
 from stn_bench.tracking.store import ImportedRun
 
 SPEC = question(trials=0).arms[0].verdict_specs({})[0]
@@ -80,6 +81,24 @@ def test_numbers_that_are_none_survive(store: Tracking) -> None:
     (read,) = store.records([store.finished()[0].run_id])
     assert math.isnan(read.metrics["test.accuracy"])
     assert math.isnan(read.history["validation.accuracy"][2])
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_the_file_of_a_record_is_json_whatever_the_numbers_are(store: Tracking, value: float) -> None:
+    """Files of older versions name such numbers as JSON does not; they are read, too."""
+    finish(SPEC, store, outcome="diverged", accuracy=value)
+    (run,) = store.finished()
+    text = store.file(run.run_id, RECORD).read_text()
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(constant)
+
+    tree = json.loads(text, parse_constant=refuse)
+    (read,) = store.records([run.run_id])
+    old = RunRecord.model_validate_json(json.dumps({**tree, "metrics": read.metrics, "history": read.history}))
+    for one in (read, old):
+        assert one.metrics["test.accuracy"] == pytest.approx(value, nan_ok=True)
+        assert one.history["validation.accuracy"][2] == pytest.approx(value, nan_ok=True)
 
 
 def test_only_crashed_runs_are_not_finished(store: Tracking) -> None:
@@ -334,3 +353,9 @@ def test_a_run_whose_beginning_was_not_answered_leaves_no_other_open(
     began = store.start_first_run(experiment, None, "base, seed 1", tags)
     assert began != lost[0]
     assert statuses(store) == ["KILLED", "RUNNING"]
+
+
+def test_an_imported_curve_has_the_epochs_that_were_told_of() -> None:
+    points = spread({"loss": (math.nan, 0.5, math.nan, 0.4), "late": (0.1, math.nan)}, 0, 8)
+    assert [(one.key, one.step) for one in points] == [("loss", 2), ("loss", 4), ("late", 1), ("late", 2)]
+    assert [one.timestamp for one in points] == [4, 8, 4, 8]

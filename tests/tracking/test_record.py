@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 
 import pytest
 from makers import ablation, arm, plan
 from markdown_it import MarkdownIt
 
-from stn_bench.tracking.record import arm_note, run_note
+from stn_bench.tracking.record import arm_note, run_note, told_epochs
 
 PLAN = plan(ablation(arm("wide", {"model.width": 2.0})))
 KEY = "0123456789ab" * 5
+NAN = math.nan
 
 
 def page(note: str) -> str:
@@ -47,6 +49,20 @@ def test_texts_of_files_are_text_on_the_page(text: str) -> None:
     plain = tags(page(run_note(spec, KEY, "Does it?"))) | {"code"}
     assert tags(page(run_note(odd, KEY, text))) == plain
     assert tags(page(arm_note(dataclasses.replace(PLAN.arms[1], changes={text: text})))) <= plain
+
+
+@pytest.mark.parametrize(
+    ("series", "told"),
+    [
+        ((), {}),
+        ((0.5, 0.4), {1: 0.5, 2: 0.4}),
+        ((NAN, 0.5, NAN, 0.4), {2: 0.5, 4: 0.4}),
+        ((0.5, NAN, NAN), {1: 0.5, 2: NAN, 3: NAN}),  # it diverged
+        ((NAN, math.inf), {2: math.inf}),
+    ],
+)
+def test_a_gap_is_an_epoch_that_was_not_told(series: tuple[float, ...], told: dict[int, float]) -> None:
+    assert told_epochs(series) == pytest.approx(told, nan_ok=True)
 
 
 def tags(shown: str) -> set[str]:

@@ -222,7 +222,7 @@ class Tracking(TrackedRuns):
             files = files_tag(self._files.get(run_id, set()) | {RECORD}, TAG_LENGTH)
             tags += [RunTag(name, told) for name, told in files.items()]
         self._client.log_batch(run_id, metrics, tags=tags)
-        self._client.log_dict(run_id, record.model_dump(mode="json"), RECORD)
+        self._client.log_dict(run_id, record.tree, RECORD)
         status = "FAILED" if record.outcome == "crashed" else "FINISHED"
         self._client.set_terminated(run_id, status=status, end_time=ended)
         self._files.pop(run_id, None)

@@ -15,17 +15,18 @@ from mlflow.types.schema import Schema, TensorSpec
 from mlflow.utils.mlflow_tags import MLFLOW_SOURCE_NAME
 
 from stn_bench.subject import DataNote, TrainedModel
+from stn_bench.tracking.record import told_epochs
 
 Tensors: TypeAlias = tuple[tuple[str, str, tuple[int, ...]], ...]
 """Name, dtype and shape of each input or output of a model."""
 
 
 def spread(history: Mapping[str, tuple[float, ...]], started: int, ended: int) -> list[Metric]:
-    """Return the metrics of all epochs; a record does not tell when each ended, so they are spread evenly."""
+    """Return the metrics of all epochs that were told; no record tells when each ended, so they are spread evenly."""
     return [
         Metric(name, value, started + (ended - started) * epoch // len(series), epoch)
         for name, series in history.items()
-        for epoch, value in enumerate(series, start=1)
+        for epoch, value in told_epochs(series).items()
     ]
 
 
