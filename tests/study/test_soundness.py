@@ -221,7 +221,7 @@ def wrapped(function: Callable[..., Any]) -> Callable[..., Any]:
     return inner
 
 
-@pytest.mark.parametrize("train", [throw, wrapped(throw), functools.lru_cache(throw), Thrower().throw], ids=str)
+@pytest.mark.parametrize("train", [throw, wrapped(throw), functools.lru_cache(throw), Thrower().throw], ids=("plain", "wrapped", "cached", "bound"))
 def test_a_function_whose_code_can_be_followed_is_sound(train: Any) -> None:
     assert complaint(dataclasses.replace(SOUND, train=train, metrics=list(METRICS))) is None
 

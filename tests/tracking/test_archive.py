@@ -637,7 +637,7 @@ def test_an_archive_may_hold_what_import_takes(name: str, content: bytes, archiv
         (b"method,seed,acc\nbase,1,0.5\n", "is text, and no archive of runs; judge a table by `stn-bench judge FILE`"),
         ("method,seed,acc\n".encode("utf-16"), "is text, and no archive of runs; judge a table by"),
         (zipped([("a/results.csv", b"method,seed,acc\n")]), "unpack it, and judge a table in it by `stn-bench judge`"),
-        (gzip.compress(b"method,seed,acc\n"), "is compressed by gzip; unpack it first"),
+        (gzip.compress(b"method,seed,acc\n", mtime=0), "is compressed by gzip; unpack it first"),
         (zipped([("[Content_Types].xml", b"")]), "is a workbook of a spreadsheet; save its sheet as CSV"),
         (b"SQLite format 3\0", "is a database of SQLite; read one of MLflow's by `stn-bench judge --mlflow"),
         (b"", "is damaged, or not a zip file"),
