@@ -103,6 +103,9 @@ RUNNER = [path.stem for path in (PACKAGE / "runner").glob("[a-z]*.py")]
 
 INSIDE = {
     "tracking/former.py": ("tracking",),
+    "tracking/unfollowed.py": ("tracking",),
+    "tracking/modules.py": ("tracking.code", "tracking.registered", "tracking.identity", "study"),
+    "tracking/registered.py": ("tracking.code", "tracking.identity", "study"),
     "tracking/code.py": (
         *("tracking.identity", "tracking.record", "tracking.results"),
         *("tracking.mlflow", "tracking.archive", "tracking.store"),

@@ -233,7 +233,7 @@ def test_matched_arms_cost_what_the_base_costs(name: str) -> None:
             if planned.written(arm_name).match == "flops":
                 built = [cost_of(build_model(one.config), transformer_flops).flops for one in (arm, planned.base)]  # type: ignore[arg-type]
                 assert built[0] == pytest.approx(built[1], rel=0.03)
-                assert arm.matched == {"model.width": arm.settings["model.width"]}
+                assert planned.matched(arm_name) == {"model.width": arm.settings["model.width"]}
 
 
 @pytest.mark.slow  # a minute; `cli/test_study.py` takes a smaller study of the letters the same way

@@ -1,9 +1,9 @@
 """Code: the digests of the definitions that a training can reach, found by reading and never by running.
 
 From the function that trains, every top-level definition that it names is followed through the subject's packages. A
-comment, a docstring, a line break or an import changes nothing. Of a registry (a top-level dict with text for keys) in
-packages that keep the rule, only the entries that the settings name are followed. Of a class of settings only its
-methods are: the values are in the key themselves, so that a new setting trains nothing again.
+comment, a docstring, a line break or a library's import changes nothing. Of a registry (a top-level dict with text for
+keys) in packages that keep the rule, only the entries that the settings name are followed. Of a class of settings the
+fields are not: their values are in the key themselves, so that a new setting trains nothing again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stn_bench.settings import canonical
 from stn_bench.subject import Subject, is_shipped
 from stn_bench.system.own_code import is_own, stamp_of
 from stn_bench.tracking.former import Definition, Reference, read_former
-from stn_bench.tracking.modules import LOOSE, RUN, Module, defined_names, find, found, modules_in, parse
+from stn_bench.tracking.modules import LOOSE, RUN, VALUE, Module, defined_names, find, found, modules_in, parse
 from stn_bench.tracking.registered import registered
 from stn_bench.tracking.schemas import field_types, is_text, relevant
 from stn_bench.tracking.unfollowed import ANY, WHOLE
@@ -196,7 +196,7 @@ def _reached(trail: Trail) -> tuple[Reference, ...]:
     opened: set[Reference] = set()
     while waiting:
         module, name = waiting.pop()
-        if name in (WHOLE, RUN) or name.startswith(ANY):
+        if name in (WHOLE, VALUE, RUN) or name.startswith(ANY):
             if (module, name) not in opened:
                 opened.add((module, name))
                 waiting += _marked(module, name, trail, run)
@@ -230,9 +230,9 @@ def _marked(module: str, mark: str, trail: Trail, run: dict[str, None]) -> list[
         packages = [package] if package else trail.packages
         return [(one, WHOLE) for within in packages for one in modules_in(within) if _can_be_read(one)]
     source = _own_module(module, trail)
-    if source is None or _is_hidden(module):
+    if source is None or (mark == VALUE and _is_hidden(module)):
         return []
-    if mark == WHOLE:
+    if mark in (WHOLE, VALUE):
         return [*source.whole(), (module, RUN)]
     run[module] = None
     return [*source.runs(), *([(module, LOOSE)] if source.definitions.get(LOOSE) else ())]

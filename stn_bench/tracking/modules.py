@@ -19,6 +19,7 @@ from stn_bench.tracking.former import Reference
 from stn_bench.tracking.unfollowed import WHOLE, dotted, opened
 
 LOOSE = "*"  # stands for the top-level statements of a module that run and define no name
+VALUE = "**?"  # of a reference: the same, unless the package around has something else of the module's name
 RUN = "()"  # of a reference: what a module does as it is imported
 
 KEPT = 2**10  # modules that are kept as they were parsed
@@ -142,10 +143,10 @@ class Module:
             parts = parts[:-1] if parts[-1] in ("__dict__", "__path__") else parts
             for length in range(1, len(parts) + 1):
                 for module, attribute in self.imports.get(".".join(parts[:length]), ()):
-                    yield ".".join([module, *([attribute] if attribute else []), *parts[length:]]), WHOLE
+                    yield ".".join([module, *([attribute] if attribute else []), *parts[length:]]), VALUE
             if len(parts) == 1:
                 within = (name for name in self.imports if name.startswith(f"{parts[0]}."))
-                yield from ((module, WHOLE) for name in within for module, _ in self.imports[name])
+                yield from ((module, VALUE) for name in within for module, _ in self.imports[name])
 
 
 @functools.lru_cache(KEPT)

@@ -207,7 +207,17 @@ CHANGES: dict[str, Files] = {
         "first.py": "import second\nunused = second.x\n",
         "second.py": "import random\nrandom.seed(64)\nx = 1\n",
     },
+    "module behind a function of its name, by its name": {
+        "m.py": f"import importlib\n{TRAIN}importlib.import_module('pkg.f').other()}}\n",
+        "pkg/__init__.py": "from .f import f\n",
+        "pkg/f.py": "def f():\n    return 1\ndef other():\n    return 64\n",
+    },
     # what runs as a module is imported
+    "module behind a function of its name": {
+        "m.py": f"from pkg import f\nused = f\n{TRAIN}1}}\n",
+        "pkg/__init__.py": "from .f import f\n",
+        "pkg/f.py": "import random\nrandom.seed(64)\ndef f():\n    return 1\n",
+    },
     "other side of a script": {"m.py": f"if __name__ == '__main__':\n    K = 1\nelse:\n    K = 64\n{TRAIN}K}}\n"},
     "no script": {"m.py": f"if __name__ != '__main__':\n    K = 64\n{TRAIN}K}}\n"},
     "other side of a type checker": {
