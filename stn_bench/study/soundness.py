@@ -176,26 +176,20 @@ def _written(kind: Any) -> str:
 
 def _of_train(train: Any) -> Iterator[str]:
     where = "`train`: expected a function, `def train(settings, seed, run)`"
-    if not _has_code(train):
-        why = ", whose code the run key holds" if callable(train) else ""
-        wrap = "; write one that calls it" if callable(train) and not isinstance(train, type) else ""
-        yield f"{where}{why}; got {_kind(train)}{wrap}"
+    if not callable(train) or isinstance(train, type | BuiltinFunctionType):
+        yield f"{where}; got {_kind(train)}"
         return
     if inspect.iscoroutinefunction(train) or inspect.isgeneratorfunction(train) or inspect.isasyncgenfunction(train):
         yield f"{where} that returns its metrics, got a coroutine or a generator; use `return`"
-    signature = inspect.signature(train)
+    try:
+        signature = inspect.signature(train)
+    except (TypeError, ValueError):  # compiled code may tell none
+        return
     try:
         signature.bind(None, 0, None)
     except TypeError:
-        yield f"{where}, called as `train(settings, 1, run)`; got `{shorten(f'{train.__qualname__}{signature}')}`"
-
-
-def _has_code(train: Any) -> bool:
-    """Return whether the code of a function can be followed: from a name that its module gives it."""
-    name = getattr(train, "__qualname__", None)
-    if not callable(train) or isinstance(train, type | BuiltinFunctionType) or not isinstance(name, str):
-        return False
-    return name.partition(".")[0] != "<lambda>"
+        name = getattr(train, "__name__", type(train).__name__)
+        yield f"{where}, called as `train(settings, 1, run)`; got `{shorten(f'{name}{signature}')}`"
 
 
 # Metrics -------------------------------------------------------------------------------------------------------------
