@@ -54,11 +54,12 @@ class LostRunsError(StoreError):
     """Runs have ended in the store, and their records are gone; it leaves them out from then on.
 
     Args:
+        told: the line that says so, see `lost_line`.
         runs: these runs.
     """
 
-    def __init__(self, runs: Sequence[FinishedRun]) -> None:
-        super().__init__(lost_line(runs))
+    def __init__(self, told: str, runs: Sequence[FinishedRun] = ()) -> None:
+        super().__init__(told)
         self.runs = tuple(runs)
 
 

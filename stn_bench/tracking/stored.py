@@ -15,7 +15,7 @@ from stn_bench.system.text import without_secrets
 from stn_bench.tracking.ended import ORIGINAL, SIDE_BY_SIDE, EndedRun, Wanted, local_folder
 from stn_bench.tracking.kept import KeptRecords
 from stn_bench.tracking.record import RECORD, RunRecord
-from stn_bench.tracking.store import FinishedRun, LostRunsError
+from stn_bench.tracking.store import FinishedRun, LostRunsError, lost_line
 
 IMPORTED = "the run was imported, and models stay where they were trained"
 """Why a run that was trained elsewhere lacks a file."""
@@ -176,7 +176,8 @@ class StoredRuns:
         in_place = {home for home in set(homes.values()) if next(home.glob(f"*/*/{RECORD}"), None)}
         if lost := [one for one, file in gone if homes[file] in in_place]:
             self._lost |= set(lost)
-            raise LostRunsError([self._known[one].run for one in lost])
+            runs = [self._known[one].run for one in lost]
+            raise LostRunsError(lost_line(runs), runs)
 
     def _artifact(self, run_id: str, path: str) -> Path:
         local = self._local(run_id, path)
