@@ -90,8 +90,6 @@ def confirmation_of(question: PlannedQuestion, analysis: Analysis) -> Confirmati
 
 
 def _agrees(selected: Comparison, fresh: Comparison, word: Verdict, margin: float) -> bool:
-    if math.isnan(fresh.p):  # equal differences without a known resolution: no test can be made
-        return False
     if word == "equivalent":
         return -margin < fresh.low and fresh.high < margin
     return fresh.low > 0 if selected.difference > 0 else fresh.high < 0 and selected.difference < 0

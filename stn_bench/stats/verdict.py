@@ -160,8 +160,6 @@ def judge(
     """
     if comparison.n < FEWEST_SEEDS:
         return "unreplicated"
-    if math.isnan(comparison.p):  # equal differences of a metric without a known resolution
-        return "undecided"
     if -margin < comparison.low and comparison.high < margin and equivalence_p <= ALPHA:
         return "equivalent"
     if p_adjusted <= ALPHA and not comparison.low <= 0 <= comparison.high:

@@ -58,20 +58,7 @@ logging.getLogger("alembic").setLevel(logging.ERROR)
 
 
 class Tracking(TrackedRuns):
-    """MLflow's store, and the runs in it, to be written and read.
-
-    Args:
-        uri: address of the store.
-        artifacts: folder for artifacts, used where no server keeps them.
-        lock: file under which one process at a time creates stores, experiments and arms.
-        kept: the file of records beside the store; None to do without.
-
-    Where the store is away for a while, what is asked of it waits, as long as `patience` has it; but for what says
-    otherwise.
-
-    Raises:
-        StoreError: if the store cannot be reached, or is not MLflow's of a version that we read.
-    """
+    """MLflow's store, and the runs in it, to be written too; it is opened, and waits, as `TrackedRuns` does."""
 
     def __init__(self, uri: str, artifacts: Path, lock: Path, kept: KeptRecords | None = None) -> None:
         super().__init__(uri, artifacts, lock, kept)
