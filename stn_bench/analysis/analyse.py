@@ -44,7 +44,7 @@ class Analysis:
     @functools.cached_property
     def final_seeds(self) -> Mapping[str, tuple[int, ...]]:
         """Label of the arm -> the seeds that it will have in the end: all of them, or those of its last look."""
-        return final_seeds(self.plan, self.standings)
+        return final_seeds(self.plan, self.standings, self.wanted_seeds)
 
     @functools.cached_property
     def planned_seeds(self) -> Mapping[str, int]:

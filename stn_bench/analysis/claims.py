@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from stn_bench.analysis.analyse import Analysis
-from stn_bench.analysis.verdicts import UNTESTABLE, ArmVerdict, failed_reason, failed_seeds, unfair_reason
+from stn_bench.analysis.verdicts import ALL_ALIKE, NO_TEST, ArmVerdict, failed_reason, failed_seeds, unfair_reason
 from stn_bench.stats import FEWEST_SEEDS, Comparison, Verdict, compare, estimate, judge, known, known_interval
 from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
@@ -115,7 +115,7 @@ class _Test:
         if not reason and len(values) < FEWEST_SEEDS:
             reason = f"{counted(len(values), 'seed')} finished"
         elif not reason and not mean.se:
-            reason = f"all seeds have one value, and {UNTESTABLE}"
+            reason = f"all seeds have one value, and {NO_TEST}"
         if reason:
             return self._written(outcome="undecided", reason=reason, **found)
         outcome = "reproduced" if mean.low > bound else "contradicted" if mean.high < bound else "undecided"
@@ -144,7 +144,7 @@ class _Test:
         unfair = unfair_reason(arm, against, metric.name, study.max_failed, called=called)
         reason = unfair or self._awaited(arm, against)
         if not reason and comparison.n >= FEWEST_SEEDS and math.isnan(comparison.p):
-            reason = f"all pairs differ alike, and {UNTESTABLE}"
+            reason = ALL_ALIKE
         margin = study.margin if self._is_primary else 0.0  # no margin is set for other metrics
         equivalence_p = comparison.equivalence_p(margin)
         verdict = judge(

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pydantic import BaseModel, ConfigDict, Field
 
 from stn_bench.analysis.analyse import Analysis
-from stn_bench.analysis.verdicts import UNTESTABLE, failed_seeds
+from stn_bench.analysis.verdicts import ALL_ALIKE, failed_seeds
 from stn_bench.stats import FEWEST_SEEDS, Comparison, Verdict, compare, known, known_interval
 from stn_bench.study.metrics import step_of
 from stn_bench.study.plan import PlannedQuestion
@@ -108,7 +108,7 @@ def _silence(arms: Sequence[ArmResults], fresh: Comparison, analysis: Analysis) 
         return f"{len(ended)} of {planned} fresh seeds have ended"
     if fresh.n < FEWEST_SEEDS:
         return "it takes three"
-    return f"all pairs differ alike, and {UNTESTABLE}" if math.isnan(fresh.p) else ""
+    return ALL_ALIKE if math.isnan(fresh.p) else ""
 
 
 def _told(arm: ArmResults, metric: str) -> dict[int, str]:

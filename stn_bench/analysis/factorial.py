@@ -40,8 +40,8 @@ def effects_of(question: PlannedQuestion, analysis: Analysis) -> tuple[tuple[Eff
 
 def never_told(question: PlannedQuestion) -> str:
     """Return why the plan itself leaves combinations of the factors out, so that no effect can ever be told, or ""."""
-    factors, written = factor_levels(question), question.ablation.factors
-    left_out = [levels for levels in itertools.product(*factors.values()) if levels not in _cells(question)]
+    factors, written, cells = factor_levels(question), question.ablation.factors, _cells(question)
+    left_out = [levels for levels in itertools.product(*factors.values()) if levels not in cells]
     if not left_out:
         return ""
     if beyond := {path: levels[0] for path, levels in factors.items() if levels[0] not in written[path]}:

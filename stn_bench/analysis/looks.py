@@ -99,7 +99,7 @@ def wanted_seeds(plan: Plan, found: Standings) -> dict[str, tuple[int, ...]]:
     }
 
 
-def final_seeds(plan: Plan, found: Standings) -> dict[str, tuple[int, ...]]:
+def final_seeds(plan: Plan, found: Standings, wanted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     """Return label of the arm -> the seeds that it will have been trained on in the end, as far as can be told today.
 
     All of its seeds as long as one of its comparisons, with its base or as a base, may go on; then those it is wanted
@@ -112,7 +112,6 @@ def final_seeds(plan: Plan, found: Standings) -> dict[str, tuple[int, ...]]:
         if one.is_awaited or one.is_open
         for arm in (one.arm, one.base)
     }
-    wanted = wanted_seeds(plan, found)
     return {arm.label: arm.seeds if arm.label in going_on else wanted[arm.label] for arm in plan.arms}
 
 

@@ -11,8 +11,10 @@ from stn_bench.study.plan import Plan, PlannedArm, PlannedQuestion
 from stn_bench.tracking.found import FoundResults
 from stn_bench.tracking.results import ArmResults, Results
 
-UNTESTABLE = "no test can be made where nothing tells the metric's resolution"
+NO_TEST = "no test can be made where nothing tells the metric's resolution"
 """What is said of values, or of differences, that are all the same."""
+
+ALL_ALIKE = f"all pairs differ alike, and {NO_TEST}"
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def budget_reason(arm: PlannedArm, base: PlannedArm) -> str:
 
 
 __all__ = [
-    "UNTESTABLE",
+    "ALL_ALIKE",
+    "NO_TEST",
     "ArmVerdict",
     "Verdicts",
     "budget_reason",

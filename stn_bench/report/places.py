@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from stn_bench.system.errors import ReportError
-from stn_bench.system.text import is_portable
+from stn_bench.system.text import is_portable, unused
 
 MARKS = {
     "report.html": b"content=\"default-src 'none'; img-src data:; style-src 'unsafe-inline'\"",
@@ -29,11 +29,7 @@ def folder_names(metrics: Sequence[str]) -> list[str]:
     """Return the name of each metric's folder, no two alike on a disk that ignores case."""
     found: list[str] = []
     for metric in metrics:
-        name = _file_name(metric)
-        taken, number = {one.casefold() for one in found}, 1
-        while (numbered := name if number == 1 else f"{name}__{number}").casefold() in taken:
-            number += 1
-        found.append(numbered)
+        found.append(unused(_file_name(metric), found, "{}__{}"))
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import get_args
 
 from stn_bench.analysis.summary import AblationSummary, ArmSummary, ConfirmationSummary, EffectSummary
-from stn_bench.analysis.verdicts import UNTESTABLE
+from stn_bench.analysis.verdicts import ALL_ALIKE
 from stn_bench.stats import ALPHA, FEWEST_SEEDS, Verdict
 from stn_bench.system.format import Unit, counted, listed, p_value, setting_value
 
@@ -158,7 +158,7 @@ def _so_far(arm: ArmSummary, unit: Unit) -> str:
 
 def _still_needed(arm: ArmSummary) -> str:
     if arm.has_no_spread:
-        return f"all pairs differ alike, and {UNTESTABLE}"
+        return ALL_ALIKE
     if arm.more_seeds is None:
         return "a thousand more seeds might not decide it"
     return f"roughly {counted(arm.more_seeds, 'more seed')} would decide it"

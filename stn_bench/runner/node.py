@@ -99,9 +99,9 @@ def settle_in(assignment: Assignment) -> None:
 
 def code_here(assignment: Assignment) -> PlannedCode:
     """Return the user's own code as this machine has it, once it was found to be that of the planned runs."""
-    settings = {id(job.spec.settings): job.spec.settings for job in assignment.jobs.values()}
+    settings = (job.spec.settings for job in assignment.jobs.values())
     subject = find_subject(next(iter(assignment.jobs.values())).subject)
-    return PlannedCode.of(subject, settings.values(), assignment.workspace.root)
+    return PlannedCode.of(subject, settings, assignment.workspace.root)
 
 
 def _check(subject: Subject, job: Job, workspace: Workspace) -> None:

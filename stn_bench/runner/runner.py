@@ -153,7 +153,7 @@ class Runner:
         return frozenset(found.jobs)
 
     def _prepare(self, phase: Phase, experiment: str, tried: frozenset[str]) -> _Round:
-        self._code([arm.settings for arm in self.plan.arms]).check()  # run keys are those of the first look
+        self._code(arm.settings for arm in self.plan.arms).check()  # run keys are those of the first look
         imported = last_import(self.workspace)
         keys = Keys(self.plan.subject, self.workspace.datasets)  # of this round: data may change behind it
         results = gather(self.plan, self.stores.tracking, self.workspace.datasets, keys)
@@ -167,8 +167,7 @@ class Runner:
             if these := wanted.jobs[arm.arm.label]:
                 names.append(optuna_name(arm.arm, phase))
                 self._enqueue(names[-1], phase, [_queued(job, arm.arm) for job in these.values()], wanted.done, tried)
-        settings = {id(job.spec.settings): job.spec.settings for job in wanted.known.values()}  # seeds share theirs
-        code = self._code(settings.values())
+        code = self._code(job.spec.settings for job in wanted.known.values())
         return _Round(tuple(names), wanted.fresh(tried), wanted.known, wanted.reused, imported, code)
 
     def _code(self, settings: Iterable[Mapping[str, Any]]) -> PlannedCode:

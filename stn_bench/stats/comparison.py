@@ -134,8 +134,7 @@ def compare(
         resolution: the smallest step of the metric, 0 where there is none. The variance of the differences counts as
             half its square at least: whole numbers of errors often agree by chance.
     """
-    seeds = sorted(seed for seed in arm.keys() & base.keys() if is_number(arm[seed]) and is_number(base[seed]))
-    differences = np.array([arm[seed] - base[seed] for seed in seeds], np.float64)
+    seeds, differences = _paired(arm, base)
     sign = 1 if direction == "maximize" else -1
     wins, losses = (int(np.sum(sign * way * differences > 0)) for way in (1, -1))
     mean = math.fsum(differences) / len(seeds) if seeds else math.nan
@@ -154,6 +153,12 @@ def compare(
         p, unsure = 1.0 if abs(mean) <= noise else math.nan, noise if np.ptp(differences) else 0.0
         return replace(found, low=mean - unsure, high=mean + unsure, p=p, se=0.0, df=len(seeds) - 1.0)
     return _tested(found, floored)
+
+
+def _paired(arm: Values, base: Values) -> tuple[list[int], NDArray[np.float64]]:
+    """Return the seeds where both have a number, sorted, and the difference on each."""
+    seeds = sorted(seed for seed in arm.keys() & base.keys() if is_number(arm[seed]) and is_number(base[seed]))
+    return seeds, np.array([arm[seed] - base[seed] for seed in seeds], np.float64)
 
 
 def _tested(found: Comparison, sd: float) -> Comparison:
@@ -282,6 +287,12 @@ def error_ratio(arm: Values, base: Values, alpha: float = ALPHA, resolution: flo
     ours, theirs = ({seed: math.log(error) for seed, error in errors.items()} for errors in tables)
     inverse = np.array([1 / error for errors in tables for error in errors.values()])
     found = compare(ours, theirs, "minimize", alpha, resolution * root_mean_square(inverse) if inverse.size else 0.0)
-    if not found.se > 0 or not compare(arm, base, resolution=resolution).se > 0:
+    if not found.se > 0 or not (resolution or _has_spread(arm, base)):
         return Ratio(math.exp(found.difference), math.nan, math.nan)
     return Ratio(math.exp(found.difference), math.exp(found.low), math.exp(found.high))
+
+
+def _has_spread(arm: Values, base: Values) -> bool:
+    """Return whether the differences of two or more pairs differ by more than rounding."""
+    seeds, differences = _paired(arm, base)
+    return bool(np.ptp(differences) > _noise(arm, base, seeds))

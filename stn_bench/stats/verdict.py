@@ -248,16 +248,11 @@ class _Arm:
         return self.judgement.look == look and not self.judgement.lacks
 
     def equivalence_p(self) -> float:
-        """Return p of the two one-sided tests, times the number of looks; 1 where there is none."""
+        """Return p of the two one-sided tests, times the number of looks; NaN where there is none."""
         if self.judgement.lacks:
-            return 1.0
+            return math.nan
         p = self.judgement.comparison.equivalence_p(self._rules.margin)
-        return 1.0 if math.isnan(p) else min(1.0, len(self._rules.looks) * p)
-
-    @property
-    def has_equivalence_p(self) -> bool:
-        """Whether the two one-sided tests can be made of what it showed."""
-        return not math.isnan(self.judgement.comparison.equivalence_p(self._rules.margin))
+        return p if math.isnan(p) else min(1.0, len(self._rules.looks) * p)
 
     def worded(self, numbers: Judgement) -> Judgement:
         """Return a judgement with its word. No verdict is early if a seed of the arm or of the base failed."""
@@ -283,7 +278,8 @@ def _judge(family: Mapping[tuple[int, str], _Arm], look: int, rules: Rules) -> N
     seen = {key: arm.seen for key, arm in family.items()}
     ranked, classic = rule.adjusted(seen, rules.level), rule.classic(seen, rules.level)
     p_adjusted = ranked if rules.correction == "ranked" else classic
-    equivalence = dict(zip(family, holm([arm.equivalence_p() for arm in family.values()]), strict=True))
+    alike = {key: arm.equivalence_p() for key, arm in family.items()}
+    equivalence = dict(zip(family, holm([1.0 if math.isnan(p) else p for p in alike.values()]), strict=True))
     found = sum(p <= ALPHA for p in classic.values()), sum(p <= ALPHA for p in equivalence.values())
     for key, arm in family.items():
         if not arm.is_judged_at(look):
@@ -293,7 +289,7 @@ def _judge(family: Mapping[tuple[int, str], _Arm], look: int, rules: Rules) -> N
             arm.judgement,
             p_adjusted=p_adjusted[key] if is_known else math.nan,
             holm_p=classic[key] if is_known else math.nan,
-            equivalence_p=equivalence[key] if arm.has_equivalence_p else math.nan,
+            equivalence_p=math.nan if math.isnan(alike[key]) else equivalence[key],
             equivalence_level=ALPHA / len(rules.looks) / max(1, len(family) - found[1]),
         )
         numbers = arm.worded(numbers)

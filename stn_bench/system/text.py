@@ -6,6 +6,7 @@ import codecs
 import difflib
 import html
 import io
+import itertools
 import posixpath
 import re
 import unicodedata
@@ -135,6 +136,13 @@ def shorten(text: str) -> str:
 def as_label(text: str) -> str:
     """Return a name of somebody's in one line and without a backtick, so that it can be set as code."""
     return " ".join(text.split()).replace("`", "'")
+
+
+def unused(name: str, taken: Iterable[str], numbered: str = "{} ({})") -> str:
+    """Return a name that none of these is, in whatever case: itself, or with a number, as `numbered` puts it."""
+    small = {one.casefold() for one in taken}
+    names = itertools.chain([name], (numbered.format(name, number) for number in itertools.count(2)))
+    return next(one for one in names if one.casefold() not in small)
 
 
 def text_of(error: BaseException) -> str:

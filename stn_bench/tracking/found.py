@@ -17,7 +17,7 @@ from stn_bench.study.spec import BASE, Ablation, Arm, Study, Tuning, complaint
 from stn_bench.subject import Metric, Run, Subject
 from stn_bench.system.errors import ConfigError, DataError
 from stn_bench.system.format import counted
-from stn_bench.system.text import did_you_mean, is_name, shorten
+from stn_bench.system.text import did_you_mean, is_name, shorten, unused
 from stn_bench.tracking.groups import (
     BEYOND,
     MOST_NAMED,
@@ -27,7 +27,6 @@ from stn_bench.tracking.groups import (
     over_datasets,
     seeds_are,
     some,
-    unused,
 )
 from stn_bench.tracking.identity import Identity
 from stn_bench.tracking.record import RunOutcome, RunRecord

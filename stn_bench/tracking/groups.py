@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from stn_bench.stats.values import FEWEST_SEEDS
 from stn_bench.system.format import counted, listed
+from stn_bench.system.text import unused
 
 MOST_NAMED = 4  # things that a note names; the others are counted
 ALL_DATASETS = "All data sets"
@@ -206,13 +206,6 @@ def _mean_run(dataset: str, runs: Sequence[FoundRun]) -> FoundRun:
     return first._replace(dataset=dataset, metrics=metrics, broken=broken, source=source, given=given)
 
 
-def unused(name: str, taken: Iterable[str]) -> str:
-    """Return a name that none of these is, in whatever case: itself, or with a number behind it."""
-    small = {one.casefold() for one in taken}
-    names = itertools.chain([name], (f"{name} ({number})" for number in itertools.count(2)))
-    return next(one for one in names if one.casefold() not in small)
-
-
 def some(parts: Sequence[object]) -> str:
     """Return the first of some things as a list in a sentence, and how many more there are."""
     more = len(parts) - MOST_NAMED
@@ -234,5 +227,4 @@ __all__ = [
     "over_datasets",
     "seeds_are",
     "some",
-    "unused",
 ]

@@ -28,7 +28,8 @@ class PlannedCode:
     @classmethod
     def of(cls, subject: Subject, settings: Iterable[Mapping[str, Any]], root: Path) -> PlannedCode:
         """Return the code of trainings with these settings, as this process has read it for their run keys."""
-        return cls(root, own_files(subject, settings))
+        distinct = {id(one): one for one in settings}  # seeds share theirs
+        return cls(root, own_files(subject, distinct.values()))
 
     def check(self) -> None:
         """Check that the files still hold what was planned; none is read unless it was written since.
