@@ -11,6 +11,7 @@ written or run.
 from __future__ import annotations
 
 import hashlib
+import math
 import platform
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -255,7 +256,7 @@ def shard(jobs: Sequence[PackedJob], number: int, count: int) -> tuple[PackedJob
     counts as long as the mean of the others.
     """
     known = [job.seconds for job in jobs if job.seconds is not None]
-    usual = sum(known) / len(known) if known else 1.0
+    usual = math.fsum(known) / len(known) if known else 1.0
     took = {job.run_key: usual if job.seconds is None else job.seconds for job in jobs}
     work, own = [0.0] * count, []
     for job in sorted(jobs, key=lambda job: (-took[job.run_key], job.run_key)):
