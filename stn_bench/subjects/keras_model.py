@@ -22,6 +22,7 @@ from stn_bench.settings import Settings, defaults, override
 from stn_bench.subject import DataNote, FormerKey, Lent, Metric, Outcome, Run, Subject
 from stn_bench.subjects.keras_by_class import Noting, with_classes
 from stn_bench.subjects.keras_classes import Look, learnable
+from stn_bench.subjects.keras_shared_layers import fresh_layers
 from stn_bench.subjects.keras_training.libraries import check, keyed_libraries
 from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
 from stn_bench.subjects.keras_training.recipe import Recipe
@@ -137,7 +138,7 @@ def KerasModel(
     def train(values: Any, seed: int, run: Run) -> Outcome:
         from stn_bench.subjects.keras_training.training import train_model
 
-        noting = Noting.of(recipe)
+        noting = Noting.of(fresh_layers(recipe))
         try:
             outcome = train_model(noting, values, seed, run)
         except DataError as error:
@@ -152,7 +153,7 @@ def KerasModel(
     def probe(values: Any, lent: Lent, scratch: Path) -> float:
         from stn_bench.subjects.keras_training.timing import measure_run
 
-        return measure_run(recipe, values, lent, scratch)
+        return measure_run(fresh_layers(recipe), values, lent, scratch)
 
     own_split = more.pop("split", None)
 

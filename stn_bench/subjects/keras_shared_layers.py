@@ -1,0 +1,59 @@
+"""Layers that the models of a process share: where one training left them, the next does not begin.
+
+In no run key: it changes no result, it refuses one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from stn_bench.subjects.keras_training.recipe import Recipe
+from stn_bench.system.errors import ConfigError
+
+FIRST = "_state_in_first_model"
+"""The attribute of a layer with the digest of its variables when `build` returned it for the first time."""
+
+
+def fresh_layers(recipe: Recipe) -> Recipe:
+    """Return a recipe that refuses a model with a layer that an earlier training of this process has changed.
+
+    Models may share a layer that is frozen, or whose variables no training changes, such as those of `Normalization`.
+    """
+    return replace(recipe, build=_refusing(recipe.build))
+
+
+def _refusing(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    def built(settings: Any) -> Any:
+        model = build(settings)
+        for layer in _layers(model):
+            now = _state(layer)
+            first = vars(layer).setdefault(FIRST, now)
+            if now != first:
+                raise ConfigError(
+                    f"`build`: an earlier training changed layer `{layer.name}`, and this one would go on from it; "
+                    "make the layer in `build`, or freeze it with `trainable = False`"
+                )
+        return model
+
+    return built
+
+
+def _layers(model: Any) -> list[Any]:
+    """Return a model and all layers in it, the innermost first; [] of what is no model."""
+    import keras
+
+    if not isinstance(model, keras.Model):
+        return []
+    return list(model._flatten_layers())[::-1]  # no public name leads into layers of layers
+
+
+def _state(layer: Any) -> str:
+    import keras
+
+    digest = hashlib.sha256()
+    for variable in layer.variables:
+        digest.update(keras.ops.convert_to_numpy(variable.value).tobytes())
+    return digest.hexdigest()
