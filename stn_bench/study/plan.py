@@ -362,7 +362,7 @@ class _Planner:
         study = self.study
         space = {**_sorted(tuning.search), **_sorted(arm.search)} if arm.tuned and tuning.trials else {}
         for path in space:
-            if path in arm.set:
+            if path in arm.set and arm.name != BASE:
                 raise CatalogueError(
                     f"{where}: sets `{path}`, which study `{study.name}` searches; "
                     f"leave it to the search, or keep the arm as written with `tuned = false`"
@@ -381,7 +381,7 @@ class _Planner:
             study=study.name,
             ablation=ablation,
             name=arm.name,
-            changes=dict(arm.set),
+            changes={path: value for path, value in arm.set.items() if path not in space},  # a base's are searched
             config=config,
             seeds=study.seeds,
             trials=tuning.trials if arm.tuned else 0,

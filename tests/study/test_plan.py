@@ -78,6 +78,18 @@ def test_arm_that_sets_what_is_searched_is_refused() -> None:
         plan(ablation(arm("fast", {"optimizer.learning_rate": 0.1})), trials=2)
 
 
+def test_what_the_base_of_a_question_sets_is_searched_where_the_study_says_so() -> None:
+    """The question's own value is what untuned studies train; of a tuned one no run has it."""
+    question = ablation(WIDE, base={"optimizer.learning_rate": 0.1, "model.dropout": 0.3})
+    for label in ("depth/base", "depth/wide"):
+        planned = find(plan(question, trials=2), label)
+        specs = (*planned.tuning_specs(), *planned.verdict_specs({"optimizer.learning_rate": 0.02}))
+        assert 0.1 not in {spec.settings["optimizer.learning_rate"] for spec in specs}
+        assert {spec.settings["model.dropout"] for spec in specs} == {0.3}
+        assert "optimizer.learning_rate" not in planned.changes
+    assert find(plan(question), "depth/base").changes == {"optimizer.learning_rate": 0.1, "model.dropout": 0.3}
+
+
 def test_an_arm_kept_as_written_may_set_what_is_searched() -> None:
     planned = find(plan(ablation(arm("fast", {"optimizer.learning_rate": 0.1}, tuned=False)), trials=2), "depth/fast")
     assert (planned.trials, planned.tuning_specs()) == (0, ())
