@@ -55,7 +55,6 @@ KERAS = (
     "subjects/keras_model.py",
     "subjects/keras_by_class.py",
     "subjects/keras_classes.py",
-    "subjects/keras_shared_layers.py",
     "subjects/keras_training/",
     "subjects/picture_folder/",
 )

@@ -22,10 +22,10 @@ from stn_bench.settings import Settings, defaults, override
 from stn_bench.subject import DataNote, FormerKey, Lent, Metric, Outcome, Run, Subject
 from stn_bench.subjects.keras_by_class import Noting, with_classes
 from stn_bench.subjects.keras_classes import Look, learnable
-from stn_bench.subjects.keras_shared_layers import fresh_layers
 from stn_bench.subjects.keras_training.libraries import check, keyed_libraries
 from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
 from stn_bench.subjects.keras_training.recipe import Recipe
+from stn_bench.subjects.keras_training.shared_layers import fresh_layers
 from stn_bench.subjects.keras_training.vetted import check_names, check_weight_table, vetting
 from stn_bench.system.errors import ConfigError, DataError
 from stn_bench.system.text import did_you_mean, shorten

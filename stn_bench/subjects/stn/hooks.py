@@ -126,12 +126,13 @@ def vet(settings: Config) -> None:
     """Look at what a factory built before it is trained.
 
     Raises:
-        ConfigError: if its model is compiled: nobody would heed what it says of its training.
+        ConfigError: if its model is compiled, and nobody would heed what it says of its training; or if it holds a
+            layer that an earlier training has changed.
     """
     if settings.model.factory:
-        from stn_bench.subjects.stn.nn.factory import refuse_compiled
+        from stn_bench.subjects.stn.nn.factory import check_factory
 
-        refuse_compiled(settings)
+        check_factory(settings)
 
 
 def probe(settings: Config, lent: Lent, scratch: Path) -> float:

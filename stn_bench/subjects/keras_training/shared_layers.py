@@ -1,0 +1,66 @@
+"""Layers that the models of a process share: where one training left them, the next does not begin.
+
+In no run key: it changes no result, it refuses one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from typing import Any
+
+from stn_bench.subjects.keras_training.recipe import Recipe
+from stn_bench.system.errors import ConfigError
+
+FIRST = "_state_in_first_model"
+"""The attribute of a layer with the digest of its variables when a model was first looked at that holds it."""
+
+
+def fresh_layers(recipe: Recipe) -> Recipe:
+    """Return a recipe that refuses what `build` returns if an earlier training has changed it."""
+
+    def build(settings: Any) -> Any:
+        model = recipe.build(settings)
+        refuse_trained(model, "`build`")
+        return model
+
+    return replace(recipe, build=build)
+
+
+def refuse_trained(model: Any, where: str) -> None:
+    """Refuse a new model with a layer that an earlier training of this process has changed.
+
+    Models may share a layer that is frozen, or whose variables no training changes, such as those of `Normalization`.
+
+    Args:
+        model: what a function of the user's returned; nothing is said of what is no Keras model.
+        where: which function that is.
+
+    Raises:
+        ConfigError: if there is such a layer.
+    """
+    for layer in _layers(model):
+        now = _state(layer)
+        if vars(layer).setdefault(FIRST, now) != now:
+            raise ConfigError(
+                f"{where}: an earlier training changed layer `{layer.name}`, and this one would go on from it; "
+                "make the layer anew for each model, or freeze it with `trainable = False`"
+            )
+
+
+def _layers(model: Any) -> list[Any]:
+    """Return a model and all layers in it, the innermost first; [] of what is no model."""
+    import keras
+
+    if not isinstance(model, keras.Model):
+        return []
+    return list(model._flatten_layers())[::-1]  # no public name leads into layers of layers
+
+
+def _state(layer: Any) -> str:
+    import keras
+
+    digest = hashlib.sha256()
+    for variable in layer.variables:
+        digest.update(keras.ops.convert_to_numpy(variable.value).tobytes())
+    return digest.hexdigest()
