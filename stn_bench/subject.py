@@ -190,7 +190,7 @@ class Run(Protocol):
 
     @property
     def is_trial(self) -> bool:
-        """Whether this is a tuning trial, which keeps only numbers: no files, no model."""
+        """Whether this is a tuning trial, which keeps only numbers, and none of test examples: no files, no model."""
 
     def log(self, epoch: int, metrics: Mapping[str, float]) -> None:
         """Tell of a finished epoch, from 1, once its checkpoint is written; first of those that a checkpoint holds.

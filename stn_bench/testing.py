@@ -30,6 +30,7 @@ from stn_bench.isolation import isolated
 from stn_bench.runner.determinism import Trained, first_difference
 from stn_bench.runner.job import LentRun
 from stn_bench.settings import Settings, override
+from stn_bench.study.metrics import TEST
 from stn_bench.study.soundness import complaints
 from stn_bench.subject import (
     EXAMPLES,
@@ -181,7 +182,7 @@ class SubjectContract:
     def test_tuning_sees_no_test_metric(self) -> None:
         """Tuning looks at declared metrics, and at none of the test examples."""
         assert set(self.subject.tune_on) <= set(self.subject.known_metrics)
-        assert not [name for name in self.subject.tune_on if name.startswith("test.")]
+        assert not [name for name in self.subject.tune_on if name.startswith(TEST)]
 
     # Training ---------------------------------------------------------------------------------------------------
 

@@ -14,6 +14,8 @@ from stn_bench.system.text import did_you_mean, is_metric_name, shorten
 Place = Callable[..., str]
 """Study, and one of its ablations or none -> where a message finds it."""
 
+TEST = "test."
+"""How metrics of test examples begin: tuning looks at none of them, and of a trial none is recorded."""
 
 WAYS = 'write direction = "maximize", or "minimize"'
 
@@ -129,7 +131,7 @@ def tuning_metrics(study: Study, subject: Subject, place: Place = file_of) -> tu
                 f"{where}: expected `metric`, since subject `{subject.name}` names nothing to tune on"
             )
         return subject.tuning if tuning.trials else ()
-    if tuning.metric == study.metric or tuning.metric.startswith("test."):
+    if tuning.metric == study.metric or tuning.metric.startswith(TEST):
         raise CatalogueError(f"{where}: `metric`: expected no metric of the verdict, got `{shorten(tuning.metric)}`")
     known = subject.known_metrics
     if tuning.metric in known:

@@ -209,6 +209,9 @@ def test_of_a_trial_numbers_alone_are_kept(fit: Fit, store: Memory) -> None:
     record = fit(train, phase="tune")
     assert (record.trial, store.status) == (0, "FINISHED")
     assert (store.files, store.model) == ({}, None)
+    of_test = {name for name in fit().metrics if name.startswith("test.")}
+    assert of_test
+    assert record.metrics.keys() == fit().metrics.keys() - of_test
 
 
 def test_of_a_diverged_run_numbers_alone_are_kept(fit: Fit, store: Memory) -> None:
