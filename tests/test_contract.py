@@ -157,7 +157,9 @@ def configs() -> dict[str, Config]:
     for name in CATALOGUE.names("ablations"):
         ablation = CATALOGUE.ablation(name)
         for arm, changes in ((BASE, {}), *((arm.name, arm.set) for arm in ablation.arms)):
-            config = override(override(Config(), SMALL), {**ablation.base, **changes}).resolved()
+            settings = {**ablation.base, **changes}
+            epochs = max(1, math.ceil(settings.get("optimizer.warmup_epochs", 0)))  # as few as the study may choose
+            config = override(override(Config(), SMALL), {"train.epochs": epochs, **settings}).resolved()
             found.setdefault(config.canonical(), (f"{name}-{arm}", config))
     return dict(found.values())
 
