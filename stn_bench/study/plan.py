@@ -320,7 +320,8 @@ class _Planner:
         tuning = study.tuning if is_tuned else Tuning(seed=study.tuning.seed)
         is_tuned_apart = bool(tuning.trials and study.tuning.ablations)
         owner = BASE if config.canonical() == self.base.canonical() and not is_tuned_apart else ablation.name
-        own = self._arm(tuning, owner, Arm(name=BASE, set={} if owner == BASE else ablation.base), config, where)
+        kept = {path: value for path, value in ablation.base.items() if path not in tuning.search}
+        own = self._arm(tuning, owner, Arm(name=BASE, set={} if owner == BASE else kept), config, where)
         arms, written, found = {BASE: self._share(own)}, list[Arm](), dict[str, Overrides]()
         seen, effective = {own.key: BASE}, {own.effective_key: BASE}
         for as_written in ablation.arms:
@@ -362,7 +363,7 @@ class _Planner:
         study = self.study
         space = {**_sorted(tuning.search), **_sorted(arm.search)} if arm.tuned and tuning.trials else {}
         for path in space:
-            if path in arm.set and arm.name != BASE:
+            if path in arm.set:
                 raise CatalogueError(
                     f"{where}: sets `{path}`, which study `{study.name}` searches; "
                     f"leave it to the search, or keep the arm as written with `tuned = false`"
@@ -381,7 +382,7 @@ class _Planner:
             study=study.name,
             ablation=ablation,
             name=arm.name,
-            changes={path: value for path, value in arm.set.items() if path not in space},  # a base's are searched
+            changes=dict(arm.set),
             config=config,
             seeds=study.seeds,
             trials=tuning.trials if arm.tuned else 0,

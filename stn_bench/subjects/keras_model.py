@@ -25,7 +25,7 @@ from stn_bench.subjects.keras_classes import Look, learnable
 from stn_bench.subjects.keras_training.libraries import check, keyed_libraries
 from stn_bench.subjects.keras_training.metrics import declare, final_metrics, part_of
 from stn_bench.subjects.keras_training.recipe import Recipe
-from stn_bench.subjects.keras_training.shared_layers import fresh_layers
+from stn_bench.subjects.keras_training.shared_layers import refusing_trained
 from stn_bench.subjects.keras_training.vetted import check_names, check_weight_table, vetting
 from stn_bench.system.errors import ConfigError, DataError
 from stn_bench.system.text import did_you_mean, shorten
@@ -117,7 +117,7 @@ def KerasModel(
     chosen = part_of(best, declared)
     recipe = Recipe(
         data=data,
-        build=build,
+        build=refusing_trained(build),
         epochs=epochs,
         batch_size=batch_size,
         best=() if chosen is None else (chosen,),
@@ -138,7 +138,7 @@ def KerasModel(
     def train(values: Any, seed: int, run: Run) -> Outcome:
         from stn_bench.subjects.keras_training.training import train_model
 
-        noting = Noting.of(fresh_layers(recipe))
+        noting = Noting.of(recipe)
         try:
             outcome = train_model(noting, values, seed, run)
         except DataError as error:
@@ -153,7 +153,7 @@ def KerasModel(
     def probe(values: Any, lent: Lent, scratch: Path) -> float:
         from stn_bench.subjects.keras_training.timing import measure_run
 
-        return measure_run(fresh_layers(recipe), values, lent, scratch)
+        return measure_run(recipe, values, lent, scratch)
 
     own_split = more.pop("split", None)
 

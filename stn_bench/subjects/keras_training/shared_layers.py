@@ -6,25 +6,24 @@ In no run key: it changes no result, it refuses one.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+from collections.abc import Callable
 from typing import Any
 
-from stn_bench.subjects.keras_training.recipe import Recipe
 from stn_bench.system.errors import ConfigError
 
 FIRST = "_state_in_first_model"
 """The attribute of a layer with the digest of its variables when a model was first looked at that holds it."""
 
 
-def fresh_layers(recipe: Recipe) -> Recipe:
-    """Return a recipe that refuses what `build` returns if an earlier training has changed it."""
+def refusing_trained(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return what builds models as `build` does, and refuses one that an earlier training has changed."""
 
-    def build(settings: Any) -> Any:
-        model = recipe.build(settings)
+    def built(settings: Any) -> Any:
+        model = build(settings)
         refuse_trained(model, "`build`")
         return model
 
-    return replace(recipe, build=build)
+    return built
 
 
 def refuse_trained(model: Any, where: str) -> None:
