@@ -103,11 +103,13 @@ class Kind:
         may_be_unset: whether `None` is among them.
         may_be_text: whether some text is.
         is_text: whether all others are text.
+        is_whole: whether all others are whole numbers.
     """
 
     may_be_unset: bool
     may_be_text: bool
     is_text: bool
+    is_whole: bool
 
 
 def kind_of(schema: type[Settings], path: str) -> Kind:
@@ -116,8 +118,9 @@ def kind_of(schema: type[Settings], path: str) -> Kind:
     for name in path.split("."):
         fields = next((kind.model_fields for kind in kinds if isinstance(kind, type) and issubclass(kind, Group)), {})
         kinds = [*_alternatives(fields[name].annotation)] if name in fields else []
-    others = [_is_text(kind) for kind in kinds if kind not in (None, NoneType)]
-    return Kind(len(others) < len(kinds), any(others), all(others) and bool(others))
+    others = [kind for kind in kinds if kind not in (None, NoneType)]
+    texts, whole = [_is_text(kind) for kind in others], [_is_whole(kind) for kind in others]
+    return Kind(len(others) < len(kinds), any(texts), all(texts) and bool(others), all(whole) and bool(others))
 
 
 def _alternatives(kind: Any) -> Iterator[Any]:
@@ -133,6 +136,11 @@ def _alternatives(kind: Any) -> Iterator[Any]:
 
 def _is_text(kind: Any) -> bool:
     return isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, str))
+
+
+def _is_whole(kind: Any) -> bool:
+    of = kind if isinstance(kind, type) else type(kind)
+    return issubclass(of, int) and not issubclass(of, bool)
 
 
 def check_path(schema: type[Settings], path: str, *, where: str = "override") -> str:

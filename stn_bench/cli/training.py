@@ -30,7 +30,7 @@ from stn_bench.study.soundness import sound_subject
 from stn_bench.study.spec import BASE, OUTSIDE
 from stn_bench.subject import DEFAULT, Lent, Subject, is_shipped
 from stn_bench.system.errors import ConfigError, Interrupted, MachineError, StnBenchError, StoreError, SubjectError
-from stn_bench.system.machine import cores, training_environment
+from stn_bench.system.machine import cores, disk_full, training_environment
 from stn_bench.system.own_code import own_lines, reason, root_cause
 from stn_bench.system.text import in_code, in_markdown
 from stn_bench.system.workspace import Workspace
@@ -175,7 +175,7 @@ def _train_once(
         subject.prepare([subject.read(spec.settings)], Lent(workspace.datasets, cores()))
     fingerprint = fingerprint_of(spec.settings, subject, workspace.datasets) or ""
     identity = identify(subject, spec.settings, spec.seed, fingerprint, start.run_key if start else "")
-    if finished := finished_record(tracking, identity.run_key):
+    if finished := finished_record(tracking, identity.run_key, is_trial=False):
         messages.print("already trained; this is that run")
         return finished
     experiment = tracking.open_study(OUTSIDE, "Runs outside a study: `stn-bench train`.")
@@ -191,9 +191,11 @@ def _train_once(
             )
         except Interrupted as stop:
             raise Interrupted(str(stop), interrupts.signum) from None
-        except (StnBenchError, MemoryError, OSError):
+        except (StnBenchError, MemoryError):
             raise
         except Exception as error:
+            if full := disk_full(error):
+                raise full from error
             cause = root_cause(error)
             raise SubjectError(
                 f"subject `{subject.name}`: training failed ({reason(cause)}){own_lines(cause)}"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from stn_bench.runner.returned import check_rises, read_epoch, read_metrics
+from stn_bench.study.metrics import without_tests
 from stn_bench.system.errors import Interrupted, StoreAwayError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Epochs:
             SubjectError: if a metric was told for this epoch already, or for a later one.
         """
         epoch, metrics = read_epoch(self._job.subject, epoch), read_metrics(self._job.subject, metrics)
+        if self._job.is_trial:
+            metrics = without_tests(metrics)
         for name, value in metrics.items():
             series = self.history.setdefault(name, [])
             check_rises(self._job.subject, name, epoch, len(series))

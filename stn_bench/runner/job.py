@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from stn_bench.isolation import isolated, watch_imports
 from stn_bench.runner.epochs import EpochEnd, Epochs
 from stn_bench.runner.returned import check_metric, read_outcome
-from stn_bench.study.metrics import TEST
+from stn_bench.study.metrics import without_tests
 from stn_bench.study.plan import RunSpec
 from stn_bench.subject import CLASSES, EXAMPLES, Cost, Outcome, Subject, find_subject
 from stn_bench.system.conditions import read_conditions
@@ -381,11 +381,11 @@ def _finish(record: RunRecord, tracking: RunWriter, ending: Callable[[], Abstrac
 def _record(job: Job, run_id: str, started: str, outcome: Outcome, facts: Mapping[str, str], split: str) -> RunRecord:
     cost = outcome.cost or Cost()
     record = job.record(run_id, started, outcome.status, outcome.reason, split)
-    unseen = TEST if job.is_trial else ()
+    seen = without_tests if job.is_trial else dict
     trained = {
         "machine": {**record.machine, "libraries": dict(facts)} if facts else record.machine,
-        "metrics": {name: one for name, one in outcome.metrics.items() if not name.startswith(unseen)},
-        "history": {name: tuple(map(float, series)) for name, series in outcome.history.items()},
+        "metrics": seen(outcome.metrics),
+        "history": {name: tuple(map(float, series)) for name, series in seen(outcome.history).items()},
         "layers": cost.layers,
         "uncounted": cost.uncounted,
     }

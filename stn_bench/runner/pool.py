@@ -158,9 +158,10 @@ class Pool:
 
     def _bury(self, member: _Member, exit_code: int) -> None:
         self._members.remove(member)
-        if exit_code == 0:
+        is_done = exit_code == 0 and not member.job  # a job may end its own process, which then says nothing of it
+        if is_done:
             self._spare_the_others()
-        if exit_code == 0 or member.is_spared or self._interrupts.count or self._halt:
+        if is_done or member.is_spared or self._interrupts.count or self._halt:
             return
         if exit_code == SPENT and not member.job:
             self._start()

@@ -41,13 +41,13 @@ class JobRegistrar:
 
     def lost_elsewhere(self, run_key: str) -> None:
         """Record a job that nobody tries again, since each machine that tried it died or gave it up."""
-        if not self.places.tracking.finished_as(run_key):
+        if not self._is_finished(run_key):
             self._crash(run_key, f"its worker died in each of {TRIES} tries, and its machine told nothing of it")
 
     def overran(self, run_key: str, worker: Worker, seconds: float) -> bool:
         """Take a job from a worker that has been at it for too long; return whether it still was."""
         is_ours = self.places.queue.give_up(self.names, run_key, worker.host, worker.pid)
-        if is_ours and not self.places.tracking.finished_as(run_key):  # it may have been about to tell the queue
+        if is_ours and not self._is_finished(run_key):  # it may have been about to tell the queue
             self._crash(run_key, f"it took longer than `{self.timeout}` = {seconds:g} s")
         return is_ours
 
@@ -56,6 +56,10 @@ class JobRegistrar:
         if job := self.jobs.get(run_key):
             with contextlib.suppress(StoreAwayError):  # then the next try closes it
                 self.places.tracking.kill_open(job.experiment, run_key=run_key)
+
+    def _is_finished(self, run_key: str) -> bool:
+        job = self.jobs.get(run_key)
+        return self.places.tracking.finished_as(run_key, job is None or job.is_trial) is not None
 
     def _crash(self, run_key: str, reason: str) -> None:
         job, started, tracking = self.jobs[run_key], now(), self.places.tracking

@@ -13,8 +13,6 @@ from stn_bench.system.errors import SubjectError
 from stn_bench.system.own_code import reason
 from stn_bench.system.text import as_metric_name, did_you_mean, is_metric_name, quote, shorten
 
-"""The names that a store takes for a metric."""
-
 HINT = '; end it with a line such as `return {"test.error": error}`'
 
 MOST_EPOCHS = 1_000_000

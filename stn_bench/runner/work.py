@@ -133,7 +133,7 @@ class Work:
         """
         jobs = self.prepared(subject, watcher)
         runs = open_folders(self.folder).tracking
-        fresh = {key: job for key, job in jobs.items() if not runs.finished_as(key)}
+        fresh = {key: job for key, job in jobs.items() if not runs.finished_as(key, job.is_trial)}
         reused = len(jobs) - len(fresh)
         interrupts = Interrupts()
         try:
@@ -145,7 +145,7 @@ class Work:
         if interrupts.count:
             kept = f"{counted(archived, 'run')} in {self.output}" if archived else "no run has finished"
             raise Interrupted(f"stopped; {kept}; the same command goes on", interrupts.signum)
-        finished = sum(runs.finished_as(key) is not None for key in jobs)
+        finished = sum(runs.finished_as(key, job.is_trial) is not None for key, job in jobs.items())
         return Worked(len(jobs), finished, archived, lacking)
 
     def _train(self, subject: Subject, fresh: Mapping[str, Job], reused: int, watcher: Listener) -> Interrupts:

@@ -289,7 +289,14 @@ class _Worker:
         return self._finished(lease)
 
     def _finished(self, lease: Lease) -> RunRecord | None:
-        return finished_record(self._places.tracking, lease.run_key)
+        return finished_record(self._places.tracking, lease.run_key, self._is_trial(lease))
+
+    def _is_finished(self, lease: Lease) -> bool:
+        return self._places.tracking.finished_as(lease.run_key, self._is_trial(lease)) is not None
+
+    def _is_trial(self, lease: Lease) -> bool:
+        job = self._assignment.jobs.get(lease.run_key)
+        return job is not None and job.is_trial
 
     def _train_job(self, lease: Lease) -> RunRecord:
         from stn_bench.runner.job import train_job
@@ -305,7 +312,7 @@ class _Worker:
         @contextlib.contextmanager
         def ending() -> Iterator[None]:
             with lease.ending():
-                if self._assignment.have_runs_come() and self._places.tracking.finished_as(lease.run_key):
+                if self._assignment.have_runs_come() and self._is_finished(lease):
                     raise LeaseLostError  # it was imported meanwhile, and counts once
                 yield
 

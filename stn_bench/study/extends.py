@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
+
+from stn_bench.study.spec import is_range, walk
 
 
 def inherit(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     """Return a study file merged over its parent, without the parent's entries for ablations that the child drops."""
+    parent, child = _by_path(parent), _by_path(child)
     told = ("scope", "remarks", "published")  # what is said of the parent's own runs
     merged = _merge({key: value for key, value in parent.items() if key not in told}, child)
     wanted = merged.get("ablations", [])
@@ -27,10 +31,27 @@ def _has_tables(*trees: dict[str, Any]) -> bool:
     return all(isinstance(one, dict) and isinstance(one.get("ablations", []), list) for one in tables)
 
 
+def _by_path(tree: dict[str, Any]) -> dict[str, Any]:
+    """Return a file with its settings by dotted path, whichever way each was written; a range is replaced whole."""
+    flat = {"base": _flat(tree["base"])} if "base" in tree else {}
+    tuning = tree.get("tuning")
+    if isinstance(tuning, dict) and "search" in tuning:
+        flat["tuning"] = {**tuning, "search": _flat(tuning["search"])}
+    return {**tree, **flat}
+
+
+def _flat(table: Any) -> Any:
+    """Return a table by dotted path; as it is if its form is wrong or it says a thing twice: it is refused later."""
+    if not isinstance(table, dict):
+        return table
+    found = list(walk(table, is_range))
+    return dict(found) if max(Counter(path for path, _ in found).values(), default=0) < 2 else table
+
+
 def _merge(parent: dict[str, Any], child: dict[str, Any]) -> dict[str, Any]:
     merged = dict(parent)
     for key, value in child.items():
-        both = isinstance(value, dict) and isinstance(parent.get(key), dict)
+        both = isinstance(value, dict) and isinstance(parent.get(key), dict) and not is_range(value)
         merged[key] = _merge(parent[key], value) if both else value
     return merged
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from stn_bench.study.spec import Ablation, Study
 from stn_bench.subject import Metric, Subject
@@ -16,6 +16,8 @@ Place = Callable[..., str]
 
 TEST = "test."
 """How metrics of test examples begin: tuning looks at none of them, and of a trial none is recorded."""
+
+Value = TypeVar("Value")
 
 WAYS = 'write direction = "maximize", or "minimize"'
 
@@ -75,6 +77,11 @@ def _told(name: str, direction: Direction, where: str) -> Metric:
     return Metric(name, direction=direction)
 
 
+def without_tests(metrics: Mapping[str, Value]) -> dict[str, Value]:
+    """Return what a tuning trial may tell of metrics: those of no test example."""
+    return {name: value for name, value in metrics.items() if not name.startswith(TEST)}
+
+
 def step_of(metric: Metric, settings: Any) -> float:
     """Return the smallest step by which a metric can differ; 0 where there is none, or the data that tell are gone."""
     if metric.resolution is None:
@@ -118,12 +125,22 @@ def check_claims(ablation: Ablation, metric: Metric, subject: Subject, where: st
             )
 
 
-def tuning_metrics(study: Study, subject: Subject, place: Place = file_of) -> tuple[Metric, ...]:
+def tuning_metrics(study: Study, subject: Subject, primary: Metric, place: Place = file_of) -> tuple[Metric, ...]:
     """Return the metrics that tuning looks at: the study's own, or those that its subject names.
 
     Raises:
-        CatalogueError: if no metric is named, or the verdict uses it.
+        CatalogueError: if no metric is named, or the verdict uses it, whose metric is `primary`.
     """
+    found = _tuning_metrics(study, subject, place)
+    for name in (metric.name for metric in found if metric.name == primary.name or metric.name.startswith(TEST)):
+        whose = "" if study.tuning.metric else f", on which subject `{subject.name}` tunes; name another one"
+        raise CatalogueError(
+            f"{place(study)}: [tuning]: `metric`: expected no metric of the verdict, got `{shorten(name)}`{whose}"
+        )
+    return found
+
+
+def _tuning_metrics(study: Study, subject: Subject, place: Place) -> tuple[Metric, ...]:
     tuning, where = study.tuning, f"{place(study)}: [tuning]"
     if not tuning.metric:
         if tuning.trials and not subject.tune_on:
@@ -131,8 +148,6 @@ def tuning_metrics(study: Study, subject: Subject, place: Place = file_of) -> tu
                 f"{where}: expected `metric`, since subject `{subject.name}` names nothing to tune on"
             )
         return subject.tuning if tuning.trials else ()
-    if tuning.metric == study.metric or tuning.metric.startswith(TEST):
-        raise CatalogueError(f"{where}: `metric`: expected no metric of the verdict, got `{shorten(tuning.metric)}`")
     known = subject.known_metrics
     if tuning.metric in known:
         if tuning.direction not in (None, known[tuning.metric].direction):

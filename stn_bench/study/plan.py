@@ -292,7 +292,8 @@ def make_plan(
             the study's metric is none of the subject's.
         ConfigError: if an override cannot be used.
     """
-    metric, tuning = primary_metric(study, subject, place), tuning_metrics(study, subject, place)
+    metric = primary_metric(study, subject, place)
+    tuning = tuning_metrics(study, subject, metric, place)
     check_margin(study, metric, place)
     for ablation in ablations:
         check_claims(ablation, metric, subject, place(study, ablation))

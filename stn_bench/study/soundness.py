@@ -18,6 +18,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from stn_bench.settings import Settings, canonical, explain, override
+from stn_bench.study.metrics import TEST
 from stn_bench.subject import Metric, Subject, find_subject, is_shipped
 from stn_bench.system.errors import ConfigError
 from stn_bench.system.own_code import own_lines, reason
@@ -238,6 +239,8 @@ def _of_names(subject: Subject) -> Iterator[str]:
     for name in subject.tune_on:
         if name not in metrics:
             yield f"`tune_on`: no metric `{shorten(name)}` in `metrics`.{did_you_mean(name, metrics)}"
+        elif name.startswith(TEST):
+            yield f"`tune_on`: expected no metric of test examples, which tuning never sees; got `{shorten(name)}`"
     named = {
         **{"epochs": [subject.epochs], "timeout": [subject.timeout]},
         **{"budget": subject.budget, "small": list(subject.small), "parts": list(subject.parts)},

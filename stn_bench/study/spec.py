@@ -40,7 +40,9 @@ SHIPPED = re.compile(r"^stn_bench\.subjects\.(\w+):subject$")
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Numbers = Annotated[tuple[int, ...], BeforeValidator(_as_tuple)]
-Values = Annotated[tuple[Any, ...], BeforeValidator(_as_tuple)]
+Settled = Annotated[Any, BeforeValidator(_as_tuple)]
+"""A setting's value as settings hold it: a tuple for a file's list, so that the two compare equal."""
+Values = Annotated[tuple[Settled, ...], BeforeValidator(_as_tuple)]
 
 
 def plain(value: Any) -> Any:
@@ -198,7 +200,7 @@ class Claim(Group):
     """The result of `arm` against `against` if the claim holds."""
     above: Finite | None = None
     """Instead of a comparison: the arm's own metric lies above this value if the claim holds."""
-    needs: dict[str, Any] = Field({})
+    needs: dict[str, Settled] = Field({})
     """Settings that the study must have to ask the claim, by dotted path."""
 
 
@@ -244,6 +246,17 @@ class Ablation(Written):
         if twice := next((label for label in labels if labels.count(label) > 1), None):
             raise ValueError(f"two arms labelled `{shorten(twice)}`; give each its own `label`")
         return arms
+
+    @model_validator(mode="after")
+    def _published(self) -> Self:
+        told = {BASE: self.published, **{arm.name: arm.published for arm in self.arms}}
+        for name, accuracy in ((name, found["accuracy"]) for name, found in told.items() if "accuracy" in found):
+            if self.published_pictures and not 0 <= accuracy <= 1:
+                raise ValueError(
+                    f"`published` of `{name}`: expected `accuracy` as a fraction of "
+                    f"{self.published_pictures} pictures, such as 0.994; got {accuracy:g}"
+                )
+        return self
 
     def tree(self) -> dict[str, Any]:
         """Return what a file of it would hold."""

@@ -331,7 +331,7 @@ def merge(
     arms: dict[tuple[str, str], tuple[str, str]] = {}
     late = 0
     for done, record in enumerate(missing, start=1):
-        if tracking.finished_as(record.run_key):  # somebody has finished it since
+        if tracking.finished_as(record.run_key, record.phase == "tune"):  # somebody has finished it since
             late += 1
             continue
         arm = (record.study, record.label)
@@ -346,15 +346,16 @@ def merge(
 def _missing(archive: Archive, tracking: Tracking) -> list[RunRecord]:
     """Return the records that the store lacks, the oldest first.
 
-    A run that crashed there does not keep out one that finished elsewhere.
+    A run that crashed there does not keep out one that finished elsewhere, nor does a tuning trial a verdict's run.
     """
-    finished = {run.run_key for run in tracking.finished()}
+    finished = {(run.run_key, is_trial) for run in tracking.finished() for is_trial in {True, run.phase == "tune"}}
     studies = {record.study for record in archive.records}
     crashed = {run.run_key for study in studies for run in tracking.crashed(study)}
     return [
         record
         for record in sorted(archive.records, key=lambda record: (record.started, record.run_key))
-        if record.run_key not in (finished | crashed if record.outcome == "crashed" else finished)
+        if (record.run_key, record.phase == "tune") not in finished
+        and not (record.outcome == "crashed" and record.run_key in crashed)
     ]
 
 

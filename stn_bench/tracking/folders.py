@@ -93,8 +93,8 @@ class RunFolders:
 
     # Reading ---------------------------------------------------------------------------------------------------
 
-    def finished_as(self, run_key: str) -> str | None:
-        """Return the id of the finished run with this run key, or None."""
+    def finished_as(self, run_key: str, is_trial: bool) -> str | None:
+        """Return the id of the finished run with this run key, or None. In one study no trial is a verdict's."""
         record = self._record(run_key[:ID_LENGTH])
         return record.run_id if record and record.run_key == run_key and record.outcome != "crashed" else None
 

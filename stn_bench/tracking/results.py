@@ -357,11 +357,13 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
     """Return what finds a planned run among these, of which the latest comes first.
 
     A run of another subject stands in for none, though it be of the same settings: what it measured is another thing.
+    Nor does a tuning trial stand in for a run of a verdict: it saw no test example.
     """
     oldest_first = list(runs)[::-1]
     if not oldest_first:
         return lambda spec: None
-    by_key = {run.run_key: run.run_id for run in oldest_first}
+    by_key = {run.run_key: run.run_id for run in oldest_first if run.phase != "tune"}
+    trials_by_key = {**by_key, **{run.run_key: run.run_id for run in oldest_first if run.phase == "tune"}}
     by_settings: dict[tuple[str, str, int], list[FinishedRun]] = {}
     by_name: dict[tuple[str, str, str, str, int, str], list[FinishedRun]] = {}
     for run in reversed(oldest_first):
@@ -373,8 +375,8 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
         return store.records([run.run_id])[0].subject == subject.name
 
     def find(spec: RunSpec) -> str | None:
-        found = next((by_key[key] for key in keys(spec) if key in by_key), None)
-        if found:
+        known = trials_by_key if spec.phase == "tune" else by_key
+        if found := next((known[key] for key in keys(spec) if key in known), None):
             return found
         identity = keys.identity(spec)
 

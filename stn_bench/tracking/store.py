@@ -181,9 +181,9 @@ class RunWriter(Protocol):
         """Return a local path to a file of a run."""
 
 
-def finished_record(store: KeptRuns, run_key: str) -> RunRecord | None:
+def finished_record(store: KeptRuns, run_key: str, is_trial: bool) -> RunRecord | None:
     """Return the record of the finished run with a run key, the latest that is not lost, or None."""
-    while run_id := store.finished_as(run_key):
+    while run_id := store.finished_as(run_key, is_trial):
         with contextlib.suppress(LostRunsError):  # the store names it no more
             return next(iter(store.records([run_id])), None)
     return None
@@ -192,8 +192,13 @@ def finished_record(store: KeptRuns, run_key: str) -> RunRecord | None:
 class KeptRuns(RunWriter, Protocol):
     """A store where workers write runs, and find those that others finished."""
 
-    def finished_as(self, run_key: str) -> str | None:
-        """Return the id of the finished run with this run key, or None."""
+    def finished_as(self, run_key: str, is_trial: bool) -> str | None:
+        """Return the id of the finished run with this run key, or None.
+
+        Args:
+            run_key: the run key.
+            is_trial: whether a tuning trial will do, which saw no test example.
+        """
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of runs."""

@@ -75,10 +75,13 @@ class StoredRuns:
         """Return the runs of a study that raised an error, the latest first."""
         return [one.run for one in self._ended(Wanted("FAILED", study))]
 
-    def finished_as(self, run_key: str) -> str | None:
-        """Return the id of the finished run with this run key, the latest if there are more, or None."""
+    def finished_as(self, run_key: str, is_trial: bool) -> str | None:
+        """Return the id of the finished run with this run key, the latest if there are more, or None.
+
+        A tuning trial will do for a trial alone: it saw no test example.
+        """
         found = self._ended(Wanted("FINISHED", tags=(("run_key", run_key),)))
-        return found[0].run.run_id if found else None
+        return next((one.run.run_id for one in found if is_trial or one.run.phase != "tune"), None)
 
     def find_run(self, name: str) -> str:
         """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.

@@ -62,3 +62,12 @@ def test_the_same_arm_in_two_questions_is_told_apart_by_its_name() -> None:
     assert set(analysis.verdicts) == {"depth", "again"}
     assert [one.name for one in analysis.standings["again"]] == ["wide"]
     assert analysis.wanted_seeds == {"base": (1, 2, 3), "depth/wide": (1, 2, 3), "depth/both": (1, 2, 3)}
+
+
+def test_a_base_is_told_by_what_its_question_sets_without_what_is_searched() -> None:
+    """No run of it has the value that the file sets there."""
+    base = {"optimizer.learning_rate": 0.003, "model.width": 0.5}
+    planned = plan(ablation(WIDE, base=base), trials=2)
+    assert "optimizer.learning_rate" in planned.questions[0].base.space
+    (question,) = summarise(analyse(gather(planned, FakeStore(), NOWHERE))).ablations
+    assert question.arms[0].set == {"model.width": 0.5}

@@ -146,6 +146,13 @@ def test_a_claim_that_needs_another_scale_is_not_asked_and_says_so() -> None:
     assert asked.outcome == "reproduced"
 
 
+def test_a_claim_may_need_a_list() -> None:
+    """A file's list is the tuple that settings hold."""
+    claim = claimed(arm="wide", needs={"model.channels": [8, 16, 8]})
+    found = outcome_of(claim, accuracies(base=BASE, wide=BETTER), base={"model.channels": [8, 16, 8]})
+    assert found.outcome == "reproduced"
+
+
 def test_failed_seeds_leave_a_claim_undecided_with_the_reason() -> None:
     found = outcome_of(claimed(arm="wide"), accuracies(base=BASE, wide=BETTER), outcome="diverged")
     assert (found.outcome, found.reason) == ("undecided", "3 of 3 seeds of `wide` failed")

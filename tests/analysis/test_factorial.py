@@ -16,10 +16,11 @@ from stn_bench.analysis.summarise import summarise
 from stn_bench.analysis.summary import AblationSummary
 from stn_bench.report.sentences import answer
 from stn_bench.report.tables import notes
+from stn_bench.settings import Settings
 from stn_bench.study.catalogue import read_ablation
 from stn_bench.study.plan import Plan, make_plan
 from stn_bench.study.spec import Study
-from stn_bench.subject import find_subject
+from stn_bench.subject import Metric, Subject, find_subject
 from stn_bench.system.format import Unit
 from stn_bench.tracking.results import gather
 
@@ -110,3 +111,17 @@ def test_what_is_awaited_is_the_first_look_that_can_tell(looks: tuple[int, ...],
 def test_failures_that_the_study_allows_may_leave_too_few_seeds() -> None:
     told = found(planned(CROSSED, max_failed=3), failed=[("base", 1), ("2_none", 2), ("3_open", 3)])
     assert told.no_effects == "fewer than 3 seeds finished in every combination"
+
+
+class Layered(Settings):
+    layers: tuple[int, ...] = (8, 8)
+    rate: float = 0.1
+
+
+def test_levels_may_be_lists() -> None:
+    subject = Subject("layered", Layered, lambda settings, seed, run: {}, (Metric("test.score", "a score"),))
+    factors = {"layers": [[8, 8], [16]], "rate": [0.1, 0.2]}
+    question = read_ablation({"title": "L", "question": "L?", "factors": factors}, "layers", subject, "layers.toml")
+    assert [arm.name for arm in question.arms] == ["8_8_0_2", "16_0_1", "16_0_2"]
+    study = Study("small", title="A", subject="layered", ablations=["layers"], seeds=(1, 2, 3))
+    assert never_told(make_plan(study, (question,), subject).questions[0]) == ""

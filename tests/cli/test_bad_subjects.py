@@ -233,6 +233,16 @@ def test_a_subject_that_breaks_the_contract_is_told_of_in_a_line(
     assert message in err
 
 
+@pytest.mark.parametrize("raised", ["FileNotFoundError(2, 'No such file', 'weights.npz')", "ValueError('no weights')"])
+def test_train_tells_what_a_training_raised_in_a_line(cli: Cli, tmp_path: Path, raised: str) -> None:
+    name = f"bad_{raised[:4].lower()}"
+    root = own_root(tmp_path, name, f"def train(*, seed, depth=4):\n    raise {raised}\n")
+    code, out, err = cli("train", "--subject", f"{name}:train", "--root", root)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"stn-bench: subject `{name}:train`: training failed ({raised.partition('(')[0]}")
+    assert "Traceback" not in err
+
+
 def test_what_is_no_finite_number_beside_the_metric_changes_no_verdict(cli: Cli, tmp_path: Path) -> None:
     text = GOOD.replace("/ depth}", "/ depth, 'test.recall': float('nan'), 'cost.flops': float('nan')}")
     root = own_root(tmp_path, "bad_recall", text)

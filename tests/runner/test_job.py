@@ -66,6 +66,7 @@ class Memory:
         self.note = ""
         self.data: tuple[DataNote | None, str] = (None, "")
         self.epochs: list[int] = []
+        self.curves: list[Mapping[str, float]] = []
         self.files: dict[str, bytes] = {}
         self.model: tuple[str, TrainedModel] | None = None
         self.record: RunRecord | None = None
@@ -87,6 +88,7 @@ class Memory:
 
     def log_epoch(self, run_id: str, epoch: int, metrics: Mapping[str, float], now: int) -> None:
         self.epochs.append(epoch)
+        self.curves.append(metrics)
 
     def log_files(self, run_id: str, folder: Path) -> None:
         self.files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
@@ -212,6 +214,18 @@ def test_of_a_trial_numbers_alone_are_kept(fit: Fit, store: Memory) -> None:
     of_test = {name for name in fit().metrics if name.startswith("test.")}
     assert of_test
     assert record.metrics.keys() == fit().metrics.keys() - of_test
+
+
+def test_a_trial_tells_no_test_metric_of_its_epochs(fit: Fit, store: Memory) -> None:
+    def train(settings: Any, seed: int, run: Run) -> Outcome:
+        run.log(1, {"test.error": 0.5, "validation.error": 0.25})
+        return Outcome({"validation.error": 0.25}, history={"test.error": (0.5,), "validation.error": (0.25,)})
+
+    told: list[Mapping[str, float]] = []
+    record = fit(train, phase="tune", on_epoch=lambda epoch: told.append(epoch.metrics))
+    assert told == store.curves == [{"validation.error": 0.25}]
+    assert record.history == {"validation.error": (0.25,)}
+    assert "test.error" in fit(train).history
 
 
 def test_of_a_diverged_run_numbers_alone_are_kept(fit: Fit, store: Memory) -> None:

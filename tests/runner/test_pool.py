@@ -80,11 +80,15 @@ class Deaf:
     def take_note(self, event: JobEvent, name: str) -> str:
         return ""
 
+    def died(self, run_key: str, cause: str) -> bool:
+        return False
 
-def run(*workers: Scripted) -> Deaf:
+
+def run(*workers: Scripted, count: int | None = None) -> Deaf:
+    """Work with these, of which `count` begin, unset all, and each of the others in place of one that died."""
     deaf: Any = Deaf()
     engine: Any = Ready(*workers)
-    Pool(engine, deaf, len(workers), deaf, deaf, Interrupts(), deaf).run()
+    Pool(engine, deaf, len(workers) if count is None else count, deaf, deaf, Interrupts(), deaf).run()
     return deaf  # type: ignore[no-any-return]
 
 
@@ -100,6 +104,14 @@ def test_workers_that_still_wait_for_room_do_not_begin_once_nothing_is_left() ->
     waiting = [Scripted(pid=0) for _ in range(3)]
     run(Scripted([[JobStarted("a")], [JobEnded("a", "finished", "")]]), *waiting)
     assert [len(one.words) for one in waiting] == [1, 1, 1]
+
+
+def test_a_worker_that_ends_within_its_job_is_dead_though_it_says_that_all_is_well() -> None:
+    """A library may end its process with exit code 0."""
+    following = Scripted([[JobStarted("b")], [JobEnded("b", "finished", "")]])
+    deaf = run(Scripted([[JobStarted("a")]]), following, count=1)
+    ended = [(one.run_key, one.outcome) for one in deaf.told if isinstance(one, JobEnded)]
+    assert ended == [("a", "killed"), ("b", "finished")]
 
 
 def test_a_worker_at_a_job_goes_on_when_another_has_found_nothing() -> None:

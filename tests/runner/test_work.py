@@ -501,9 +501,9 @@ def test_a_record_that_a_fault_left_half_written_is_none(results: Path, tmp_path
     record: RunRecord = read_archive(results).records[0]
     runs.start_run("", "", "", {"run_key": record.run_key})
     runs.finish_run(record, record.metrics)
-    assert runs.finished_as(record.run_key) == record.run_id
+    assert runs.finished_as(record.run_key, is_trial=False) == record.run_id
     (tmp_path / "runs" / record.run_id / "record.json").write_bytes(b"{")
-    assert runs.finished_as(record.run_key) is None
+    assert runs.finished_as(record.run_key, is_trial=False) is None
     assert runs.ended() == []
 
 

@@ -213,6 +213,49 @@ def test_extends_merges_tables_and_replaces_values(tmp_path: Path) -> None:
     assert child.base == {"train.epochs": 9, "model.width": 0.5}
 
 
+RATE, SEARCHED = '"optimizer.learning_rate"', "[tuning]\ntrials = 2\n[tuning.search]\n"
+
+
+@pytest.mark.parametrize(
+    ("values", "found"),
+    [
+        ("{ choices = [0.1, 0.2] }", Range(choices=(0.1, 0.2))),
+        ("{ low = 0.0, high = 1.0 }", Range(low=0.0, high=1.0)),
+        ("{ low = 0.1, high = 0.2 }", Range(low=0.1, high=0.2)),
+    ],
+)
+@pytest.mark.parametrize("written", [f"{RATE} =", "optimizer.learning_rate ="])
+def test_a_range_replaces_the_parents_whole(tmp_path: Path, written: str, values: str, found: Range) -> None:
+    make_root(tmp_path, study=f"{STUDY}\n{SEARCHED}{RATE} = {{ low = 1e-3, high = 1e-2, log = true }}\n")
+    write(tmp_path / "studies/child.toml", f'extends = "small"\n[tuning.search]\n{written} {values}\n')
+    assert Catalogue(tmp_path).study("child").tuning.search == {"optimizer.learning_rate": found}
+
+
+@pytest.mark.parametrize("child", ['[base]\n"model.width" = 2.0\n', "[base.model]\nwidth = 2.0\n"])
+@pytest.mark.parametrize("parent", ['[base]\n"model.width" = 0.5\n', "[base.model]\nwidth = 0.5\n"])
+def test_a_child_sets_what_its_parent_does_whichever_way_each_writes_it(
+    tmp_path: Path, parent: str, child: str
+) -> None:
+    make_root(tmp_path, study=f"{STUDY}\n{parent}")
+    write(tmp_path / "studies/child.toml", f'extends = "small"\n{child}')
+    assert Catalogue(tmp_path).study("child").base == {"model.width": 2.0}
+
+
+def test_a_child_that_sets_a_thing_twice_is_refused(tmp_path: Path) -> None:
+    make_root(tmp_path, study=f'{STUDY}\n[base]\n"model.width" = 0.5\n')
+    twice = '[base]\n"model.width" = 2.0\nmodel.width = 1.0\n'
+    write(tmp_path / "studies/child.toml", f'extends = "small"\n{twice}')
+    with pytest.raises(CatalogueError, match=r"`model\.width` is set twice"):
+        Catalogue(tmp_path).study("child")
+
+
+@pytest.mark.parametrize("arm", ["", '[arms.wide]\nset = { "model.width" = 2.0 }\n'])
+def test_a_published_accuracy_of_pictures_is_a_fraction(tmp_path: Path, arm: str) -> None:
+    text = f"{HEAD}published_pictures = 1000\n{arm}published = {{ accuracy = 99.4 }}\n"
+    with pytest.raises(CatalogueError, match=r"expected `accuracy` as a fraction of 1000 pictures, .*; got 99\.4"):
+        read_ablation(tmp_path, text)
+
+
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "studies/one.toml", 'extends = "two"')
     write(tmp_path / "studies/two.toml", 'extends = "one"')

@@ -194,6 +194,10 @@ def test_a_name_that_settings_need_themselves_is_refused() -> None:
         ({"metrics": METRICS * 2}, "`metrics`: expected each once, got 'test.error' more than once"),
         ({"curve": "train.error"}, "`curve`: expected a Metric, such as"),
         ({"tune_on": "test.error"}, "`tune_on`: expected a tuple of texts, such as `(\"a\",)`; got 'test.error'"),
+        (
+            {"tune_on": ("test.error",)},
+            "`tune_on`: expected no metric of test examples, which tuning never sees; got ",
+        ),
         ({"tune_on": ("test.eror",)}, "`tune_on`: no metric `test.eror` in `metrics`. Did you mean `test.error`?"),
         ({"budget": ("q",)}, "`budget`: no setting `q`."),
         ({"epochs": "nope"}, "`epochs`: no setting `nope`."),

@@ -48,6 +48,12 @@ def frozen() -> keras.layers.Layer:
     return layer
 
 
+def unbuilt() -> Build:
+    """Return what builds models that get their weights, frozen ones too, when they first see an input."""
+    layer = keras.Sequential([keras.layers.Dense(4, trainable=False)], trainable=False)
+    return lambda settings: keras.Sequential([layer, keras.layers.Dense(1, activation="sigmoid", name="own")])
+
+
 def adapted() -> keras.layers.Layer:
     layer = keras.layers.Normalization(name="adapted")
     layer.adapt(data(Small())[0][0])
@@ -95,7 +101,6 @@ REFUSED: dict[str, tuple[str, Callable[[], Build]]] = {
     "in another": ("shared", lambda: with_layers(Inner(L.Dense(4, name="shared")))),
     "in a new one": ("shared", lambda: within_new(L.Dense(4, name="shared"))),
     "means": ("means", lambda: with_layers(L.BatchNormalization(center=False, scale=False, name="means"))),
-    "random numbers": ("drawn", lambda: with_layers(L.Dropout(0.5, name="drawn"))),
     "the whole model": ("own", whole),
 }
 
@@ -109,8 +114,19 @@ def test_a_layer_that_an_earlier_run_trained_is_refused_by_name(case: str, tmp_p
         trained(build, tmp_path / "second", (2,))
 
 
+def test_a_layer_whose_random_numbers_would_go_on_is_refused_without_advice_to_freeze_it(tmp_path: Path) -> None:
+    build = with_layers(L.Dropout(0.5, name="drawn"))
+    trained(build, tmp_path / "first", (1,))
+    message = (
+        "^`build`: an earlier training drew random numbers in layer `drawn`, .*; make the layer anew for each model$"
+    )
+    with pytest.raises(ConfigError, match=message):
+        trained(build, tmp_path / "second", (2,))
+
+
 SHARED: dict[str, Callable[[], Build]] = {
     "frozen": lambda: with_layers(frozen()),
+    "frozen, built later": unbuilt,
     "adapted": lambda: with_layers(adapted()),
     "without variables": lambda: with_layers(L.Rescaling(0.5), L.ReLU()),
     "put back": reloading,

@@ -233,7 +233,7 @@ class Trials(Store):
         """Enter trials with all that is known of them, values too, so that Optuna's own tools see them."""
         if not new:
             return
-        now = datetime.datetime.now(datetime.UTC).replace(tzinfo=None)  # as Optuna keeps it
+        now = datetime.datetime.now()  # local, as Optuna keeps it
         table = TrialModel.__table__
         insert = table.insert().returning(table.c.trial_id, sort_by_parameter_order=True)
         with self._writing() as session:

@@ -6,13 +6,14 @@ In no run key: it changes no result, it refuses one.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stn_bench.system.errors import ConfigError
 
 FIRST = "_state_in_first_model"
-"""The attribute of a layer with the digest of its variables when a model was first looked at that holds it."""
+"""The attribute of a layer with the digests of its weights, and of its random state, when a model was first looked at
+that holds it. A frozen layer that is not built yet has none to compare: it gets its weights with that model."""
 
 
 def refusing_trained(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -39,11 +40,19 @@ def refuse_trained(model: Any, where: str) -> None:
         ConfigError: if there is such a layer.
     """
     for layer in _layers(model):
+        if not (layer.built or layer.trainable):
+            continue
         now = _state(layer)
-        if vars(layer).setdefault(FIRST, now) != now:
+        weights, random = vars(layer).setdefault(FIRST, now)
+        if weights != now[0]:
             raise ConfigError(
                 f"{where}: an earlier training changed layer `{layer.name}`, and this one would go on from it; "
                 "make the layer anew for each model, or freeze it with `trainable = False`"
+            )
+        if random != now[1]:
+            raise ConfigError(
+                f"{where}: an earlier training drew random numbers in layer `{layer.name}`, and this one would go on "
+                "from there; make the layer anew for each model"
             )
 
 
@@ -56,10 +65,16 @@ def _layers(model: Any) -> list[Any]:
     return list(model._flatten_layers())[::-1]  # no public name leads into layers of layers
 
 
-def _state(layer: Any) -> str:
+def _state(layer: Any) -> tuple[str, str]:
+    """Return the digests of a layer's weights, and of what else it holds: the state of its random numbers."""
+    weights = {id(variable) for variable in layer.weights}
+    return _digest(layer.weights), _digest(one for one in layer.variables if id(one) not in weights)
+
+
+def _digest(variables: Iterable[Any]) -> str:
     import keras
 
     digest = hashlib.sha256()
-    for variable in layer.variables:
+    for variable in variables:
         digest.update(keras.ops.convert_to_numpy(variable.value).tobytes())
     return digest.hexdigest()

@@ -152,9 +152,9 @@ class TrackedRuns:
         """Return the runs of a study that raised an error, the latest first."""
         return self._stored.crashed(study)
 
-    def finished_as(self, run_key: str) -> str | None:
+    def finished_as(self, run_key: str, is_trial: bool) -> str | None:
         """Return the id of the finished run with this run key, the latest if there are more, or None."""
-        return self._stored.finished_as(run_key)
+        return self._stored.finished_as(run_key, is_trial)
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:
         """Return the records of finished runs, in the order of their ids in this store.
