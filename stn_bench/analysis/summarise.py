@@ -156,6 +156,7 @@ def _ablation(question: PlannedQuestion, analysis: Analysis, read: Read) -> Abla
         title=ablation.title,
         question=ablation.question,
         source=ablation.source,
+        answer=ablation.answer,
         remark=analysis.plan.study.remarks.get(ablation.name, ""),
         published_pictures=ablation.published_pictures,
         arms=tuple(arms.values()),

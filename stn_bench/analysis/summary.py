@@ -226,6 +226,7 @@ class AblationSummary(Frozen):
     """One question: its arms, the base first.
 
     Args:
+        answer: the arm that the question is about, "" where none is named; then left out.
         factors: factor -> its levels, the base's first, for questions that cross them.
         effects: main effects and two-way interactions of the factors.
         no_effects: why there are none, where factors are crossed and that is so; else left out.
@@ -242,6 +243,7 @@ class AblationSummary(Frozen):
     title: str
     question: str
     source: str
+    answer: str = Field("", exclude_if=lambda arm: not arm)
     remark: str = ""
     published_pictures: int
     arms: tuple[ArmSummary, ...]

@@ -53,6 +53,12 @@ UNMARKED = len(LINES)
 MARKS = 8
 """Marks on such a curve, at most."""
 
+TOGETHER, APART = 6, 48
+"""Learning curves that one plot shows readably; and those that have a small plot each, where there are more."""
+
+PANELS, PANEL = {18: 3, math.inf: 2}, 0.9
+"""Characters of the longest name above small plots -> how many fit beside one another; and inches of one's height."""
+
 UNEVEN = 12.0
 """A largest difference this many times the median asks for a scale that is logarithmic beyond the margin."""
 
@@ -126,6 +132,7 @@ class Curve:
         low: smallest value over the seeds.
         high: largest.
         seeds: number of seeds.
+        is_base: whether the others are compared with it.
     """
 
     name: str
@@ -134,6 +141,7 @@ class Curve:
     low: np.ndarray
     high: np.ndarray
     seeds: int
+    is_base: bool = False
 
 
 @dataclass(frozen=True)
@@ -327,9 +335,16 @@ def draw_expected_best(curves: Sequence[tuple[str, Sequence[float]]], ylabel: st
     return png.getvalue()
 
 
+def are_apart(curves: Sequence[Curve]) -> bool:
+    """Return whether each learning curve has a small plot of its own, with the base's in grey."""
+    return TOGETHER < len(curves) <= APART and curves[0].is_base
+
+
 def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
     """Return learning curves: a line for the mean over the seeds, a band from the smallest to the largest."""
     labels = [f"{curve.name} ({counted(curve.seeds, 'seed')})" for curve in curves]
+    if are_apart(curves):
+        return _draw_apart(curves, ylabel)
     legend = Legend.of(labels, COLUMN)
     with new_figure(COLUMN, HEIGHT + 0.3 + legend.height) as (figure, png):
         axes = figure.subplots()
@@ -344,6 +359,30 @@ def draw_curves(curves: Sequence[Curve], ylabel: str) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         _cut_beginning(axes, curves)
         legend.add(axes)
+    return png.getvalue()
+
+
+def _draw_apart(curves: Sequence[Curve], ylabel: str) -> bytes:
+    base, *arms = curves
+    names = [f"{name} ({arm.seeds})" for name, arm in zip(_cut_apart([arm.name for arm in arms]), arms, strict=True)]
+    columns = next(count for longest, count in PANELS.items() if max(map(len, names)) <= longest)
+    rows = -(-len(arms) // columns)
+    with new_figure(COLUMN, PANEL * rows + 0.3) as (figure, png):
+        panels = list(figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flat)
+        for axes, curve, name in zip(panels, arms, names, strict=False):
+            for drawn, colour in ((base, "#999999"), (curve, COLOURS[6])):
+                axes.fill_between(drawn.epochs, drawn.low, drawn.high, color=colour, alpha=0.2, linewidth=0)
+                marked = "o" if len(drawn.epochs) == 1 else ""
+                axes.plot(drawn.epochs, drawn.mean, color=colour, marker=marked, markersize=3, linewidth=1.0)
+            axes.set_title(name, fontsize=SMALL, pad=2, parse_math=False)
+        for axes in panels[len(arms) :]:
+            axes.set_axis_off()
+        for axes in panels[max(0, len(arms) - columns) : len(arms)]:
+            axes.tick_params(labelbottom=True)
+        panels[0].xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        _cut_beginning(panels[0], curves)
+        figure.supxlabel("epoch", fontsize=SMALL)
+        figure.supylabel(ylabel, fontsize=SMALL).set_parse_math(False)
     return png.getvalue()
 
 

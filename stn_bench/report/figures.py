@@ -21,6 +21,7 @@ from stn_bench.report.drawings import (
     ForestScale,
     Interplay,
     Point,
+    are_apart,
     draw_costs,
     draw_curves,
     draw_expected_best,
@@ -30,6 +31,7 @@ from stn_bench.report.drawings import (
 from stn_bench.report.sentences import each, ranked
 from stn_bench.report.tables import interval_header
 from stn_bench.study.plan import PlannedQuestion
+from stn_bench.study.spec import BASE
 from stn_bench.subject import KeptRun, Metric
 from stn_bench.system.format import Unit, setting_value
 from stn_bench.tracking.record import told_epochs
@@ -194,10 +196,11 @@ def _curves(arms: Mapping[str, ArmResults], metric: Metric | None) -> Iterator[F
         if epochs:
             values = metric.unit.scale * np.array([[one[epoch] for epoch in epochs] for one in series])
             low_to_high = (values.mean(0), values.min(0), values.max(0))
-            curves.append(Curve(name, np.array(epochs), *low_to_high, len(series)))
+            curves.append(Curve(name, np.array(epochs), *low_to_high, len(series), arm.arm.name == BASE))
     if metric and curves:
         what = metric.unit.name.capitalize()
-        caption = f"{what} by epoch: the mean over the seeds, and the band from the lowest to the highest"
+        grey = "; grey: the base; in brackets: the number of seeds" if are_apart(curves) else ""
+        caption = f"{what} by epoch: the mean over the seeds, and the band from the lowest to the highest{grey}"
         yield Figure("curves", caption, draw_curves(curves, metric.unit.in_values))
 
 

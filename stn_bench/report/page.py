@@ -47,6 +47,7 @@ def render_page(summary: Summary, figures: Figures, guide: str = GUIDE) -> str:
         figures=figures,
         path_of=path_of,
         opening=opening(summary),
+        scope=[plain(part) for part in re.split(r"\n\s*\n", summary.scope.strip()) if part],
         guide="" if summary.source else guide,
         rules=rules(summary),
         methods=methods(summary),

@@ -52,6 +52,8 @@ def headline(ablation: AblationSummary, unit: Unit) -> str:
         parts += [f"{also} {listed([*names[:MOST_NAMED], *more])}"] if names else []
     fresh = ablation.confirmation
     parts += [_at_a_glance(fresh)] if fresh else []
+    if together := interplay(ablation, unit):
+        parts.append(together[0].lower() + together[1:].rstrip("."))
     return f"{'; '.join(parts)}."
 
 
@@ -69,14 +71,15 @@ def suspected(ablation: AblationSummary) -> list[str]:
 
 
 def ranked(ablation: AblationSummary) -> list[ArmSummary]:
-    """Return the arms of a question, the most telling first: by verdict, then the larger difference.
+    """Return the arms of a question: the one that it names as its answer, then the most telling first.
 
-    An arm at the cost of the base completes the arm that it matches, and never stands before it.
+    These stand by verdict, then by the larger difference. An arm at the cost of the base completes the arm that it
+    matches, and never stands before it.
     """
 
-    def rank(arm: ArmSummary) -> tuple[int, bool, float]:
+    def rank(arm: ArmSummary) -> tuple[bool, int, bool, float]:
         completes = any(companion(other, ablation) is arm for other in ablation.arms[1:])
-        return WORDS.index(_word(arm)), completes, -abs(arm.difference or 0.0)
+        return arm.name != ablation.answer, WORDS.index(_word(arm)), completes, -abs(arm.difference or 0.0)
 
     return sorted(ablation.arms[1:], key=rank)
 
@@ -185,12 +188,18 @@ def _at_equal_flops(arm: ArmSummary, matched: ArmSummary, unit: Unit) -> str:
 
 def _in_short(arms: Sequence[ArmSummary], unit: Unit) -> str:
     """Return some arms of one verdict, each with its number."""
-    named = [f"{arm.marked_name} {_numbers(arm, unit)}" for arm in arms[:MOST_NAMED]]
+    named = [f"{arm.marked_name} {_known(arm, unit)}" for arm in arms[:MOST_NAMED]]
     more = len(arms) - len(named)
     return listed([*named, f"{more} more"] if more else named)
 
 
 def _numbers(arm: ArmSummary, unit: Unit) -> str:
+    """Return an arm's difference, and how many more seeds might decide it."""
+    note = f" (roughly {counted(arm.more_seeds, 'more seed')})" if arm.more_seeds and not arm.lacks else ""
+    return f"{_known(arm, unit)}{note}"
+
+
+def _known(arm: ArmSummary, unit: Unit) -> str:
     """Return an arm's difference, or in brackets why there is none to speak of."""
     if arm.verdict == "invalid":
         return f"({arm.reason})"
@@ -198,8 +207,7 @@ def _numbers(arm: ArmSummary, unit: Unit) -> str:
         return f"({arm.seeds_of_first_look})"
     if arm.difference is None or arm.verdict == "unreplicated":
         return f"({len(arm.seeds)} of {arm.planned} seeds finished)"
-    note = f" (roughly {counted(arm.more_seeds, 'more seed')})" if arm.more_seeds else ""
-    return f"{unit.change(arm.difference, arm.interval)}{note}"
+    return unit.change(arm.difference, arm.interval)
 
 
 def interplay(ablation: AblationSummary, unit: Unit) -> str:

@@ -343,10 +343,13 @@ def claim_table(summary: Summary) -> Table:
 def claims_in_short(summary: Summary) -> str:
     """Return how many claims there are and what they came to: "4 claims: 3 reproduced, 1 contradicted".
 
-    A claim may be asked in several comparisons, and each has an outcome of its own.
+    A claim may be asked in several comparisons, and each has an outcome of its own. A single one is told itself.
     """
     counts = Counter(claim.outcome for claim in summary.claims)
     claims, asked = len({claim.says for claim in summary.claims}), len(summary.claims)
+    if asked == 1:
+        only = summary.claims[0]
+        return f"one claim, *{only.says}*: **{only.outcome}**{_claim_numbers(only, summary)}"
     several = f", asked in {counted(asked, 'comparison')}" if asked != claims else ""
     outcomes = ", ".join(f"{counts[outcome]} {outcome}" for outcome in get_args(ClaimOutcome) if counts[outcome])
     return f"{counted(claims, 'claim')}{several}: {outcomes}"
@@ -368,9 +371,8 @@ def _claim_numbers(claim: ClaimSummary, summary: Summary) -> str:
     value = f"{unit.value(claim.value)}{unit.suffix}" if is_measured else f"{unit.signed(claim.value)}{unit.points}"
     low, high = claim.interval or (None, None)
     between = f"[{unit.value(low)}, {unit.value(high)}]" if is_measured else unit.interval(claim.interval)
-    return f": {unit.name} {value} {between if claim.interval else ''}".rstrip() + (
-        f"; {claim.reason}" if claim.reason else ""
-    )
+    reason = f"; {claim.reason}" if claim.reason else ""
+    return f": {unit.name} {value} {between if claim.interval else ''}".rstrip() + reason
 
 
 def anchor(title: str) -> str:

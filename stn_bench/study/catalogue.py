@@ -21,18 +21,7 @@ from pydantic import ValidationError
 from stn_bench.settings import Group, Settings, check_path, defaults, override
 from stn_bench.study.extends import inherit
 from stn_bench.study.soundness import sound_subject
-from stn_bench.study.spec import (
-    BASE,
-    Ablation,
-    Arm,
-    Claim,
-    Range,
-    Study,
-    Tuning,
-    complaint,
-    is_range,
-    walk,
-)
+from stn_bench.study.spec import BASE, Ablation, Arm, Claim, Range, Study, Tuning, complaint, is_range, walk
 from stn_bench.study.toml import read_toml
 from stn_bench.study.written import called, tree_of
 from stn_bench.subject import DEFAULT, Subject, find_subject, is_shipped
@@ -251,7 +240,7 @@ def read_ablation(tree: dict[str, Any], name: str, subject: Subject, where: obje
     tree["factors"] = {setting: _levels(levels, setting, where) for setting, levels in tree["factors"].items()}
     tree["claims"] = tuple(_claim(claim, schema, where) for claim in _list_of_tables(tree.get("claims", []), where))
     ablation = _with_factor_arms(_validate(Ablation, {**tree, "name": name}, where, schema), schema, where)
-    _check_claims(ablation, subject, where)
+    _check_names(ablation, subject, where)
     return ablation
 
 
@@ -312,12 +301,13 @@ def _claim(table: dict[str, Any], schema: type[Settings], where: object) -> Clai
     return _validate(Claim, {**table, "needs": _settings(table.get("needs", {}), schema, f"{where} needs")}, where)
 
 
-def _check_claims(ablation: Ablation, subject: Subject, where: object) -> None:
+def _check_names(ablation: Ablation, subject: Subject, where: object) -> None:
     names, metrics = (BASE, *(arm.name for arm in ablation.arms)), subject.known_metrics
+    claimed = (("[[claims]]", arm) for claim in ablation.claims for arm in (claim.arm or BASE, claim.against))
+    for key, arm in (("`answer`:", ablation.answer or BASE), *claimed):
+        if arm not in names:
+            raise CatalogueError(f"{where}: {key} no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
     for claim in ablation.claims:
-        for arm in (claim.arm or BASE, claim.against):
-            if arm not in names:
-                raise CatalogueError(f"{where}: [[claims]] no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
         if claim.metric and subject.metrics and claim.metric not in metrics:
             raise CatalogueError(
                 f"{where}: [[claims]]: `metric`: no metric `{shorten(claim.metric)}`."

@@ -219,6 +219,11 @@ class Ablation(Written):
     """The question in one sentence."""
     source: str = ""
     """The origin of the question."""
+    answer: str = ""
+    """The arm whose difference answers the question, with which its report begins; unset, the most telling one.
+
+    It decides nothing: no run, no key, no verdict.
+    """
     base: dict[str, Any] = Field({})
     """Overrides that the question needs in every arm, the base included."""
     published: dict[str, Finite] = Field({})

@@ -347,6 +347,8 @@ DRAWN: dict[str, Callable[[], bytes]] = {
     "curves": lambda: draw_curves([Curve("a", EPOCHS, EPOCHS * 1.0, EPOCHS - 0.5, EPOCHS + 0.5, 3)], "accuracy, %"),
     "one epoch": lambda: draw_curves([Curve("a", *[np.ones(1)] * 4, 1)], "accuracy, %"),
     "many arms": lambda: draw_curves([Curve(str(i), *[EPOCHS] * 4, 3) for i in range(12)], "accuracy, %"),
+    "apart": lambda: draw_curves([Curve(f"${i}$", *[EPOCHS] * 4, 3, i == 0) for i in range(9)], "accuracy, %"),
+    "apart at one epoch": lambda: draw_curves([Curve(str(i), *[np.ones(1)] * 4, 1, i == 0) for i in range(8)], "$"),
     "costs": lambda: draw_costs(
         [Point("a", 1e6, (90.0, 91.0), 90.5), Point("b", 2e6, (95.0,), 95.0)], "operations", "%"
     ),

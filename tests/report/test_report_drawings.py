@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -153,3 +155,28 @@ def test_a_seed_beyond_the_axis_leaves_an_arrow_at_its_end() -> None:
     found = [(line.get_marker(), [*line.get_xdata()], line.get_ydata()[0]) for line in seeds]
     assert low < 0 < 42 < high < 94
     assert found == [("|", [0.0, 1.0], 0), ("|", [0.0, 1.0], 1), (">", [high], 1)]
+
+
+@pytest.mark.parametrize(("count", "long", "columns"), [(7, "", 3), (13, "_with_a_long_name", 2), (48, "", 3)])
+def test_many_curves_have_a_small_plot_each_with_the_bases_behind(count: int, long: str, columns: int) -> None:
+    epochs = np.arange(1, 9)
+    names = ["base", *(f"a{n}{long}" for n in range(1, count))]
+    drawn = draw_curves([Curve(name, epochs, epochs + 1.0, epochs, epochs, 3, name == "base") for name in names], "$")
+    assert isinstance(drawn, Drawing)
+    shown = [axes for axes in drawn.canvas.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == [f"{name} (3)" for name in names[1:]]
+    assert [len(axes.get_lines()) for axes in shown] == [2] * (count - 1)
+    assert len({axes.get_position().x0 for axes in shown}) == columns
+    renderer = FigureCanvasAgg(drawn.canvas).get_renderer()
+    drawn.canvas.draw(renderer)
+    boxes = [axes.title.get_window_extent(renderer) for axes in shown]
+    assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+
+
+def test_curves_without_a_base_or_of_more_arms_than_fit_share_one_plot() -> None:
+    epochs = np.arange(1, 4)
+    for count, has_base in ((12, False), (49, True), (6, True)):
+        curves = [Curve(str(n), epochs, epochs, epochs, epochs, 3, has_base and n == 0) for n in range(count)]
+        drawn = draw_curves(curves, "accuracy")
+        assert isinstance(drawn, Drawing)
+        assert len(drawn.canvas.axes[0].get_lines()) == count

@@ -141,7 +141,7 @@ def test_the_best_comes_first_and_the_others_by_verdict() -> None:
         "Also `good` +1.20 points [+0.80, +1.60]. "
         "**Worse**: `bad` −1.20 points [−1.60, −0.80]. "
         "**Equivalent**: `same` +0.00 points [−0.10, +0.10]. "
-        "**Undecided**: `open` −1.20 points [−1.60, −0.80] (roughly 7 more seeds). "
+        "**Undecided**: `open` −1.20 points [−1.60, −0.80]. "
         "**Unreplicated**: `few` (1 of 5 seeds finished). "
         "**Invalid**: `unfair` (1 of 5 seeds failed)."
     )
@@ -305,3 +305,15 @@ def test_seeds_in_words(seeds: tuple[int, ...], text: str) -> None:
 @pytest.mark.parametrize(("noun", "text"), [("picture", "a picture"), ("example", "an example")])
 def test_a_noun_has_its_article(noun: str, text: str) -> None:
     assert each(noun) == text
+
+
+def test_the_arm_that_a_question_names_as_its_answer_comes_first() -> None:
+    best = summed("best", {"model.width": 2.0}, "better")
+    meant = summed("meant", {"model.width": 0.5}, "undecided", difference=-0.001, interval=(-0.003, 0.001))
+    assert answer(asked(best, meant), POINTS).startswith("**Better**: with `model.width` = 2 (`best`)")
+    named = asked(best, meant, answer="meant")
+    assert answer(named, POINTS).startswith("**Undecided**: with `model.width` = 0.5 (`meant`) no effect")
+    assert "**Better**: `best` +1.20 points" in answer(named, POINTS)
+    assert headline(named, POINTS).startswith("**Undecided**: with `model.width` = 0.5 (`meant`), −0.10 points")
+    assert headline(named, POINTS).endswith("; better: `best`.")
+    assert answer(asked(best, meant, answer="left out by the study"), POINTS).startswith("**Better**: ")

@@ -256,6 +256,13 @@ def test_a_published_accuracy_of_pictures_is_a_fraction(tmp_path: Path, arm: str
         read_ablation(tmp_path, text)
 
 
+def test_the_arm_that_answers_is_one_of_the_questions_arms(tmp_path: Path) -> None:
+    arms = '[arms.wide]\nset = { "model.width" = 2.0 }\n'
+    assert read_ablation(tmp_path, f'{HEAD}answer = "wide"\n{arms}').answer == "wide"  # type: ignore[attr-defined]
+    with pytest.raises(CatalogueError, match=r"depth\.toml: `answer`: no arm `wied` here\. Did you mean `wide`"):
+        read_ablation(tmp_path, f'{HEAD}answer = "wied"\n{arms}')
+
+
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "studies/one.toml", 'extends = "two"')
     write(tmp_path / "studies/two.toml", 'extends = "one"')

@@ -186,6 +186,14 @@ def _interval(mean: Mean, digits: int) -> str:
     return f" [{mean.low:.{digits}f}, {mean.high:.{digits}f}]" if mean.pictures > 1 else ""
 
 
+def at_height(pictures: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Return pictures, `(n, height, width, 3)`, at another height, each pixel the nearest of theirs."""
+    rows = np.arange(height) * pictures.shape[1] // height
+    width = max(1, round(pictures.shape[2] * height / pictures.shape[1]))
+    columns = np.arange(width) * pictures.shape[2] // width
+    return pictures[:, rows][:, :, columns]
+
+
 def draw_gallery(examples: Sequence[Example], columns: int = 4) -> bytes:
     """Return a gallery of pictures before | after, with the letter above each pair."""
     rows = -(-len(examples) // columns)

@@ -246,16 +246,18 @@ def figures(moved: frozenset[str], arms: Mapping[str, Sequence[KeptRun]]) -> Ite
     if not any(path.startswith(TRANSFORMER) for path in moved):
         return
     from stn_bench.subjects.stn.data.pictures import side_by_side
-    from stn_bench.subjects.stn.drawings import Example, draw_gallery
+    from stn_bench.subjects.stn.drawings import Example, at_height, draw_gallery
 
     for name, runs in arms.items():
         run = next((run for run in sorted(runs, key=lambda run: run.seed) if _keeps_gallery(run.settings)), None)
         if run is None:
             continue
         with np.load(run.file(GALLERY), allow_pickle=False) as file:
-            triples = zip(file["letters"], file["originals"], file["rectified"], strict=True)
+            height, shown = file["originals"].shape[1], file["rectified"].shape[1]
+            triples = zip(file["letters"], file["originals"], at_height(file["rectified"], height), strict=True)
             examples = [Example(str(letter), side_by_side(before, after)) for letter, before, after in triples]
-        caption = f"What the transformer of `{name}` does (seed {run.seed}): original | yellow bar | rectified"
+        sizes = "" if shown == height else f", of {shown} pixels where the original has {height}, drawn as large"
+        caption = f"What the transformer of `{name}` does (seed {run.seed}): original | yellow bar | rectified{sizes}"
         yield Figure(f"gallery_{name}", caption, draw_gallery(examples))
 
 

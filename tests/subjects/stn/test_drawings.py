@@ -10,6 +10,7 @@ from PIL import Image
 from stn_bench.subjects.stn.drawings import (
     Example,
     Mistake,
+    at_height,
     draw_confusion,
     draw_gallery,
     draw_letter_check,
@@ -94,3 +95,13 @@ def test_a_gallery_has_four_pairs_a_row_and_is_the_same_bytes_every_time() -> No
     assert 150 <= height <= 300
     assert draw_gallery(five) == draw_gallery(five)
     assert pixels(draw_gallery(five[:4])).shape[0] < height
+
+
+def test_pictures_at_another_height_keep_their_pixels_and_their_shape() -> None:
+    small = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), dtype=np.uint8)
+    large = at_height(small, 6)
+    assert large.shape == (2, 6, 9, 3)
+    for row in range(6):
+        for column in range(9):
+            assert (large[:, row, column] == small[:, row * 2 // 3, column * 2 // 3]).all()
+    assert (at_height(small, 4) == small).all()

@@ -235,6 +235,18 @@ def test_the_first_seed_of_each_arm_with_a_transformer_is_drawn(gallery: Path) -
         assert image.width > 500
 
 
+def test_a_letter_that_is_shown_smaller_is_drawn_as_large_as_its_original(tmp_path: Path) -> None:
+    file = tmp_path / "rectified.npz"
+    grey, white = np.full((1, 24, 24, 3), 128, np.uint8), np.full((1, 16, 16, 3), 255, np.uint8)
+    np.savez(file, originals=grey, rectified=white, letters=np.array(["A"]))
+    assert subject.figures
+    (found,) = subject.figures(TRANSFORMER, {"base": [kept(1, file)]})
+    assert found.caption.endswith("rectified, of 16 pixels where the original has 24, drawn as large")
+    with Image.open(io.BytesIO(found.png)) as image:
+        drawn = np.asarray(image.convert("RGB"))
+    assert not (drawn[20:] == 0).all(axis=2).any()  # no black around it; above it stands its name
+
+
 def test_a_question_about_something_else_has_no_gallery(gallery: Path) -> None:
     assert subject.figures
     assert list(subject.figures(frozenset({"model.width"}), {"base": [kept(1, gallery)]})) == []
