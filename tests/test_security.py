@@ -934,7 +934,7 @@ OURS = {
     "How to read this page", "How sure, and how fair", "Main effects and interactions of the factors", "By class",
     "Cost", "N more figure", "N more figures", "Every run", "Each claim, and what was asked here",
     "Remark: what was looked into", "Each word that changed", "All that the arms of many settings set",
-    "Other metrics", "All arms in one figure",
+    "Other metrics", "All arms in one figure", "Provenance", "More on the setting",
 }  # fmt: skip
 """What folded parts are called, with N for a number: words of the template alone."""
 

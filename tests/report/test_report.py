@@ -38,6 +38,7 @@ from stn_bench.report.page import markdown_table
 from stn_bench.report.sentences import WORDS
 from stn_bench.report.tables import timed_note
 from stn_bench.study.plan import Plan
+from stn_bench.study.spec import Claim
 from stn_bench.subject import find_subject
 from stn_bench.subjects.stn.drawings import Example, draw_gallery
 from stn_bench.subjects.stn.files import PREDICTIONS
@@ -249,6 +250,22 @@ def test_page_shows_every_figure_that_was_drawn(files: dict[str, bytes]) -> None
     assert drawn[0] == "figures/verdicts.png"
     assert len(drawn) == 4
     assert all(f"]({path})" in page for path in drawn)
+
+
+def test_what_a_scope_says_behind_its_first_paragraph_is_folded(artifact: Artifact) -> None:
+    planned = plan(
+        ablation(arm("wide", {"model.width": 2.0})), scope="\nThe setting,\nin short.\n\nMore.\n \nAnd more.\n"
+    )
+    page = build_report(judged(planned, *records(planned, {"base": BASE})), artifact)["report.md"].decode()
+    folded = "<details>\n<summary>More on the setting</summary>\n\nMore.\n\nAnd more.\n\n</details>"
+    assert f"\nThe setting, in short.\n\n{folded}\n" in page
+
+
+def test_a_single_claim_is_told_with_its_number(artifact: Artifact) -> None:
+    claim = Claim(says="It *reads* 90 %", asked="the base", arm="base", above=0.9, metric="test.accuracy")
+    planned = plan(ablation(arm("wide", {"model.width": 2.0}), claims=(claim,)))
+    page = build_report(judged(planned, *records(planned, {"base": BASE})), artifact)["report.md"].decode()
+    assert "\nOf one claim, *It *reads* 90 %*: **undecided**: test accuracy 92.00 % [87.03, 96.97].\n" in page
 
 
 def test_page_names_runs_and_pictures(files: dict[str, bytes]) -> None:
