@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from stn_bench.runner.returned import check_rises, read_epoch, read_metrics
 from stn_bench.study.metrics import without_tests
-from stn_bench.system.errors import Interrupted, StoreAwayError
+from stn_bench.system.errors import Interrupted, StoreAwayError, SubjectError
 
 if TYPE_CHECKING:
     from stn_bench.runner.job import Job
@@ -53,6 +54,7 @@ class Epochs:
     ) -> None:
         self._job, self._tracking, self._run_id = job, tracking, run_id
         self._on_epoch, self._should_stop, self._began = on_epoch, should_stop, time.monotonic()
+        self._process = os.getpid()
         self.history: dict[str, list[float]] = {}  # of each metric as far as it was told; NaN in epochs between
         self._unsent: list[tuple[int, Mapping[str, float], int]] = []  # each with the moment of its end
         self._try_again = 0.0
@@ -62,8 +64,14 @@ class Epochs:
 
         Raises:
             Interrupted: if it is time to stop.
-            SubjectError: if a metric was told for this epoch already, or for a later one.
+            SubjectError: if a metric was told for this epoch already, or for a later one, or in a process that the
+                training began, whose connections to the store are this one's.
         """
+        if os.getpid() != self._process:
+            raise SubjectError(
+                f"subject `{self._job.subject}`: `run.log` was called in a process that training began; send the "
+                "numbers to the one that `train` was called in, and log them there"
+            )
         epoch, metrics = read_epoch(self._job.subject, epoch), read_metrics(self._job.subject, metrics)
         if self._job.is_trial:
             metrics = without_tests(metrics)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,3 +96,18 @@ def test_one_epoch_may_be_told_in_several_parts() -> None:
     found.log(1, {"error": 0.3})
     assert found.history == {"loss": [0.2], "error": [0.3]}
     assert [epoch for epoch, _, _ in store.written] == [1, 1]
+
+
+def test_a_process_that_training_began_tells_of_no_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two processes on one connection would spoil the store."""
+    store, told = Store(), list[EpochEnd]()
+    found = training(store, told)
+    with monkeypatch.context() as child:
+        child.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(
+            SubjectError, match="^subject `toy`: `run.log` was called in a process that training began"
+        ):
+            found.log(1, {"loss": 0.5})
+    assert (store.written, told) == ([], [])
+    found.log(1, {"loss": 0.25})
+    assert found.history == {"loss": [0.25]}
