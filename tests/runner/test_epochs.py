@@ -105,7 +105,7 @@ def test_a_process_that_training_began_tells_of_no_epoch(monkeypatch: pytest.Mon
     with monkeypatch.context() as child:
         child.setattr(os, "getpid", lambda: -1)
         with pytest.raises(
-            SubjectError, match="^subject `toy`: `run.log` was called in a process that training began"
+            SubjectError, match=r"^subject `toy`: `run\.log` was called in a process that training began"
         ):
             found.log(1, {"loss": 0.5})
     assert (store.written, told) == ([], [])
