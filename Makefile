@@ -44,7 +44,7 @@ types: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 benchmarks: $(VENV)/.installed-bench
-	for script in verdicts judge records same data sampler train_step harness workers memory claims cell; do $(BIN)/python benchmarks/$$script.py; done
+	for script in verdicts judge records same data sampler train_step recipe_step harness workers memory claims cell; do $(BIN)/python benchmarks/$$script.py; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -28,7 +28,7 @@ from stn_bench.report.drawings import (
     draw_forest,
     draw_interplay,
 )
-from stn_bench.report.sentences import each, ranked
+from stn_bench.report.sentences import each, ranked, seeds_in_words
 from stn_bench.report.tables import interval_header
 from stn_bench.study.plan import PlannedQuestion
 from stn_bench.study.spec import BASE
@@ -171,6 +171,8 @@ def _factors(ablation: AblationSummary, unit: Unit) -> Iterator[Figure]:
         for across, along in itertools.combinations(ablation.factors, 2)
     ]
     caption = f"{unit.name.capitalize()} by the levels of the factors: lines that are not parallel are an interaction"
+    if any(len(arm.seeds) > len(common) for arm in cells):
+        caption += f"; of the seeds that every combination has, {seeds_in_words(common)}"
     yield Figure("factors", caption, draw_interplay(panels, unit.in_values))
 
 

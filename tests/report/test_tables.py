@@ -221,6 +221,15 @@ def test_a_factor_question_has_an_interaction_plot() -> None:
     assert "figures/depth_factors.png" in paths
 
 
+@pytest.mark.parametrize(("seeds", "said"), [(6, ""), (4, "; of the seeds that every combination has, 1–4")])
+def test_an_interaction_plot_says_of_which_seeds_it_is_where_arms_have_others_too(seeds: int, said: str) -> None:
+    planned = plan(crossed(), seeds=(1, 2, 3, 4, 5, 6), looks=(4, 6))
+    analysis = gathered(planned, {**CELLS, "sigmoid_before": BETTER[:seeds]})
+    drawn = illustrations(planned.questions[0], summarise(analysis).ablations[0], analysis, lambda *_: NOWHERE)
+    (caption,) = (one.caption for one in drawn if one.name.endswith("_factors"))
+    assert caption.endswith(f"lines that are not parallel are an interaction{said}")
+
+
 def test_a_study_that_leaves_combinations_out_has_no_effects() -> None:
     planned, analysis, found = factorial("sigmoid_before")
     assert found.effects == ()
