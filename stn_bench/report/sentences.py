@@ -26,7 +26,7 @@ def answer(ablation: AblationSummary, unit: Unit) -> str:
     lead, others = arms[0], arms[1:]
     rest = [arm for arm in others if arm is not companion(lead, ablation)]
     parts = [f"**{_word(lead).capitalize()}**: {sentence(lead, ablation, unit)}."]
-    for word in WORDS:
+    for word in sorted(WORDS, key=lambda word: word != _word(lead)):  # those of the same word first
         named = [arm for arm in rest if _word(arm) == word]
         also = "Also" if word == _word(lead) else f"**{word.capitalize()}**:"
         parts += [f"{also} {_in_short(named, unit)}."] if named else []
@@ -45,7 +45,7 @@ def headline(ablation: AblationSummary, unit: Unit) -> str:
     lead, others = arms[0], arms[1:]
     subject = _subject(lead)
     parts = [f"**{_word(lead).capitalize()}**: {subject}, {_numbers(lead, unit)}"]
-    for word in WORDS:
+    for word in sorted(WORDS, key=lambda word: word != _word(lead)):  # those of the same word first
         names = [arm.marked_name for arm in others if _word(arm) == word]
         more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
         also = "also" if word == _word(lead) else f"{word}:"

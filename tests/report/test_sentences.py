@@ -317,3 +317,5 @@ def test_the_arm_that_a_question_names_as_its_answer_comes_first() -> None:
     assert headline(named, POINTS).startswith("**Undecided**: with `model.width` = 0.5 (`meant`), −0.10 points")
     assert headline(named, POINTS).endswith("; better: `best`.")
     assert answer(asked(best, meant, answer="left out by the study"), POINTS).startswith("**Better**: ")
+    alike = summed("alike", {"model.width": 3.0}, "undecided", difference=0.0, interval=(-0.001, 0.001))
+    assert headline(asked(best, meant, alike, answer="meant"), POINTS).endswith("; also `alike`; better: `best`.")
