@@ -103,13 +103,13 @@ class Kind:
         may_be_unset: whether `None` is among them.
         may_be_text: whether some text is.
         is_text: whether all others are text.
-        is_whole: whether all others are whole numbers.
+        is_whole: whether those that are numbers are whole; None where the type names none.
     """
 
     may_be_unset: bool
     may_be_text: bool
     is_text: bool
-    is_whole: bool
+    is_whole: bool | None
 
 
 def kind_of(schema: type[Settings], path: str) -> Kind:
@@ -119,8 +119,9 @@ def kind_of(schema: type[Settings], path: str) -> Kind:
         fields = next((kind.model_fields for kind in kinds if isinstance(kind, type) and issubclass(kind, Group)), {})
         kinds = [*_alternatives(fields[name].annotation)] if name in fields else []
     others = [kind for kind in kinds if kind not in (None, NoneType)]
-    texts, whole = [_is_text(kind) for kind in others], [_is_whole(kind) for kind in others]
-    return Kind(len(others) < len(kinds), any(texts), all(texts) and bool(others), all(whole) and bool(others))
+    texts, numbers = [_is_text(kind) for kind in others], list(filter(None, map(_number, others)))
+    whole = all(number is int for number in numbers) if numbers else None
+    return Kind(len(others) < len(kinds), any(texts), all(texts) and bool(others), whole)
 
 
 def _alternatives(kind: Any) -> Iterator[Any]:
@@ -138,9 +139,10 @@ def _is_text(kind: Any) -> bool:
     return isinstance(kind, str) or (isinstance(kind, type) and issubclass(kind, str))
 
 
-def _is_whole(kind: Any) -> bool:
+def _number(kind: Any) -> type | None:
+    """Return which numbers a type, or a value of a `Literal`'s, is among: int or float, or None where it is none."""
     of = kind if isinstance(kind, type) else type(kind)
-    return issubclass(of, int) and not issubclass(of, bool)
+    return None if issubclass(of, bool) else next((one for one in (int, float) if issubclass(of, one)), None)
 
 
 def check_path(schema: type[Settings], path: str, *, where: str = "override") -> str:

@@ -59,7 +59,7 @@ class JobRegistrar:
 
     def _is_finished(self, run_key: str) -> bool:
         job = self.jobs.get(run_key)
-        return self.places.tracking.finished_as(run_key, job is None or job.is_trial) is not None
+        return self.places.tracking.finished_as(run_key, job is not None and job.is_trial) is not None
 
     def _crash(self, run_key: str, reason: str) -> None:
         job, started, tracking = self.jobs[run_key], now(), self.places.tracking

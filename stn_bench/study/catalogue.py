@@ -302,11 +302,14 @@ def _claim(table: dict[str, Any], schema: type[Settings], where: object) -> Clai
 
 
 def _check_names(ablation: Ablation, subject: Subject, where: object) -> None:
-    names, metrics = (BASE, *(arm.name for arm in ablation.arms)), subject.known_metrics
-    claimed = (("[[claims]]", arm) for claim in ablation.claims for arm in (claim.arm or BASE, claim.against))
-    for key, arm in (("`answer`:", ablation.answer or BASE), *claimed):
-        if arm not in names:
-            raise CatalogueError(f"{where}: {key} no arm `{shorten(arm)}` here.{did_you_mean(arm, names)}")
+    arms, metrics = [arm.name for arm in ablation.arms], subject.known_metrics
+    if ablation.answer not in ("", *arms):
+        told = did_you_mean(ablation.answer, arms)
+        raise CatalogueError(f"{where}: `answer`: no arm `{shorten(ablation.answer)}` here.{told}")
+    for arm in (arm for claim in ablation.claims for arm in (claim.arm or BASE, claim.against)):
+        if arm not in (BASE, *arms):
+            told = did_you_mean(arm, (BASE, *arms))
+            raise CatalogueError(f"{where}: [[claims]] no arm `{shorten(arm)}` here.{told}")
     for claim in ablation.claims:
         if claim.metric and subject.metrics and claim.metric not in metrics:
             raise CatalogueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from stn_bench.settings import Settings, kind_of
+from stn_bench.settings import Settings, defaults, kind_of
 from stn_bench.study.halton import halton
 from stn_bench.study.spec import Range
 
@@ -45,5 +45,8 @@ def ends(path: str, values: Range, schema: type[Settings]) -> tuple[Any, ...]:
 
 
 def typed(path: str, value: float | None, schema: type[Settings]) -> Any:
-    """Return a number as the setting wants it: whole where it takes no other."""
-    return round(value or 0) if kind_of(schema, path).is_whole else value
+    """Return a number as the setting wants it: whole where it takes no other, or where its default alone tells."""
+    whole, default = kind_of(schema, path).is_whole, defaults(schema)[path]
+    if whole is None:
+        whole = isinstance(default, int) and not isinstance(default, bool)
+    return round(value or 0) if whole else value

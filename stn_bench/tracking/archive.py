@@ -346,9 +346,9 @@ def merge(
 def _missing(archive: Archive, tracking: Tracking) -> list[RunRecord]:
     """Return the records that the store lacks, the oldest first.
 
-    A run that crashed there does not keep out one that finished elsewhere, nor does a tuning trial a verdict's run.
+    A run that crashed there does not keep out one that finished elsewhere, nor a tuning trial the run of a verdict.
     """
-    finished = {(run.run_key, is_trial) for run in tracking.finished() for is_trial in {True, run.phase == "tune"}}
+    finished = {(run.run_key, run.phase == "tune") for run in tracking.finished()}
     studies = {record.study for record in archive.records}
     crashed = {run.run_key for study in studies for run in tracking.crashed(study)}
     return [

@@ -357,13 +357,13 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
     """Return what finds a planned run among these, of which the latest comes first.
 
     A run of another subject stands in for none, though it be of the same settings: what it measured is another thing.
-    Nor does a tuning trial stand in for a run of a verdict: it saw no test example.
+    Nor does a tuning trial stand in for a run of a verdict, since it saw no test example; nor such a run for a trial,
+    since nothing tells what a search chose there.
     """
     oldest_first = list(runs)[::-1]
     if not oldest_first:
         return lambda spec: None
-    by_key = {run.run_key: run.run_id for run in oldest_first if run.phase != "tune"}
-    trials_by_key = {**by_key, **{run.run_key: run.run_id for run in oldest_first if run.phase == "tune"}}
+    by_key = {(run.run_key, run.phase == "tune"): run.run_id for run in oldest_first}
     by_settings: dict[tuple[str, str, int], list[FinishedRun]] = {}
     by_name: dict[tuple[str, str, str, str, int, str], list[FinishedRun]] = {}
     for run in reversed(oldest_first):
@@ -375,8 +375,8 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
         return store.records([run.run_id])[0].subject == subject.name
 
     def find(spec: RunSpec) -> str | None:
-        known = trials_by_key if spec.phase == "tune" else by_key
-        if found := next((known[key] for key in keys(spec) if key in known), None):
+        known = ((key, spec.phase == "tune") for key in keys(spec))
+        if found := next((by_key[key] for key in known if key in by_key), None):
             return found
         identity = keys.identity(spec)
 

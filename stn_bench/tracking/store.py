@@ -197,7 +197,7 @@ class KeptRuns(RunWriter, Protocol):
 
         Args:
             run_key: the run key.
-            is_trial: whether a tuning trial will do, which saw no test example.
+            is_trial: whether a tuning trial is looked for: it saw no test example, and is no run of a verdict.
         """
 
     def records(self, run_ids: Iterable[str]) -> list[RunRecord]:

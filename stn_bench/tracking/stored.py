@@ -78,10 +78,10 @@ class StoredRuns:
     def finished_as(self, run_key: str, is_trial: bool) -> str | None:
         """Return the id of the finished run with this run key, the latest if there are more, or None.
 
-        A tuning trial will do for a trial alone: it saw no test example.
+        A tuning trial is looked for as such: it saw no test example, and is no run of a verdict.
         """
         found = self._ended(Wanted("FINISHED", tags=(("run_key", run_key),)))
-        return next((one.run.run_id for one in found if is_trial or one.run.phase != "tune"), None)
+        return next((one.run.run_id for one in found if is_trial == (one.run.phase == "tune")), None)
 
     def find_run(self, name: str) -> str:
         """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.

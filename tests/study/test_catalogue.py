@@ -6,6 +6,7 @@ import pytest
 from makers import ABLATION, STUDY, make_root, write
 
 from stn_bench.study.catalogue import Catalogue, bundled_root, load
+from stn_bench.study.extends import inherit
 from stn_bench.study.plan import make_plan
 from stn_bench.study.spec import Range
 from stn_bench.system.errors import CatalogueError
@@ -261,6 +262,27 @@ def test_the_arm_that_answers_is_one_of_the_questions_arms(tmp_path: Path) -> No
     assert read_ablation(tmp_path, f'{HEAD}answer = "wide"\n{arms}').answer == "wide"  # type: ignore[attr-defined]
     with pytest.raises(CatalogueError, match=r"depth\.toml: `answer`: no arm `wied` here\. Did you mean `wide`"):
         read_ablation(tmp_path, f'{HEAD}answer = "wied"\n{arms}')
+    with pytest.raises(CatalogueError, match=r"depth\.toml: `answer`: no arm `base` here"):
+        read_ablation(tmp_path, f'{HEAD}answer = "base"\n{arms}')
+
+
+def test_names_that_are_those_of_a_ranges_keys_are_settings_like_others(tmp_path: Path) -> None:
+    """What a table holds tells a range from a group, and in [base] there is no range."""
+    parent = {"base": {"low": 0.1, "depth": 4, "high": 1.0}, "arms": {"log": ["a"], "other": ["b"]}}
+    found = inherit(parent, {"base": {"low": 0.2}, "arms": {"low": ["c"]}})
+    assert found["base"] == {"low": 0.2, "depth": 4, "high": 1.0}
+    assert found["arms"] == {"log": ["a"], "other": ["b"], "low": ["c"]}
+    assert inherit({"base": {"noise": {"low": 0.1, "high": 1.0}}}, {"base": {"noise.high": 0.9}})["base"] == {
+        "noise.low": 0.1,
+        "noise.high": 0.9,
+    }
+
+
+@pytest.mark.parametrize("child", [{"tuning": 3}, {"base": 3}])
+def test_a_wrong_form_is_left_for_whoever_reads_the_study(child: dict[str, object]) -> None:
+    parent = {"base": {"a": 1}, "tuning": {"trials": 2, "search": {"b": {"low": 1, "high": 2}}}}
+    assert inherit(parent, child) == {**parent, **child}
+    assert inherit(parent, {"tuning": {"search": 3}})["tuning"] == {"trials": 2, "search": 3}
 
 
 def test_extends_in_a_circle_is_refused(tmp_path: Path) -> None:

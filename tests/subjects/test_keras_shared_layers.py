@@ -48,10 +48,13 @@ def frozen() -> keras.layers.Layer:
     return layer
 
 
-def unbuilt() -> Build:
+def without_shape(*shared: keras.layers.Layer) -> Build:
     """Return what builds models that get their weights, frozen ones too, when they first see an input."""
-    layer = keras.Sequential([keras.layers.Dense(4, trainable=False)], trainable=False)
-    return lambda settings: keras.Sequential([layer, keras.layers.Dense(1, activation="sigmoid", name="own")])
+    return lambda settings: keras.Sequential([*shared, keras.layers.Dense(1, activation="sigmoid", name="own")])
+
+
+def unbuilt() -> Build:
+    return without_shape(keras.Sequential([keras.layers.Dense(4, trainable=False)], trainable=False))
 
 
 def adapted() -> keras.layers.Layer:
@@ -99,6 +102,11 @@ L = keras.layers
 REFUSED: dict[str, tuple[str, Callable[[], Build]]] = {
     "trained": ("shared", lambda: with_layers(L.Dense(4, name="shared"))),
     "in another": ("shared", lambda: with_layers(Inner(L.Dense(4, name="shared")))),
+    "built later": ("shared", lambda: without_shape(L.Dense(4, name="shared"))),
+    "partly frozen, built later": (
+        "shared",
+        lambda: without_shape(keras.Sequential([L.Dense(4, trainable=False), L.Dense(3, name="shared")])),
+    ),
     "in a new one": ("shared", lambda: within_new(L.Dense(4, name="shared"))),
     "means": ("means", lambda: with_layers(L.BatchNormalization(center=False, scale=False, name="means"))),
     "the whole model": ("own", whole),
@@ -114,8 +122,12 @@ def test_a_layer_that_an_earlier_run_trained_is_refused_by_name(case: str, tmp_p
         trained(build, tmp_path / "second", (2,))
 
 
-def test_a_layer_whose_random_numbers_would_go_on_is_refused_without_advice_to_freeze_it(tmp_path: Path) -> None:
-    build = with_layers(L.Dropout(0.5, name="drawn"))
+@pytest.mark.parametrize("is_built", [True, False])
+def test_a_layer_whose_random_numbers_would_go_on_is_refused_without_advice_to_freeze_it(
+    is_built: bool, tmp_path: Path
+) -> None:
+    drawing = L.Dropout(0.5, name="drawn") if is_built else L.GaussianNoise(0.5, name="drawn", trainable=False)
+    build = with_layers(drawing) if is_built else without_shape(drawing)
     trained(build, tmp_path / "first", (1,))
     message = (
         "^`build`: an earlier training drew random numbers in layer `drawn`, .*; make the layer anew for each model$"
@@ -127,6 +139,7 @@ def test_a_layer_whose_random_numbers_would_go_on_is_refused_without_advice_to_f
 SHARED: dict[str, Callable[[], Build]] = {
     "frozen": lambda: with_layers(frozen()),
     "frozen, built later": unbuilt,
+    "frozen within, built later": lambda: without_shape(keras.Sequential([L.Dense(4, trainable=False)])),
     "adapted": lambda: with_layers(adapted()),
     "without variables": lambda: with_layers(L.Rescaling(0.5), L.ReLU()),
     "put back": reloading,

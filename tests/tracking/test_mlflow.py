@@ -184,18 +184,15 @@ def test_a_run_that_was_closed_without_an_outcome_is_not_finished(store: Trackin
     record = finish(SPEC, store)
     MlflowClient(tracking_uri=store.uri).delete_tag(store.finished()[0].run_id, "outcome")
     assert store.finished() == []
-    assert store.finished_as(record.run_key, is_trial=True) is None
+    assert store.finished_as(record.run_key, is_trial=False) is None
 
 
-def test_a_finished_trial_will_do_for_a_trial_alone(store: Tracking) -> None:
-    """It saw no test example. The run of a verdict will do for both."""
-    trial = finish(question().arms[0].tuning_specs()[0], store)
+def test_a_finished_trial_is_no_run_of_a_verdict_nor_the_other_way_round(store: Tracking) -> None:
+    trial, run = finish(question().arms[0].tuning_specs()[0], store), finish(SPEC, store)
     assert store.finished_as(trial.run_key, is_trial=True) == trial.run_id
     assert store.finished_as(trial.run_key, is_trial=False) is None
-    run = finish(SPEC, store)
-    assert (
-        store.finished_as(run.run_key, is_trial=True) == store.finished_as(run.run_key, is_trial=False) == run.run_id
-    )
+    assert store.finished_as(run.run_key, is_trial=True) is None
+    assert store.finished_as(run.run_key, is_trial=False) == run.run_id
 
 
 def test_what_a_store_refuses_is_told_once_and_without_a_traceback(

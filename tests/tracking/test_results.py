@@ -108,13 +108,24 @@ def test_a_run_of_another_phase_or_seed_does_not_stand_in(tmp_path: Path, other:
 
 @pytest.mark.usefixtures("made")
 def test_a_tuning_trial_of_another_study_is_no_run_of_a_verdict_though_its_run_key_is_the_same(tmp_path: Path) -> None:
-    """Of a trial no test metric is recorded; the verdict's own run may serve a trial."""
+    """Of a trial no test metric is recorded."""
     planned, spec = small_plan(), small_plan().arms[0].verdict_specs({})[0]
     trial = keyed(spec, "t").model_copy(update={"phase": "tune", "trial": 0, "study": "another", "metrics": {}})
     assert gather(planned, FakeStore(trial), tmp_path).finished == 0
     both = gather(planned, FakeStore(trial, keyed(spec, "r")), tmp_path)
     assert [found.run_id for found in both.records] == ["r"]
     assert gather(planned, FakeStore(keyed(spec, "r"), trial), tmp_path).records == both.records
+
+
+@pytest.mark.usefixtures("made")
+def test_a_run_of_a_verdict_is_no_tuning_trial_though_its_run_key_is_the_same(tmp_path: Path) -> None:
+    """Its record says of nothing that a search chose it, and tuning would choose nothing."""
+    planned = small_plan(trials=2)
+    first, second = planned.arms[0].tuning_specs()
+    other = keyed(first, "r").model_copy(update={"phase": "verdict", "trial": None, "study": "another", "chosen": {}})
+    trial = keyed(second, "t").model_copy(update={"metrics": {"best.validation.accuracy": 0.5}})
+    gathered = gather(planned, FakeStore(other, trial), tmp_path)
+    assert [found.run_id for found in gathered.records] == ["t"]
 
 
 def test_a_seed_has_ended_whether_its_run_finished_diverged_or_crashed(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from stn_bench.system.errors import ConfigError
 
 FIRST = "_state_in_first_model"
 """The attribute of a layer with the digests of its weights, and of its random state, when a model was first looked at
-that holds it. A frozen layer that is not built yet has none to compare: it gets its weights with that model."""
+that holds it."""
 
 
 def refusing_trained(build: Callable[[Any], Any]) -> Callable[[Any], Any]:
@@ -40,11 +40,11 @@ def refuse_trained(model: Any, where: str) -> None:
         ConfigError: if there is such a layer.
     """
     for layer in _layers(model):
-        if not (layer.built or layer.trainable):
-            continue
         now = _state(layer)
         weights, random = vars(layer).setdefault(FIRST, now)
-        if weights != now[0]:
+        if weights is None:  # they came with an earlier model
+            vars(layer)[FIRST] = (now[0], random)
+        elif weights != now[0]:
             raise ConfigError(
                 f"{where}: an earlier training changed layer `{layer.name}`, and this one would go on from it; "
                 "make the layer anew for each model, or freeze it with `trainable = False`"
@@ -65,10 +65,24 @@ def _layers(model: Any) -> list[Any]:
     return list(model._flatten_layers())[::-1]  # no public name leads into layers of layers
 
 
-def _state(layer: Any) -> tuple[str, str]:
-    """Return the digests of a layer's weights, and of what else it holds: the state of its random numbers."""
+def _state(layer: Any) -> tuple[str | None, str]:
+    """Return the digests of a layer's weights, and of what else it holds: the state of its random numbers.
+
+    The first is None of a frozen layer that is not built yet: it gets its weights with a first model, and keeps them.
+    """
     weights = {id(variable) for variable in layer.weights}
-    return _digest(layer.weights), _digest(one for one in layer.variables if id(one) not in weights)
+    known = None if _will_be_given_weights(layer) else _digest(layer.weights)
+    return known, _digest(one for one in layer.variables if id(one) not in weights)
+
+
+def _will_be_given_weights(layer: Any) -> bool:
+    """Return whether a layer is frozen and not built yet; of a `Sequential`, whether all in it are so, or built."""
+    import keras
+
+    if layer.built or not layer.trainable:
+        return not layer.built
+    inner = layer.layers if isinstance(layer, keras.Sequential) else ()
+    return bool(inner) and all(one.built or _will_be_given_weights(one) for one in inner)
 
 
 def _digest(variables: Iterable[Any]) -> str:
