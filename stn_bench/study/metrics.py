@@ -129,18 +129,9 @@ def tuning_metrics(study: Study, subject: Subject, primary: Metric, place: Place
     """Return the metrics that tuning looks at: the study's own, or those that its subject names.
 
     Raises:
-        CatalogueError: if no metric is named, or the verdict uses it, whose metric is `primary`.
+        CatalogueError: if no metric is named, or the one that the study names is `primary`, which its verdict uses, or
+            one of test examples.
     """
-    found = _tuning_metrics(study, subject, place)
-    for name in (metric.name for metric in found if metric.name == primary.name or metric.name.startswith(TEST)):
-        whose = "" if study.tuning.metric else f", on which subject `{subject.name}` tunes; name another one"
-        raise CatalogueError(
-            f"{place(study)}: [tuning]: `metric`: expected no metric of the verdict, got `{shorten(name)}`{whose}"
-        )
-    return found
-
-
-def _tuning_metrics(study: Study, subject: Subject, place: Place) -> tuple[Metric, ...]:
     tuning, where = study.tuning, f"{place(study)}: [tuning]"
     if not tuning.metric:
         if tuning.trials and not subject.tune_on:
@@ -148,6 +139,8 @@ def _tuning_metrics(study: Study, subject: Subject, place: Place) -> tuple[Metri
                 f"{where}: expected `metric`, since subject `{subject.name}` names nothing to tune on"
             )
         return subject.tuning if tuning.trials else ()
+    if tuning.metric == primary.name or tuning.metric.startswith(TEST):
+        raise CatalogueError(f"{where}: `metric`: expected no metric of the verdict, got `{shorten(tuning.metric)}`")
     known = subject.known_metrics
     if tuning.metric in known:
         if tuning.direction not in (None, known[tuning.metric].direction):

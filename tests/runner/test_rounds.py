@@ -25,7 +25,7 @@ from stn_bench.runner.stores import Stores, open_queue
 from stn_bench.runner.worker import Event
 from stn_bench.study.plan import Phase, Plan, RunSpec, make_plan
 from stn_bench.study.spec import Ablation, Range, Tuning
-from stn_bench.subject import FormerKey, Subject, find_subject
+from stn_bench.subject import FormerKey, Metric, Subject, find_subject
 from stn_bench.system.errors import CatalogueError, CodeChangedError, Interrupted
 from stn_bench.system.machine import Resources
 from stn_bench.system.patience import Patience
@@ -540,3 +540,6 @@ def test_a_study_says_what_such_a_subject_is_tuned_on() -> None:
     verdicts_own = SEARCH.model_copy(update={"metric": "test.score"})
     with pytest.raises(CatalogueError, match=r"expected no metric of the verdict, got `test\.score`"):
         small(tuning=verdicts_own)
+    first = dataclasses.replace(TOY, metrics=(Metric("score", "a score"), *TOY.metrics))
+    with pytest.raises(CatalogueError, match="expected no metric of the verdict, got `score`"):
+        small(subject=first, tuning=SEARCH.model_copy(update={"metric": "score"}))  # the study names no metric itself

@@ -88,15 +88,15 @@ def quick(folder: Path) -> StoredRuns:
 def test_an_earlier_run_of_the_key_counts_where_the_latest_is_lost(tmp_path: Path, ids: list[str]) -> None:
     again = finish(SPECS[0], opened(tmp_path))
     store = opened(tmp_path)
-    found = finished_record(store, again.run_key)
+    found = finished_record(store, again.run_key, is_trial=False)
     assert found is not None
     assert found.run_id == again.run_id
     lose(tmp_path, again.run_id)
-    found = finished_record(opened(tmp_path), again.run_key)
+    found = finished_record(opened(tmp_path), again.run_key, is_trial=False)
     assert found is not None
     assert found.run_id == ids[0]
     lose(tmp_path, ids[0])
-    assert finished_record(opened(tmp_path), again.run_key) is None
+    assert finished_record(opened(tmp_path), again.run_key, is_trial=False) is None
 
 
 @pytest.mark.parametrize("is_mounted", [False, True])
