@@ -50,6 +50,7 @@ def take_turns(ours: Setup, theirs: Setup, *, threads: int, turns: int) -> Paire
         here, there = context.Pipe()
         worker = context.Process(target=_work, args=(there, setup, threads), daemon=True)
         worker.start()
+        there.close()  # so that a worker that dies ends the wait for it
         pipes.append(here)
         workers.append(worker)
     times: list[tuple[float, float]] = []
