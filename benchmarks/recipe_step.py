@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from paired import Task, limit_tensorflow, take_turns
+from paired import Paired, Task, limit_tensorflow, take_turns
 
 BATCH, SIZE, CLASSES, STEPS = 64, 60, 26, 8
 TURNS = 9
@@ -79,10 +79,10 @@ def augmenting(threads: int) -> Task:
     return lambda: alter(images, np.arange(len(images)), 1)
 
 
-def line(title: str, ours: list[float], theirs: list[float]) -> str:
+def line(title: str, paired: Paired) -> str:
     """Return one line: medians in ms of a step, and the median ratio of the turns with its quartiles."""
-    low, ratio, high = statistics.quantiles([one / other for one, other in zip(ours, theirs, strict=True)], n=4)
-    step, base = (statistics.median(times) / STEPS * 1e3 for times in (ours, theirs))
+    low, ratio, high = statistics.quantiles(paired.ratios, n=4)
+    step, base = (statistics.median(times) / STEPS * 1e3 for times in (paired.ours, paired.theirs))
     return f"{title:36} {step:7.2f} ms, the recipe {base:7.2f} ms, ratio {ratio:.2f} ({low:.2f} to {high:.2f})"
 
 
@@ -96,9 +96,9 @@ def main() -> None:
         for title, (changes, steps) in CHANGES.items():
             changed = functools.partial(training, changes=changes, steps_per_call=steps)
             paired = take_turns(changed, base, threads=threads, turns=TURNS)
-            print(f"  {line(title, paired.ours, paired.theirs)}", flush=True)
+            print(f"  {line(title, paired)}", flush=True)
         paired = take_turns(augmenting, base, threads=threads, turns=TURNS)
-        print(f"  {line('augmentation of its batch, alone', paired.ours, paired.theirs)}", flush=True)
+        print(f"  {line('augmentation of its batch, alone', paired)}", flush=True)
 
 
 if __name__ == "__main__":

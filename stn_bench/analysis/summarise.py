@@ -182,8 +182,11 @@ def _arm_summary(
     values = arm.values(analysis.plan.metric.name)
     spreads, one = spread(list(values.values())), next(iter(arm.runs.values()), None)
     written = None if name == BASE else question.written(name)
-    base = {path: value for path, value in question.ablation.base.items() if path not in arm.arm.space}
-    settings = written.set if written else base
+    settings = (
+        written.set
+        if written
+        else {path: value for path, value in question.ablation.base.items() if path not in arm.arm.space}
+    )
     parts = arm.arm.subject.parts
     return ArmSummary(
         name=name,

@@ -26,7 +26,7 @@ def answer(ablation: AblationSummary, unit: Unit) -> str:
     lead, others = arms[0], arms[1:]
     rest = [arm for arm in others if arm is not companion(lead, ablation)]
     parts = [f"**{_word(lead).capitalize()}**: {sentence(lead, ablation, unit)}."]
-    for word in sorted(WORDS, key=lambda word: word != _word(lead)):  # those of the same word first
+    for word in _words_from(_word(lead)):
         named = [arm for arm in rest if _word(arm) == word]
         also = "Also" if word == _word(lead) else f"**{word.capitalize()}**:"
         parts += [f"{also} {_in_short(named, unit)}."] if named else []
@@ -45,7 +45,7 @@ def headline(ablation: AblationSummary, unit: Unit) -> str:
     lead, others = arms[0], arms[1:]
     subject = _subject(lead)
     parts = [f"**{_word(lead).capitalize()}**: {subject}, {_numbers(lead, unit)}"]
-    for word in sorted(WORDS, key=lambda word: word != _word(lead)):  # those of the same word first
+    for word in _words_from(_word(lead)):
         names = [arm.marked_name for arm in others if _word(arm) == word]
         more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
         also = "also" if word == _word(lead) else f"{word}:"
@@ -106,6 +106,11 @@ def sentence(arm: ArmSummary, ablation: AblationSummary, unit: Unit) -> str:
         said = f"{subject} {_found(arm, unit)}{_stopped(arm)}"
     matched = companion(arm, ablation)
     return said if matched is None else f"{said}; {_at_equal_flops(arm, matched, unit)}"
+
+
+def _words_from(first: Verdict) -> list[Verdict]:
+    """Return the six words in the order in which arms are told beside one that has the first."""
+    return sorted(WORDS, key=lambda word: word != first)
 
 
 def _word(arm: ArmSummary) -> Verdict:

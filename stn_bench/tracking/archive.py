@@ -348,7 +348,7 @@ def _missing(archive: Archive, tracking: Tracking) -> list[RunRecord]:
 
     A run that crashed there does not keep out one that finished elsewhere, nor a tuning trial the run of a verdict.
     """
-    finished = {(run.run_key, run.phase == "tune") for run in tracking.finished()}
+    finished = {(run.run_key, run.is_trial) for run in tracking.finished()}
     studies = {record.study for record in archive.records}
     crashed = {run.run_key for study in studies for run in tracking.crashed(study)}
     return [

@@ -363,7 +363,7 @@ def _finder(runs: Iterable[FinishedRun], subject: Subject, store: RunStore, keys
     oldest_first = list(runs)[::-1]
     if not oldest_first:
         return lambda spec: None
-    by_key = {(run.run_key, run.phase == "tune"): run.run_id for run in oldest_first}
+    by_key = {(run.run_key, run.is_trial): run.run_id for run in oldest_first}
     by_settings: dict[tuple[str, str, int], list[FinishedRun]] = {}
     by_name: dict[tuple[str, str, str, str, int, str], list[FinishedRun]] = {}
     for run in reversed(oldest_first):

@@ -49,6 +49,11 @@ class FinishedRun:
     trial: str = ""
     schema: str = ""
 
+    @property
+    def is_trial(self) -> bool:
+        """Whether it tunes."""
+        return self.phase == "tune"
+
 
 class LostRunsError(StoreError):
     """Runs have ended in the store, and their records are gone; it leaves them out from then on.

@@ -81,7 +81,7 @@ class StoredRuns:
         A tuning trial is looked for as such: it saw no test example, and is no run of a verdict.
         """
         found = self._ended(Wanted("FINISHED", tags=(("run_key", run_key),)))
-        return next((one.run.run_id for one in found if is_trial == (one.run.phase == "tune")), None)
+        return next((one.run.run_id for one in found if is_trial == one.run.is_trial), None)
 
     def find_run(self, name: str) -> str:
         """Return the id of the finished run whose id, here or where it was trained, or run key begins with `name`.
